@@ -1,0 +1,157 @@
+//! The owners of slots: what drops them gives them back.
+
+use crate::{Arrival, ClientKey, ConnectionTracker, Hold, Rejection, RequestHold, RouteId};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The proof that a connection holds its slots. Dropping it gives every one of them back, once.
+///
+/// It travels with the connection: from accept through identification, routing and TLS into whatever serves it.
+#[must_use = "dropping a permit frees its slots at once"]
+#[clippy::has_significant_drop]
+pub struct Permit {
+    tracker: Arc<dyn ConnectionTracker>,
+    hold: Option<Hold>,
+}
+
+impl Permit {
+    /// Asks `tracker` to admit a connection.
+    ///
+    /// # Errors
+    /// See [`ConnectionTracker::open`].
+    pub fn open(tracker: &Arc<dyn ConnectionTracker>, now: Instant, arrival: Arrival) -> Result<Self, Rejection> {
+        let hold = tracker.open(now, arrival)?;
+        Ok(Self { tracker: Arc::clone(tracker), hold: Some(hold) })
+    }
+
+    /// Names the client of a connection that came through a trusted proxy.
+    ///
+    /// # Errors
+    /// See [`ConnectionTracker::identify`].
+    pub fn identify(&mut self, now: Instant, client: IpAddr) -> Result<(), Rejection> {
+        let Self { tracker, hold } = self;
+        tracker.identify(now, hold.as_mut().expect(HELD), client)
+    }
+
+    /// Binds the connection to a route.
+    ///
+    /// # Errors
+    /// See [`ConnectionTracker::bind`].
+    pub fn bind(&mut self, now: Instant, route: RouteId) -> Result<(), Rejection> {
+        let Self { tracker, hold } = self;
+        tracker.bind(now, hold.as_mut().expect(HELD), route)
+    }
+
+    /// Gives the slots of one route back.
+    pub fn unbind(&mut self, route: RouteId) {
+        let Self { tracker, hold } = self;
+        tracker.unbind(hold.as_mut().expect(HELD), route);
+    }
+
+    /// Whether the connection is bound to `route`.
+    #[must_use]
+    pub fn is_bound(&self, route: RouteId) -> bool {
+        self.hold.as_ref().expect(HELD).is_bound(route)
+    }
+
+    /// The client that the connection is counted for, if any.
+    #[must_use]
+    pub fn client(&self) -> Option<ClientKey> {
+        self.hold.as_ref().expect(HELD).client()
+    }
+
+    /// Whether a dry run admitted what a limit would have refused.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.hold.as_ref().expect(HELD).is_over()
+    }
+
+    /// The tracker behind the permit, to begin requests with.
+    #[must_use]
+    pub fn tracker(&self) -> &Arc<dyn ConnectionTracker> {
+        &self.tracker
+    }
+}
+
+const HELD: &str = "a permit holds its slots until it drops";
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(hold) = self.hold.take() {
+            self.tracker.close(hold);
+        }
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("hold", &self.hold).finish_non_exhaustive()
+    }
+}
+
+/// The proof that a request holds its slots: kept until the last byte of the response and the work behind it are done.
+#[must_use = "dropping a request permit frees its slots at once"]
+#[clippy::has_significant_drop]
+pub struct RequestPermit {
+    tracker: Arc<dyn ConnectionTracker>,
+    hold: Option<RequestHold>,
+}
+
+impl RequestPermit {
+    /// Asks `tracker` to admit a request.
+    ///
+    /// # Errors
+    /// See [`ConnectionTracker::begin`].
+    pub fn begin(
+        tracker: &Arc<dyn ConnectionTracker>,
+        now: Instant,
+        client: Option<IpAddr>,
+        route: RouteId,
+    ) -> Result<Self, Rejection> {
+        let hold = tracker.begin(now, client, route)?;
+        Ok(Self { tracker: Arc::clone(tracker), hold: Some(hold) })
+    }
+}
+
+impl Drop for RequestPermit {
+    fn drop(&mut self) {
+        if let Some(hold) = self.hold.take() {
+            self.tracker.finish(hold);
+        }
+    }
+}
+
+impl fmt::Debug for RequestPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestPermit").field("hold", &self.hold).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Unlimited;
+
+    fn assert_moves_between_threads<T: Send + Sync + 'static>() {}
+
+    #[test]
+    fn permits_and_trackers_move_between_threads() {
+        assert_moves_between_threads::<Permit>();
+        assert_moves_between_threads::<RequestPermit>();
+        assert_moves_between_threads::<Arc<dyn ConnectionTracker>>();
+    }
+
+    #[test]
+    fn a_panic_gives_the_slots_back() {
+        let unlimited = Arc::new(Unlimited::default());
+        let tracker: Arc<dyn ConnectionTracker> = unlimited.clone();
+        let thread = std::thread::spawn(move || {
+            let _permit = Permit::open(&tracker, Instant::now(), Arrival::client(IpAddr::from([192, 0, 2, 1])));
+            std::panic::resume_unwind(Box::new("the connection's task fails"));
+        });
+        assert!(thread.join().is_err());
+        assert_eq!(unlimited.active(), 0);
+    }
+}

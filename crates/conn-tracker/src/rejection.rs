@@ -1,0 +1,173 @@
+//! Why a slot was refused.
+
+use std::fmt;
+use std::time::Duration;
+
+/// One thing that is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Scope {
+    /// One client, over all routes.
+    Client,
+    /// Connections that no limit refuses.
+    Exempt,
+    /// The whole process.
+    Global,
+    /// Accepted connections whose route is not known yet.
+    Pending,
+    /// Requests in flight of one route.
+    Requests,
+    /// Requests in flight of one client on one route.
+    RequestsClient,
+    /// One route.
+    Route,
+    /// One client on one route.
+    RouteClient,
+}
+
+impl Scope {
+    /// The name in metrics, logs and the API.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Exempt => "exempt",
+            Self::Global => "global",
+            Self::Pending => "pending",
+            Self::Requests => "requests",
+            Self::RequestsClient => "requests_client",
+            Self::Route => "route",
+            Self::RouteClient => "route_client",
+        }
+    }
+}
+
+/// Why a tracker refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The client holds as many connections as it may.
+    ClientLimit,
+    /// The client opens connections faster than it may.
+    ClientRate,
+    /// The process holds as many connections as it may.
+    GlobalLimit,
+    /// Too many connections have not said yet where they want to go.
+    PendingLimit,
+    /// The client has as many requests in flight on this route as it may.
+    RequestClientLimit,
+    /// The route has as many requests in flight as it may.
+    RequestLimit,
+    /// The client sends requests to this route faster than it may.
+    RequestRate,
+    /// The client holds as many connections on this route as it may.
+    RouteClientLimit,
+    /// The route holds as many connections as it may.
+    RouteLimit,
+    /// The address table is full of clients in use.
+    TableFull,
+}
+
+impl Reason {
+    /// Every reason, in the order of [`Reason::index`].
+    pub const ALL: [Self; 10] = [
+        Self::ClientLimit,
+        Self::ClientRate,
+        Self::GlobalLimit,
+        Self::PendingLimit,
+        Self::RequestClientLimit,
+        Self::RequestLimit,
+        Self::RequestRate,
+        Self::RouteClientLimit,
+        Self::RouteLimit,
+        Self::TableFull,
+    ];
+
+    /// The place of the reason in [`Reason::ALL`], for arrays of counters.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name in metrics, logs and the API.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::ClientLimit => "client_limit",
+            Self::ClientRate => "client_rate",
+            Self::GlobalLimit => "global_limit",
+            Self::PendingLimit => "pending_limit",
+            Self::RequestClientLimit => "request_client_limit",
+            Self::RequestLimit => "request_limit",
+            Self::RequestRate => "request_rate",
+            Self::RouteClientLimit => "route_client_limit",
+            Self::RouteLimit => "route_limit",
+            Self::TableFull => "table_full",
+        }
+    }
+
+    /// Whether the client itself is over a limit of its own (HTTP 429), rather than the service being full (503).
+    #[must_use]
+    pub const fn is_clients_own(self) -> bool {
+        matches!(
+            self,
+            Self::ClientLimit
+                | Self::ClientRate
+                | Self::RequestClientLimit
+                | Self::RequestRate
+                | Self::RouteClientLimit
+        )
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// A refusal: what was full, how much it takes, when to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// The first limit, in the fixed order of the decision, that refused.
+    pub reason: Reason,
+    /// The limit in force, in connections, requests or connections per minute.
+    pub limit: u32,
+    /// For rates: how long until the next one is admitted, if nothing else arrives.
+    pub retry_after: Option<Duration>,
+}
+
+impl Rejection {
+    /// A refusal by a limit on how many.
+    #[must_use]
+    pub const fn full(reason: Reason, limit: u32) -> Self {
+        Self { reason, limit, retry_after: None }
+    }
+
+    /// A refusal by a limit on how often.
+    #[must_use]
+    pub const fn too_fast(reason: Reason, limit: u32, retry_after: Duration) -> Self {
+        Self { reason, limit, retry_after: Some(retry_after) }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (limit {})", self.reason, self.limit)
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indexes_and_labels_are_distinct() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason.index(), index);
+            assert_eq!(Reason::ALL.iter().filter(|other| other.label() == reason.label()).count(), 1);
+        }
+    }
+}

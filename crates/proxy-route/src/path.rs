@@ -1,0 +1,163 @@
+//! Path patterns: `/exact`, `/prefix/*`, `/users/:id/orders`.
+
+use std::fmt;
+
+/// A pattern for the path of a request, without its query.
+///
+/// `:name` and `*` stand for one segment that is not empty; a final `*` stands for the rest of the path, empty or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathPattern {
+    text: String,
+    segments: Vec<Segment>,
+    open: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Segment {
+    Any,
+    Literal(String),
+}
+
+/// A text that is no path pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PathError {
+    /// It does not begin with a slash.
+    NoSlash,
+    /// It has a `?` or `#`.
+    Query,
+}
+
+impl fmt::Display for PathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSlash => "a path begins with \"/\"",
+            Self::Query => "a path is matched without its query; leave \"?\" and \"#\" out",
+        })
+    }
+}
+
+impl std::error::Error for PathError {}
+
+impl std::str::FromStr for PathPattern {
+    type Err = PathError;
+
+    fn from_str(text: &str) -> Result<Self, PathError> {
+        if text == "*" {
+            return "/*".parse();
+        }
+        let Some(rest) = text.strip_prefix('/') else { return Err(PathError::NoSlash) };
+        if text.contains(['?', '#']) {
+            return Err(PathError::Query);
+        }
+        let mut segments: Vec<_> = rest
+            .split('/')
+            .map(|part| match part {
+                "*" => Segment::Any,
+                _ if part.len() > 1 && part.starts_with(':') => Segment::Any,
+                _ => Segment::Literal(part.to_owned()),
+            })
+            .collect();
+        // `/a*` is the prefix `/a`, `/a/*` the prefix `/a/`: both leave the end open.
+        let open = rest.ends_with('*');
+        if let Some(last) = segments.last_mut().filter(|_| open) {
+            let text = match last {
+                Segment::Any => String::new(),
+                Segment::Literal(text) => text.trim_end_matches('*').to_owned(),
+            };
+            *last = Segment::Literal(text);
+        }
+        Ok(Self { text: text.to_owned(), segments, open })
+    }
+}
+
+impl From<&str> for PathPattern {
+    /// For patterns known to be right.
+    ///
+    /// # Panics
+    /// If the text is no pattern; parse it where it comes from a user.
+    fn from(text: &str) -> Self {
+        text.parse().unwrap_or_else(|error| panic!("{text:?}: {error}"))
+    }
+}
+
+impl PathPattern {
+    /// Whether `path` (without query) fits.
+    #[must_use]
+    pub fn fits(&self, path: &str) -> bool {
+        let Some(mut rest) = path.strip_prefix('/') else { return false };
+        for (index, segment) in self.segments.iter().enumerate() {
+            let last = index + 1 == self.segments.len();
+            if last && self.open {
+                return matches!(segment, Segment::Literal(start) if rest.starts_with(start.as_str()));
+            }
+            let (head, tail) = match rest.split_once('/') {
+                Some((head, tail)) => (head, Some(tail)),
+                None => (rest, None),
+            };
+            let fits = match segment {
+                Segment::Any => !head.is_empty(),
+                Segment::Literal(text) => head == text,
+            };
+            match (fits, last, tail) {
+                (true, true, None) => return true,
+                (true, false, Some(tail)) => rest = tail,
+                _ => return false,
+            }
+        }
+        false
+    }
+
+    /// How specific the pattern is: longer first, then closed before open.
+    pub(crate) fn weight(&self) -> (usize, bool) {
+        let literal = self.segments.iter().map(|segment| match segment {
+            Segment::Any => 1,
+            Segment::Literal(text) => text.len() + 1,
+        });
+        (literal.sum(), !self.open)
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_fit_what_they_say() {
+        for (pattern, fits, misses) in [
+            ("/api/*", &["/api/", "/api/a/b"][..], &["/api", "/apis/x", "/", ""][..]),
+            ("/api*", &["/api", "/apis/x"], &["/ap"]),
+            ("/", &["/"], &["/a", ""]),
+            ("/*", &["/", "/a/b"], &["", "*"]),
+            ("*", &["/", "/a/b"], &[""]),
+            ("/users/:id/orders", &["/users/7/orders"], &["/users//orders", "/users/7/orders/", "/users/7"]),
+            ("/a/*/c", &["/a/b/c"], &["/a/b/b/c", "/a//c"]),
+        ] {
+            let pattern = PathPattern::from(pattern);
+            for path in fits {
+                assert!(pattern.fits(path), "{pattern} fits {path}");
+            }
+            for path in misses {
+                assert!(!pattern.fits(path), "{pattern} misses {path}");
+            }
+        }
+        assert_eq!("api".parse::<PathPattern>(), Err(PathError::NoSlash));
+        assert_eq!("/a?b".parse::<PathPattern>(), Err(PathError::Query));
+    }
+
+    #[test]
+    fn longer_is_more_specific() {
+        let mut patterns = ["/api/v1/*", "/*", "/api/*", "/api/v1/", "/api/:any/x"].map(PathPattern::from);
+        patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.weight()));
+        assert_eq!(
+            patterns.map(|pattern| pattern.to_string()),
+            ["/api/v1/", "/api/v1/*", "/api/:any/x", "/api/*", "/*"]
+        );
+    }
+}

@@ -1,0 +1,253 @@
+//! One route: what it matches, what it does, what limits it.
+
+use crate::{AccessList, Certificate, Match};
+use std::path::PathBuf;
+
+/// One route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Unique; shown in logs, metrics and the API.
+    pub name: String,
+    /// Counts survive a reload under this, else under the name.
+    pub id: Option<String>,
+    /// Higher first.
+    pub priority: i32,
+    /// What it matches.
+    pub matching: Match,
+    /// Whether its clients speak HTTP or anything.
+    pub protocol: Protocol,
+    /// What it does.
+    pub action: Action,
+    /// TLS of the client side; `None` is plain.
+    pub tls: Option<TlsMode>,
+    /// Certificates of the route itself.
+    pub certificate: Option<Certificate>,
+    /// Headers changed on the way.
+    pub headers: HeaderRules,
+    /// Who may use it, and how much.
+    pub security: Security,
+    /// `false`: dry run of this route's own limits.
+    pub enforce: bool,
+}
+
+impl Route {
+    /// A route with defaults in every place: plain HTTP, no limits. It matches no port until one is added.
+    #[must_use]
+    pub fn new(name: impl Into<String>, action: Action) -> Self {
+        Self {
+            name: name.into(),
+            id: None,
+            priority: 0,
+            matching: Match::default(),
+            protocol: Protocol::Http,
+            action,
+            tls: None,
+            certificate: None,
+            headers: HeaderRules::default(),
+            security: Security::default(),
+            enforce: true,
+        }
+    }
+
+    /// Under what name the counts of the route are kept: its id, else its name.
+    #[must_use]
+    pub fn count_key(&self) -> &str {
+        self.id.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// What the clients of a route speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 or HTTP/2: routed by request.
+    Http,
+    /// Bytes.
+    Tcp,
+}
+
+/// What happens to the TLS of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Passed on untouched, routed by SNI.
+    Passthrough,
+    /// Ended here; the backend is spoken to in plain.
+    Terminate,
+    /// Ended here; the backend is spoken to in TLS again.
+    TerminateAndReencrypt,
+}
+
+impl TlsMode {
+    /// Whether the client's TLS ends here.
+    #[must_use]
+    pub const fn terminates(self) -> bool {
+        !matches!(self, Self::Passthrough)
+    }
+}
+
+/// What a route does with what it matches.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Refuses: 403, or a close where the client does not speak HTTP.
+    Block,
+    /// Passes on to backends. Boxed: it is much larger than the others.
+    Forward(Box<Forward>),
+    /// Sends the client elsewhere.
+    Redirect(Redirect),
+    /// Answers by itself.
+    Respond(Respond),
+}
+
+/// Passing on to backends.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// The backends, never empty.
+    pub targets: Vec<Target>,
+    /// How one of them is chosen.
+    pub algorithm: Algorithm,
+    /// Whether upgrades to WebSocket are passed on.
+    pub websocket: bool,
+    /// TLS to the backend, for `terminate-and-reencrypt`.
+    pub backend_tls: BackendTls,
+    /// What is spoken to the backend.
+    pub backend_protocol: BackendProtocol,
+}
+
+impl Forward {
+    /// Forwarding to `targets` with defaults.
+    #[must_use]
+    pub fn new(targets: Vec<Target>) -> Self {
+        Self {
+            targets,
+            algorithm: Algorithm::default(),
+            websocket: true,
+            backend_tls: BackendTls::default(),
+            backend_protocol: BackendProtocol::default(),
+        }
+    }
+}
+
+/// One backend address. A configured target with several hosts becomes several of these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// A name or an address.
+    pub host: String,
+    /// Its port.
+    pub port: TargetPort,
+    /// PROXY header sent to it; settings of the route and the process are resolved into this.
+    pub send_proxy: Option<ProxyVersion>,
+}
+
+/// The port of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetPort {
+    /// This one.
+    Fixed(u16),
+    /// The one that the client connected to.
+    Preserve,
+}
+
+impl TargetPort {
+    /// The port to dial for a client of `listener`.
+    #[must_use]
+    pub const fn resolve(self, listener: u16) -> u16 {
+        match self {
+            Self::Fixed(port) => port,
+            Self::Preserve => listener,
+        }
+    }
+}
+
+/// How a backend is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// By the client's address.
+    IpHash,
+    /// The one with the fewest connections or requests in flight.
+    LeastConnections,
+    /// One after the other.
+    #[default]
+    RoundRobin,
+}
+
+/// Version of the PROXY header sent to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// Text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+/// TLS to a backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackendTls {
+    /// Roots to trust; `None` is those of the system.
+    pub ca: Option<PathBuf>,
+    /// Name to ask for and verify; `None` is the target's host.
+    pub server_name: Option<String>,
+    /// Takes any certificate.
+    pub insecure_skip_verify: bool,
+}
+
+/// What is spoken to a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendProtocol {
+    /// By ALPN where the backend is spoken to in TLS, else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, in plain with prior knowledge.
+    Http2,
+}
+
+/// Sending a client elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// The location; `{domain}`, `{port}`, `{path}` (with its query) stand for those of the request.
+    pub to: String,
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+}
+
+/// An answer of the proxy itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Respond {
+    /// Status.
+    pub status: u16,
+    /// Headers, in order.
+    pub headers: Vec<(String, String)>,
+    /// Body.
+    pub body: String,
+}
+
+/// Changes to headers, in order: a value sets, `None` removes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits(pub Vec<(String, Option<String>)>);
+
+/// Headers changed on the way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderRules {
+    /// Towards the backend.
+    pub request: HeaderEdits,
+    /// Towards the client.
+    pub response: HeaderEdits,
+}
+
+/// Who may use a route, and how much.
+#[derive(Clone, Debug, Default)]
+pub struct Security {
+    /// Who may.
+    pub access: AccessList,
+    /// How much.
+    pub limits: RouteLimits,
+}
+
+/// Limits of a route. `0` is unlimited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteLimits {
+    /// Concurrent connections of the route.
+    pub max_connections: u32,
+    /// Concurrent connections of one client on the route.
+    pub per_client: u32,
+}

@@ -1,0 +1,372 @@
+//! What a configuration says of the process as a whole, as plain typed data. Every default is here.
+
+use crate::{AccessList, ProxyVersion, Route, TlsVersion};
+use conn_tracker::Prefixes;
+use ipnet::IpNet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A whole configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Settings of the process.
+    pub settings: Settings,
+    /// The enabled routes, in file order.
+    pub routes: Vec<Route>,
+}
+
+/// Settings of the process.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Addresses on which the routes' ports are opened. `::` beside an IPv4 address is IPv6 only.
+    pub bind: Vec<IpAddr>,
+    /// Data-plane threads; `None` is one per core.
+    pub workers: Option<NonZeroUsize>,
+    /// How many connections, and how fast.
+    pub limits: ConnectionLimits,
+    /// Addresses that no limit refuses.
+    pub exempt: Vec<IpNet>,
+    /// Who may connect at all.
+    pub access: AccessList,
+    /// Limits of clients in some networks.
+    pub client_overrides: Vec<ClientOverride>,
+    /// `false`: count, log and report what limits would refuse, refuse nothing.
+    pub enforce: bool,
+    /// How a refusal at accept looks.
+    pub on_reject: OnReject,
+    /// Where PROXY headers are expected, and from whom.
+    pub accept_proxy: AcceptProxy,
+    /// PROXY header sent to backends, unless a route or target says otherwise.
+    pub send_proxy: Option<ProxyVersion>,
+    /// HTTP peers whose forwarding headers are believed. Their connections are in no client scope.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// How long connections without traffic live.
+    pub keep_alive: KeepAlive,
+    /// Largest request head in bytes; 431 above.
+    pub max_request_header_bytes: usize,
+    /// TLS of terminating routes that have no certificate of their own.
+    pub tls: TlsSettings,
+    /// What is logged, and how.
+    pub logging: LogSettings,
+    /// The admin endpoint, if any.
+    pub admin: Option<AdminSettings>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            bind: vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
+            workers: None,
+            limits: ConnectionLimits::default(),
+            exempt: Vec::new(),
+            access: AccessList::default(),
+            client_overrides: Vec::new(),
+            enforce: true,
+            on_reject: OnReject::Close,
+            accept_proxy: AcceptProxy::default(),
+            send_proxy: None,
+            trusted_proxies: Vec::new(),
+            timeouts: Timeouts::default(),
+            keep_alive: KeepAlive::default(),
+            max_request_header_bytes: 64 * 1024,
+            tls: TlsSettings::default(),
+            logging: LogSettings::default(),
+            admin: None,
+        }
+    }
+}
+
+/// How many connections, and how fast. `0` is unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Concurrent connections of the process.
+    pub max_connections: u32,
+    /// Whether `max_connections` was asked for (then it must fit the descriptor limit) or is the default.
+    pub max_connections_explicit: bool,
+    /// Concurrent connections of one client.
+    pub per_client: u32,
+    /// New connections of one client per minute.
+    pub rate_per_minute: u32,
+    /// How many of them may come at once; `None` is the rate.
+    pub rate_burst: Option<u32>,
+    /// Accepted connections whose route is not known; `None` is half of `max_connections`.
+    pub pending: Option<u32>,
+    /// How much of an address makes a client.
+    pub prefixes: Prefixes,
+    /// Bound of the address table, in clients. Never 0.
+    pub tracked_clients: u32,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            max_connections_explicit: false,
+            per_client: 100,
+            rate_per_minute: 300,
+            rate_burst: None,
+            pending: None,
+            prefixes: Prefixes::default(),
+            tracked_clients: 4_000_000,
+        }
+    }
+}
+
+impl ConnectionLimits {
+    /// The limit of connections whose route is not known: half of all, unless set. `0` is unlimited.
+    #[must_use]
+    pub fn pending_or_default(&self) -> u32 {
+        self.pending.unwrap_or_else(|| self.max_connections.div_ceil(2))
+    }
+}
+
+/// Limits of each client inside a network. The most specific network wins. `None` keeps the general limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientOverride {
+    /// The network; never longer than the prefix that makes a client.
+    pub network: IpNet,
+    /// Concurrent connections of one client; `0` is unlimited.
+    pub per_client: Option<u32>,
+    /// New connections of one client per minute; `0` is unlimited.
+    pub rate_per_minute: Option<u32>,
+}
+
+/// How a refusal at accept looks to the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnReject {
+    /// An ordinary close.
+    #[default]
+    Close,
+    /// A reset: no TIME_WAIT is left behind.
+    Reset,
+}
+
+/// Where PROXY headers are expected, and from whom.
+#[derive(Clone, Debug, Default)]
+pub struct AcceptProxy {
+    /// The ports: `None` is nowhere, an empty list is every port.
+    pub ports: Option<Vec<u16>>,
+    /// The only peers they are taken from.
+    pub peers: Vec<IpNet>,
+}
+
+impl AcceptProxy {
+    /// Whether headers are expected on `port`.
+    #[must_use]
+    pub fn on_port(&self, port: u16) -> bool {
+        self.ports.as_ref().is_some_and(|ports| ports.is_empty() || ports.contains(&port))
+    }
+}
+
+/// How long things may take. `None` is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From accept until the route is known.
+    pub initial_data: Option<Duration>,
+    /// Dialling a backend.
+    pub connect: Option<Duration>,
+    /// Request sent until the head of the response.
+    pub response: Option<Duration>,
+    /// The whole head of a request.
+    pub request_header: Option<Duration>,
+    /// Between two reads of a request body.
+    pub request_body: Option<Duration>,
+    /// Hard end of every connection.
+    pub lifetime: Option<Duration>,
+    /// Drain after a signal to stop.
+    pub graceful_shutdown: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            initial_data: Some(Duration::from_secs(15)),
+            connect: Some(Duration::from_secs(5)),
+            response: Some(Duration::from_secs(60)),
+            request_header: Some(Duration::from_secs(10)),
+            request_body: Some(Duration::from_secs(30)),
+            lifetime: None,
+            graceful_shutdown: Some(Duration::from_secs(30)),
+        }
+    }
+}
+
+/// How long connections without traffic live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// No byte in either direction of a passthrough connection or tunnel. `None` is for ever.
+    pub tunnel_idle: Option<Duration>,
+    /// An HTTP connection between two requests. `None` is for ever.
+    pub http_idle: Option<Duration>,
+    /// How `tunnel_idle` is meant.
+    pub treatment: KeepAliveTreatment,
+    /// By what `extended` multiplies.
+    pub multiplier: u32,
+    /// Probes that find peers which vanished; `None` sends none.
+    pub tcp: Option<TcpKeepAlive>,
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        Self {
+            tunnel_idle: Some(Duration::from_secs(4 * 3600)),
+            http_idle: Some(Duration::from_secs(60)),
+            treatment: KeepAliveTreatment::Standard,
+            multiplier: 6,
+            tcp: Some(TcpKeepAlive::default()),
+        }
+    }
+}
+
+impl KeepAlive {
+    /// How long a passthrough connection or tunnel may be without a byte.
+    #[must_use]
+    pub fn tunnel_idle_in_force(&self) -> Option<Duration> {
+        match self.treatment {
+            KeepAliveTreatment::Standard => self.tunnel_idle,
+            KeepAliveTreatment::Extended => self.tunnel_idle.map(|idle| idle.saturating_mul(self.multiplier)),
+            KeepAliveTreatment::Immortal => None,
+        }
+    }
+}
+
+/// How the time-out of passthrough connections and tunnels is meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeepAliveTreatment {
+    /// Multiplied.
+    Extended,
+    /// Never.
+    Immortal,
+    /// As it is.
+    #[default]
+    Standard,
+}
+
+/// TCP keep-alive probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpKeepAlive {
+    /// Silence before the first probe.
+    pub idle: Duration,
+    /// Between probes.
+    pub interval: Duration,
+    /// Unanswered probes that end the connection.
+    pub probes: u32,
+}
+
+impl Default for TcpKeepAlive {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(60), interval: Duration::from_secs(15), probes: 4 }
+    }
+}
+
+/// Where PEM text comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum PemSource {
+    /// A file, read when listeners start.
+    File(PathBuf),
+    /// The text itself.
+    Inline(String),
+}
+
+impl std::fmt::Debug for PemSource {
+    /// Shows paths; never shows inline text, which may be a private key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => path.fmt(f),
+            Self::Inline(text) => write!(f, "<{} bytes of PEM>", text.len()),
+        }
+    }
+}
+
+/// A certificate chain and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The names it is chosen for; empty: those that the certificate itself names.
+    pub domains: Vec<String>,
+    /// The chain, leaf first.
+    pub chain: PemSource,
+    /// The private key of the leaf.
+    pub key: PemSource,
+}
+
+/// TLS of terminating routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// Chosen by SNI; the first is for names that none covers and for clients without SNI.
+    pub certificates: Vec<Certificate>,
+    /// The oldest version accepted.
+    pub min_version: TlsVersion,
+    /// ALPN protocols offered, best first.
+    pub alpn: Vec<String>,
+}
+
+impl Default for TlsSettings {
+    fn default() -> Self {
+        Self {
+            certificates: Vec::new(),
+            min_version: TlsVersion::V1_2,
+            alpn: vec!["h2".to_owned(), "http/1.1".to_owned()],
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    #[default]
+    Text,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// How lines look.
+    pub format: LogFormat,
+    /// A filter in the syntax of `tracing`: `info`, `debug`, `warn,proxy_http=debug`.
+    pub level: String,
+    /// Between two summaries of one kind of event.
+    pub flush_interval: Duration,
+    /// Sources named in a summary.
+    pub top_sources: usize,
+    /// Distinct sources and reasons kept between two summaries.
+    pub max_keys: usize,
+    /// Events of a kind written as they are before folding begins.
+    pub burst: u32,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            level: "info".to_owned(),
+            flush_interval: Duration::from_secs(5),
+            top_sources: 10,
+            max_keys: 10_000,
+            burst: 1,
+        }
+    }
+}
+
+/// The admin endpoint.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// Where it listens. Anything but loopback needs a token.
+    pub listen: SocketAddr,
+    /// What a request must carry as `Authorization: Bearer …`.
+    pub token: Option<String>,
+}
+
+impl std::fmt::Debug for AdminSettings {
+    /// Never shows the token.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let token = self.token.as_ref().map(|_| "…");
+        f.debug_struct("AdminSettings").field("listen", &self.listen).field("token", &token).finish()
+    }
+}

@@ -1,0 +1,135 @@
+use super::*;
+use crate::{Action, Forward, HeaderPattern, HeaderSource, PortRange, Respond, Target, TargetPort, TlsVersion};
+
+fn http(name: &str, domains: &[&str], path: Option<&str>) -> Route {
+    let respond = Respond { status: 200, headers: vec![], body: String::new() };
+    let mut route = Route::new(name, Action::Respond(respond));
+    route.matching.ports = vec![PortRange::single(80)];
+    route.matching.domains = domains.iter().map(|domain| domain.parse().unwrap()).collect();
+    route.matching.path = path.map(Into::into);
+    route
+}
+
+fn forward(name: &str, tls: Option<TlsMode>, domains: &[&str]) -> Route {
+    let target = Target { host: "127.0.0.1".into(), port: TargetPort::Fixed(1), send_proxy: None };
+    let mut route = http(name, domains, None);
+    route.action = Action::Forward(Box::new(Forward::new(vec![target])));
+    route.tls = tls;
+    route.protocol = if tls.is_some_and(TlsMode::terminates) { Protocol::Http } else { Protocol::Tcp };
+    route
+}
+
+fn table(routes: Vec<Route>) -> RouteTable {
+    RouteTable::new((0..).map(|index| RouteId::new(index).unwrap()).zip(routes)).unwrap()
+}
+
+fn found<'a>(table: &'a RouteTable, host: &str, path: &str) -> Option<&'a str> {
+    let facts = RequestFacts { host, path, ..RequestFacts::default() };
+    table.port(80).unwrap().by_request(&facts).map(|route| route.name.as_str())
+}
+
+#[test]
+fn the_narrower_match_wins_whatever_the_file_order() {
+    let table = table(vec![
+        http("any", &[], None),
+        http("wild", &["*.shop.test"], None),
+        http("deeper", &["*.eu.shop.test"], None),
+        http("exact", &["www.shop.test"], None),
+        http("short", &["www.shop.test"], Some("/a/*")),
+        http("long", &["www.shop.test"], Some("/a/b/*")),
+    ]);
+    for (host, path, name) in [
+        ("other.test", "/", "any"),
+        ("", "/", "any"),
+        ("x.shop.test", "/", "wild"),
+        ("a.b.shop.test", "/", "wild"),
+        ("a.eu.shop.test", "/", "deeper"),
+        ("shop.test", "/", "any"),
+        ("WWW.shop.test:80", "/", "exact"),
+        ("www.shop.test", "/a/x", "short"),
+        ("www.shop.test", "/a/b/x", "long"),
+    ] {
+        assert_eq!(found(&table, host, path), Some(name), "{host}{path}");
+    }
+}
+
+#[test]
+fn priority_beats_every_match_and_file_order_breaks_ties() {
+    let mut first = http("first", &[], None);
+    first.priority = 1;
+    let table = table(vec![http("exact", &["a.test"], Some("/x")), first, http("twin", &["b.test"], None), {
+        let mut twin = http("other twin", &["b.test"], None);
+        twin.priority = 1;
+        twin
+    }]);
+    assert_eq!(found(&table, "a.test", "/x"), Some("first"));
+    assert_eq!(found(&table, "b.test", "/"), Some("other twin"), "narrower among equals");
+}
+
+struct One(&'static str, &'static str);
+
+impl HeaderSource for One {
+    fn any(&self, name: &str, fits: &dyn Fn(&[u8]) -> bool) -> bool {
+        name == self.0 && fits(self.1.as_bytes())
+    }
+}
+
+#[test]
+fn headers_and_addresses_are_conditions() {
+    let mut canary = http("canary", &[], None);
+    canary.matching.headers = vec![("x-version".into(), HeaderPattern::Regex(regex::bytes::Regex::new("^2").unwrap()))];
+    let mut inside = http("inside", &[], None);
+    inside.matching.client_ip = Some(["10.0.0.0/8".parse().unwrap()].into_iter().collect());
+    let table = table(vec![http("rest", &[], None), canary, inside]);
+    let ask = |headers: &One, client: &str| {
+        let facts = RequestFacts { headers, client: Some(client.parse().unwrap()), ..RequestFacts::default() };
+        table.port(80).unwrap().by_request(&facts).unwrap().name.clone()
+    };
+    assert_eq!(ask(&One("x-version", "2.1"), "192.0.2.1"), "canary");
+    assert_eq!(ask(&One("x-version", "1.2"), "192.0.2.1"), "rest");
+    assert_eq!(ask(&One("x-other", "2"), "10.0.0.1"), "inside");
+}
+
+#[test]
+fn passthrough_terminated_and_plain_share_a_port() {
+    let table = table(vec![
+        forward("pass", Some(TlsMode::Passthrough), &["mail.test"]),
+        forward("end", Some(TlsMode::Terminate), &["shop.test"]),
+        http("plain", &[], None),
+    ]);
+    let port = table.port(80).unwrap();
+    assert_eq!(port.first_step(), FirstStep::Read);
+    let by_sni = |sni| port.by_hello(&HelloFacts { sni, ..HelloFacts::default() });
+    assert!(matches!(by_sni(Some("Mail.test")), HelloDecision::Passthrough(route) if route.name == "pass"));
+    for sni in [Some("shop.test"), Some("unknown.test"), None] {
+        assert!(matches!(by_sni(sni), HelloDecision::Terminate), "{sni:?}");
+    }
+    let over_tls = RequestFacts { tls: Some(TlsVersion::V1_3), host: "shop.test", ..RequestFacts::default() };
+    assert_eq!(port.by_request(&over_tls).unwrap().name, "end");
+    assert_eq!(port.by_request(&RequestFacts { tls: None, ..over_tls }).unwrap().name, "plain");
+}
+
+#[test]
+fn a_name_that_nothing_is_routed_for_is_nobodys() {
+    let table = table(vec![forward("pass", Some(TlsMode::Passthrough), &["mail.test"])]);
+    let port = table.port(80).unwrap();
+    assert!(matches!(port.by_hello(&HelloFacts { sni: Some("x.test"), ..HelloFacts::default() }), HelloDecision::None));
+    assert!(!port.terminates_tls());
+}
+
+#[test]
+fn plain_tcp_needs_no_byte() {
+    let table = table(vec![forward("raw", None, &[])]);
+    let port = table.port(80).unwrap();
+    assert_eq!(port.first_step(), FirstStep::Decide);
+    assert_eq!(port.by_address(None).unwrap().name, "raw");
+}
+
+#[test]
+fn what_cannot_be_told_apart_is_an_error() {
+    let ids = || (0..).map(|index| RouteId::new(index).unwrap());
+    let same = RouteTable::new(ids().zip([http("a", &[], None), http("a", &[], None)]));
+    assert_eq!(same.unwrap_err(), TableError::SameName("a".into()));
+    let mixed = RouteTable::new(ids().zip([http("web", &[], None), forward("raw", None, &[])])).unwrap_err();
+    assert!(matches!(&mixed, TableError::TcpBesideHttp { port: 80, .. }), "{mixed}");
+}

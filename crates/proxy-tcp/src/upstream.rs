@@ -1,0 +1,180 @@
+//! Backends: which one is next, and dialling it.
+
+use proxy_route::{Algorithm, Forward, ProxyVersion, Target, TargetPort};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// The backends of one route. Shared by all workers.
+#[derive(Debug)]
+pub struct Cluster {
+    algorithm: Algorithm,
+    backends: Vec<Arc<Backend>>,
+    next: AtomicUsize,
+}
+
+/// One backend address.
+#[derive(Debug)]
+pub struct Backend {
+    /// Name or address.
+    pub host: String,
+    /// Port, or the listener's.
+    pub port: TargetPort,
+    /// PROXY header that it expects.
+    pub send_proxy: Option<ProxyVersion>,
+    in_flight: AtomicU32,
+}
+
+/// Counts one connection or request towards a backend, until it drops.
+#[derive(Debug)]
+#[must_use = "dropping it ends the count at once"]
+pub struct InFlight {
+    backend: Arc<Backend>,
+}
+
+/// Why a backend could not be dialled.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DialError {
+    /// Its name has no address.
+    NoAddress,
+    /// It was not reached in time.
+    TimedOut,
+    /// The system said no.
+    Io(io::Error),
+}
+
+impl DialError {
+    /// The name in logs and metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NoAddress => "dial_no_address",
+            Self::TimedOut => "dial_timeout",
+            Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => "dial_refused",
+            Self::Io(_) => "dial_failed",
+        }
+    }
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAddress => f.write_str("the name of the backend has no address"),
+            Self::TimedOut => f.write_str("the backend was not reached in time"),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for DialError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            Self::NoAddress | Self::TimedOut => None,
+        }
+    }
+}
+
+impl Cluster {
+    /// The backends of a forwarding route.
+    #[must_use]
+    pub fn new(forward: &Forward) -> Self {
+        let backend = |target: &Target| {
+            Arc::new(Backend {
+                host: target.host.clone(),
+                port: target.port,
+                send_proxy: target.send_proxy,
+                in_flight: AtomicU32::new(0),
+            })
+        };
+        let backends = forward.targets.iter().map(backend).collect();
+        Self { algorithm: forward.algorithm, backends, next: AtomicUsize::new(0) }
+    }
+
+    /// The backends in the order in which to try them for this client: the chosen one first, then the others.
+    pub fn order(&self, client: IpAddr) -> impl Iterator<Item = &Arc<Backend>> {
+        let count = self.backends.len();
+        let first = match self.algorithm {
+            _ if count <= 1 => 0,
+            Algorithm::IpHash => {
+                let mut hasher = DefaultHasher::new();
+                client.hash(&mut hasher);
+                usize::try_from(hasher.finish() % count as u64).expect("below a length")
+            }
+            Algorithm::LeastConnections => {
+                let start = self.turn();
+                let load = |index: &usize| self.backends[(start + index) % count].in_flight();
+                (start + (0..count).min_by_key(load).unwrap_or(0)) % count
+            }
+            Algorithm::RoundRobin => self.turn() % count,
+        };
+        (0..count).map(move |offset| &self.backends[(first + offset) % count])
+    }
+
+    fn turn(&self) -> usize {
+        // Ordering: only the number itself matters, and two alike would do no harm.
+        self.next.fetch_add(1, Ordering::Relaxed) % self.backends.len().max(1)
+    }
+}
+
+impl Backend {
+    /// Connections or requests that count towards it now.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        // Ordering: a hint for balancing, nothing else is read because of it.
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more until the answer drops.
+    pub fn count(self: &Arc<Self>) -> InFlight {
+        // Ordering: see `in_flight`.
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight { backend: Arc::clone(self) }
+    }
+
+    /// Connects to it, for a client of the listener `port`; tries every address of its name within `timeout`.
+    ///
+    /// # Errors
+    /// If none of them could be reached in time. Dropping the future abandons the attempt.
+    pub async fn dial(&self, port: u16, timeout: Option<Duration>) -> Result<TcpStream, DialError> {
+        let port = self.port.resolve(port);
+        let connecting = async {
+            match self.host.parse::<IpAddr>() {
+                Ok(address) => connect(address, port).await,
+                Err(_) => {
+                    let mut outcome = Err(DialError::NoAddress);
+                    for address in tokio::net::lookup_host((self.host.as_str(), port)).await.map_err(DialError::Io)? {
+                        outcome = connect(address.ip(), port).await;
+                        if outcome.is_ok() {
+                            break;
+                        }
+                    }
+                    outcome
+                }
+            }
+        };
+        match timeout {
+            None => connecting.await,
+            Some(timeout) => tokio::time::timeout(timeout, connecting).await.unwrap_or(Err(DialError::TimedOut)),
+        }
+    }
+}
+
+async fn connect(address: IpAddr, port: u16) -> Result<TcpStream, DialError> {
+    let stream = TcpStream::connect((address, port)).await.map_err(DialError::Io)?;
+    stream.set_nodelay(true).map_err(DialError::Io)?;
+    Ok(stream)
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        // Ordering: see `in_flight`.
+        self.backend.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
