@@ -1,0 +1,1 @@
+//! Folding, as its users see it.
