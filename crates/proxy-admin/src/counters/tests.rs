@@ -1,0 +1,1 @@
+//! Counting under several threads, and its bounds.

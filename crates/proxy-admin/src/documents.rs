@@ -1,0 +1,87 @@
+//! The JSON documents of the API.
+
+use crate::Status;
+use conn_tracker::{Inspect, Reason, ScopeState, TopBy, TopClient};
+use serde_json::{Map, Value, json};
+use std::time::UNIX_EPOCH;
+
+pub(crate) fn overview(status: &dyn Status) -> Value {
+    let overview = status.overview();
+    let started = overview.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+    json!({
+        "version": overview.version,
+        "readiness": status.readiness().label(),
+        "startedAt": started.as_secs(),
+        "uptimeSeconds": overview.uptime.as_secs(),
+        "workers": overview.workers,
+        "listeners": overview.listeners,
+        "enforce": overview.enforce,
+        "reloads": overview.reloads,
+    })
+}
+
+pub(crate) fn routes(status: &dyn Status) -> Value {
+    let routes = status.routes().into_iter().map(|route| {
+        let backends = route.backends.into_iter().map(
+            |backend| json!({ "address": backend.address, "inFlight": backend.in_flight, "healthy": backend.healthy }),
+        );
+        json!({
+            "id": route.id.index(),
+            "name": route.name,
+            "ports": route.ports,
+            "domains": route.domains,
+            "path": route.path,
+            "action": route.action,
+            "enforce": route.enforce,
+            "backends": backends.collect::<Value>(),
+        })
+    });
+    json!({ "routes": routes.collect::<Value>() })
+}
+
+pub(crate) fn limits(status: &dyn Status, top: usize) -> Value {
+    let inspect = status.inspect();
+    let snapshot = inspect.snapshot();
+    json!({
+        "scopes": snapshot.scopes.iter().map(|state| scope(status, state)).collect::<Value>(),
+        "table": {
+            "clients": snapshot.tracked_clients,
+            "capacity": snapshot.table_capacity,
+            "bytes": snapshot.table_bytes,
+            "anomalies": snapshot.anomalies,
+        },
+        "top": {
+            "active": foremost(inspect, TopBy::Active, top),
+            "refused": foremost(inspect, TopBy::Refused, top),
+        },
+    })
+}
+
+fn scope(status: &dyn Status, state: &ScopeState) -> Value {
+    json!({
+        "scope": state.scope.label(),
+        "route": state.route.and_then(|route| status.route_name(route)),
+        "active": state.active,
+        "limit": state.limit,
+        "admitted": state.admitted,
+        "refused": by_reason(&state.refused),
+        "wouldRefuse": by_reason(&state.would_refuse),
+    })
+}
+
+fn by_reason(counts: &[(Reason, u64)]) -> Map<String, Value> {
+    counts.iter().map(|(reason, count)| (reason.label().to_owned(), json!(count))).collect()
+}
+
+fn foremost(inspect: &dyn Inspect, by: TopBy, most: usize) -> Value {
+    let client = |client: TopClient| {
+        json!({
+            "client": client.client.to_string(),
+            "active": client.active,
+            "refused": client.refused,
+            "refusedError": client.refused_error,
+        })
+    };
+    // `take`: the bound is the endpoint's promise, whatever the tracker answers.
+    inspect.top(by, most).into_iter().take(most).map(client).collect()
+}
