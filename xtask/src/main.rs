@@ -1,2 +1,69 @@
-//! Placeholder.
-fn main() {}
+//! The workspace's own tools, run as `cargo xtask NAME`.
+//!
+//! One dispatch, no logic: every tool is a module with a `run`, and `--help` is the list of them.
+#![forbid(unsafe_code)]
+
+use std::{path::PathBuf, process::ExitCode};
+
+mod check;
+mod tidy;
+
+/// What a tool returns: nothing, or one or more sentences that say what is wrong.
+type Outcome<T = ()> = Result<T, String>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match dispatch(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(words: &[&str]) -> Outcome {
+    match words {
+        [] | ["help" | "--help" | "-h"] | [_, "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        ["tidy"] => tidy::run(&root()),
+        ["check", options @ ..] => check::run(&root(), options),
+        ["tidy", unknown, ..] => Err(format!("`tidy` takes no arguments, but was given `{unknown}`.")),
+        [unknown, ..] => Err(format!("There is no tool `{unknown}`. `cargo xtask --help` lists them.")),
+    }
+}
+
+/// The directory of the workspace.
+fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map_or_else(|| here.clone(), PathBuf::from)
+}
+
+const HELP: &str = "\
+The workspace's own tools.
+
+  cargo xtask tidy              rules no compiler checks: crate edges, sizes, docs, links, allow lists
+  cargo xtask check [--fast]    format, clippy, tidy and tests, in that order; stops at the first failure
+        --fast                  leaves the end-to-end tests out
+  cargo xtask --help            this text
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_words_are_named() {
+        for (words, named) in [
+            (&["shine"][..], "`shine`"),
+            (&["tidy", "--all"], "`--all`"),
+            (&["check", "--slow"], "`--slow`"),
+        ] {
+            let message = dispatch(words).unwrap_err();
+            assert!(message.contains(named), "{words:?} gave {message:?}");
+        }
+    }
+}
