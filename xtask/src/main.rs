@@ -5,6 +5,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+mod bench;
 mod check;
 mod tidy;
 
@@ -31,6 +32,7 @@ fn dispatch(words: &[&str]) -> Outcome {
         }
         ["tidy"] => tidy::run(&root()),
         ["check", options @ ..] => check::run(&root(), options),
+        ["bench", options @ ..] => bench::run(&root(), options),
         ["tidy", unknown, ..] => Err(format!("`tidy` takes no arguments, but was given `{unknown}`.")),
         [unknown, ..] => Err(format!("There is no tool `{unknown}`. `cargo xtask --help` lists them.")),
     }
@@ -48,6 +50,10 @@ The workspace's own tools.
   cargo xtask tidy              rules no compiler checks: crate edges, sizes, docs, links, allow lists
   cargo xtask check [--fast]    format, clippy, tidy and tests, in that order; stops at the first failure
         --fast                  leaves the end-to-end tests out
+  cargo xtask bench [options]   CPU per unit of work of smartproxy, HAProxy and nginx, side by side
+        --quick                 3 rounds of 2 s instead of 9 rounds of 4 s
+        --only NAME             one scenario: http1, tls1 or refuse
+        --peers-only            HAProxy and nginx alone: no build of smartproxy
   cargo xtask --help            this text
 ";
 
@@ -61,9 +67,18 @@ mod tests {
             (&["shine"][..], "`shine`"),
             (&["tidy", "--all"], "`--all`"),
             (&["check", "--slow"], "`--slow`"),
+            (&["bench", "--only"], "--only"),
+            (&["bench", "--only", "nothing"], "`nothing`"),
         ] {
             let message = dispatch(words).unwrap_err();
             assert!(message.contains(named), "{words:?} gave {message:?}");
+        }
+    }
+
+    #[test]
+    fn help_names_every_scenario() {
+        for name in bench::scenario_names() {
+            assert!(HELP.contains(name), "{name} is missing in --help");
         }
     }
 }
