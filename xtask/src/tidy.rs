@@ -23,8 +23,8 @@ pub(crate) fn run(root: &Path) -> Outcome {
     let mut findings: Vec<Finding> = RULES.iter().flat_map(|rule| rule(&tree)).collect();
     findings.extend(edges::check(&edges::metadata(root)?));
     findings.sort();
+    println!("tidy: {} files, median of a Rust file {} lines", tree.files().count(), size::median(&tree));
     if findings.is_empty() {
-        println!("tidy: {} files, median of a Rust file {} lines", tree.files().count(), size::median(&tree));
         return Ok(());
     }
     let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();

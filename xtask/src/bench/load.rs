@@ -16,7 +16,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Load that has begun.
@@ -128,7 +128,19 @@ impl Refusals {
 }
 
 /// Opens a connection that counts: the backend answers through it.
+///
+/// Tries again for a while, since the connections of the round before may not have been given back yet.
 fn hold(port: u16) -> io::Result<TcpStream> {
+    let start = Instant::now();
+    loop {
+        match answered(port) {
+            Err(_) if start.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(10)),
+            outcome => return outcome,
+        }
+    }
+}
+
+fn answered(port: u16) -> io::Result<TcpStream> {
     let mut stream = connect(port)?;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n")?;
     let mut bytes = [0; 4096];
@@ -177,6 +189,20 @@ mod tests {
         ] {
             assert!(judge(output).is_err(), "{output}");
         }
+    }
+
+    #[test]
+    fn a_connection_is_held_once_it_is_answered() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = thread::spawn(move || {
+            drop(listener.accept().unwrap());
+            let (mut answering, _) = listener.accept().unwrap();
+            answering.write_all(b"welcome").unwrap();
+            answering
+        });
+        let held = hold(port).unwrap();
+        assert_eq!(held.local_addr().unwrap(), server.join().unwrap().peer_addr().unwrap());
     }
 
     #[test]
