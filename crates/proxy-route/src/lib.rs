@@ -27,6 +27,7 @@ mod settings;
 mod table;
 
 pub use access::{AccessList, IpSet};
+pub use conn_tracker::{PrefixError, Prefixes};
 pub use domain::{DomainError, DomainPattern};
 pub use matching::{HeaderPattern, HeaderSource, HelloFacts, Match, PortRange, RequestFacts, TlsVersion};
 pub use path::{PathError, PathPattern};
