@@ -1,0 +1,78 @@
+//! What can only be seen when everything is read: routes beside each other, and beside the process.
+
+use crate::cursor::{Cursor, Table};
+use crate::decode::Placed;
+use proxy_route::{Protocol, Settings};
+use std::collections::HashMap;
+
+/// Routes that cannot be told apart: by name, by the name of their counts, by their clients' first byte.
+pub(crate) fn routes(routes: &[Placed<'_>]) {
+    let mut names: HashMap<&str, &Cursor<'_>> = HashMap::new();
+    let mut counts: HashMap<&str, &Cursor<'_>> = HashMap::new();
+    for placed in routes {
+        let Some(name) = placed.name.as_ref().filter(|_| !placed.route.name.is_empty()) else { continue };
+        if let Some(first) = names.get(placed.route.name.as_str()) {
+            let message = format!("two routes are named {:?}", placed.route.name);
+            name.conflict(message, "give each a name of its own", first.span, "the other one");
+            continue;
+        }
+        names.insert(&placed.route.name, name);
+        let key = placed.id.as_ref().filter(|_| placed.route.id.is_some()).unwrap_or(name);
+        if let Some(first) = counts.get(placed.route.count_key()) {
+            let message = format!("two routes count as {:?}", placed.route.count_key());
+            key.conflict(message, "give each an \"id\" of its own", first.span, "the other one");
+        }
+        counts.entry(placed.route.count_key()).or_insert(key);
+    }
+    beside(routes);
+}
+
+/// Plain tcp beside plain http on one port.
+fn beside(routes: &[Placed<'_>]) {
+    let mut first: HashMap<(u16, bool), &Placed<'_>> = HashMap::new();
+    for placed in routes.iter().filter(|placed| placed.enabled && placed.right && placed.route.tls.is_none()) {
+        let route = &placed.route;
+        let bytes = route.protocol == Protocol::Tcp;
+        let mut clash = None;
+        for port in route.matching.ports() {
+            clash = clash.or_else(|| first.get(&(port, !bytes)).map(|there| (port, *there)));
+            first.entry((port, bytes)).or_insert(placed);
+        }
+        if let (Some((port, there)), Some(at)) = (clash, &placed.ports) {
+            let message = format!(
+                "port {port} has a plain tcp route and a plain http route, and no byte tells their clients apart"
+            );
+            let span = there.ports.as_ref().map_or(there.at.span, |at| at.span);
+            at.conflict(message, "give one of them another port, or TLS", span, &format!("of {:?}", there.route.name));
+        }
+    }
+}
+
+/// Routes beside the settings of the process.
+pub(crate) fn process(table: &Table<'_>, settings: &Settings, routes: &[Placed<'_>]) {
+    let enabled = || routes.iter().filter(|placed| placed.enabled);
+    if enabled().next().is_none() {
+        table.cursor.warn("no route is enabled, so no port is opened", "add a route to \"routes\"");
+    }
+    let open = |port: u16| {
+        enabled().any(|placed| placed.route.matching.ports.iter().any(|range| (range.from..=range.to).contains(&port)))
+    };
+    if let (Some(ports), Some(at)) = (&settings.accept_proxy.ports, table.take("acceptProxyProtocol")) {
+        for port in ports.iter().filter(|port| !open(**port)) {
+            at.warn(format!("no route is on port {port}"), "remove it, or add it to a route's \"ports\"");
+        }
+    }
+    if let (Some(admin), Some(at)) = (&settings.admin, table.take("admin")) {
+        let listen = admin.listen;
+        let bound = settings.bind.iter().any(|bind| bind.is_unspecified() || *bind == listen.ip());
+        if bound
+            && open(listen.port())
+            && let Some(at) = at.table().and_then(|table| table.take("listen"))
+        {
+            at.error_help(
+                format!("port {} is a route's port too", listen.port()),
+                "listen on a port that no route has",
+            );
+        }
+    }
+}
