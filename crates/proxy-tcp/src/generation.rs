@@ -1,7 +1,7 @@
 //! One configuration in force, and how workers learn of the next.
 
 use crate::Cluster;
-use proxy_route::{Action, RouteTable, Settings};
+use proxy_route::{Action, IpSet, RouteTable, Settings};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -15,6 +15,10 @@ pub struct Generation {
     /// The backends of each route, by [`RoutedRoute::index`](proxy_route::RoutedRoute::index); `None` where it does not
     /// forward. Shared by all workers, so that in-flight counts are of the process.
     pub clusters: Vec<Option<Arc<Cluster>>>,
+    /// Peers that name their clients in a PROXY header: `settings.accept_proxy.peers`.
+    pub proxy_peers: IpSet,
+    /// Peers whose users are limited per request: `settings.trusted_proxies`.
+    pub balancers: IpSet,
 }
 
 impl Generation {
@@ -26,7 +30,9 @@ impl Generation {
             Action::Block | Action::Redirect(_) | Action::Respond(_) => None,
         };
         let clusters = table.routes().iter().map(|route| cluster(&route.action)).collect();
-        Self { settings, table, clusters }
+        let proxy_peers = settings.accept_proxy.peers.iter().copied().collect();
+        let balancers = settings.trusted_proxies.iter().copied().collect();
+        Self { settings, table, clusters, proxy_peers, balancers }
     }
 }
 
@@ -51,6 +57,12 @@ impl Live {
             self.current = Arc::clone(&self.newest.borrow_and_update());
         }
         &self.current
+    }
+
+    /// Whether there is a newer configuration than the one last seen.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.newest.has_changed().unwrap_or(false)
     }
 
     /// Waits until there is a newer configuration than the one last seen; for ever once there can be none.

@@ -1,0 +1,122 @@
+//! The decision at accept, before a byte is read and before the socket costs anything but itself.
+
+use crate::Generation;
+use conn_tracker::{Arrival, ConnectionTracker, Event, EventKind, Origin, Permit, Report, canonical};
+use proxy_route::{AccessList, FirstStep, OnReject, RoutedRoute};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A connection that was let in.
+pub(crate) struct Admitted {
+    pub(crate) permit: Permit,
+    /// What comes next.
+    pub(crate) next: Next,
+}
+
+/// What an admitted connection needs before its route is known.
+pub(crate) enum Next {
+    /// A PROXY header, and then one of the others.
+    ProxyHeader,
+    /// Its first bytes.
+    Read,
+    /// Nothing: this is its route, and it is bound to it.
+    Tunnel(Arc<RoutedRoute>),
+}
+
+/// Decides whether a connection from `peer` on the listener of `port` comes in; reports it if not.
+pub(crate) fn admit(
+    tracker: &Arc<dyn ConnectionTracker>,
+    report: &dyn Report,
+    generation: &Generation,
+    now: Instant,
+    peer: IpAddr,
+    port: u16,
+) -> Option<Admitted> {
+    let settings = &generation.settings;
+    let client = canonical(peer);
+    let through_proxy = settings.accept_proxy.on_port(port) && generation.proxy_peers.contains(client);
+    // Who names its clients is not one: an allow list of clients does not have to have it.
+    let refusal = if through_proxy { blocked(&settings.access, client) } else { settings.access.refusal(client) };
+    if let Some(reason) = refusal {
+        report.event(Event { kind: EventKind::Blocked, reason, route: None, source: Some(client) });
+        return None;
+    }
+    let Some(routes) = generation.table.port(port) else {
+        report.event(Event { kind: EventKind::BadRequest, reason: "no_route", route: None, source: Some(client) });
+        return None;
+    };
+    let origin = match () {
+        () if through_proxy => Origin::Proxy,
+        () if generation.balancers.contains(client) => Origin::Balancer,
+        () => Origin::Client(client),
+    };
+    let pending = through_proxy || routes.first_step() == FirstStep::Read;
+    let mut permit = match Permit::open(tracker, now, Arrival { origin, pending }) {
+        Ok(permit) => permit,
+        Err(rejection) => {
+            let reason = rejection.reason.label();
+            report.event(Event { kind: EventKind::Refused, reason, route: None, source: Some(client) });
+            return None;
+        }
+    };
+    let next = if through_proxy {
+        Next::ProxyHeader
+    } else if pending {
+        Next::Read
+    } else {
+        Next::Tunnel(bind_by_address(report, generation, now, &mut permit, client, port)?)
+    };
+    Some(Admitted { permit, next })
+}
+
+/// Binds a connection whose first bytes do not matter; reports it if that cannot be.
+pub(crate) fn bind_by_address(
+    report: &dyn Report,
+    generation: &Generation,
+    now: Instant,
+    permit: &mut Permit,
+    client: IpAddr,
+    port: u16,
+) -> Option<Arc<RoutedRoute>> {
+    let Some(route) = generation.table.port(port).and_then(|routes| routes.by_address(Some(client))) else {
+        report.event(Event { kind: EventKind::BadRequest, reason: "no_route", route: None, source: Some(client) });
+        return None;
+    };
+    bind(report, generation, now, permit, client, route).then(|| Arc::clone(route))
+}
+
+/// Binds a connection to the backends of its route; reports it if that cannot be.
+pub(crate) fn bind(
+    report: &dyn Report,
+    generation: &Generation,
+    now: Instant,
+    permit: &mut Permit,
+    client: IpAddr,
+    route: &RoutedRoute,
+) -> bool {
+    let forwards = generation.clusters[route.index].is_some();
+    let refusal = match route.security.access.refusal(client) {
+        Some(reason) => Some((EventKind::Blocked, reason)),
+        None if !forwards => Some((EventKind::Blocked, "block_route")),
+        None => permit.bind(now, route.id).err().map(|rejection| (EventKind::Refused, rejection.reason.label())),
+    };
+    if let Some((kind, reason)) = refusal {
+        report.event(Event { kind, reason, route: Some(route.id), source: Some(client) });
+    }
+    refusal.is_none()
+}
+
+/// Closes the socket of a connection that does not come in.
+pub(crate) fn turn_away<S: AsFd>(socket: S, on_reject: OnReject) {
+    if on_reject == OnReject::Reset {
+        // Without it the close is an ordinary one, which is no worse than that.
+        rustix::net::sockopt::set_socket_linger(&socket, Some(std::time::Duration::ZERO)).unwrap_or_default();
+    }
+    drop(socket);
+}
+
+fn blocked(access: &AccessList, address: IpAddr) -> Option<&'static str> {
+    access.block.contains(address).then_some("block_list")
+}

@@ -1,0 +1,272 @@
+//! One admitted connection: who is it, where does it go, and taking it there.
+
+use crate::admit::{Next, bind, bind_by_address, turn_away};
+use crate::hello::TLS_HANDSHAKE;
+use crate::tunnel::{End, Lifespan, tunnel};
+use crate::worker::Shared;
+use crate::{
+    Backend, ClientHello, DrainWatch, Generation, HelloProgress, HelloReader, HttpConnection, InFlight, proxy_header,
+};
+use bytes::{Buf, Bytes, BytesMut};
+use conn_tracker::{Event, EventKind, Permit, RouteId, canonical};
+use proxy_route::{FirstStep, HelloDecision, HelloFacts, RoutedRoute};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+
+/// One admitted connection. Its slots are given back after its socket is closed.
+pub(crate) struct Connection {
+    pub(crate) io: TcpStream,
+    /// Who connected.
+    pub(crate) peer: SocketAddr,
+    /// Who it is for: the peer, or whom its PROXY header named.
+    pub(crate) source: SocketAddr,
+    /// Where it connected to, if that is known without asking the kernel.
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) port: u16,
+    pub(crate) accepted: Instant,
+    pub(crate) generation: Arc<Generation>,
+    pub(crate) shared: Arc<Shared>,
+    /// Bytes read and not passed on yet.
+    pub(crate) received: BytesMut,
+    /// Held for as long as the connection is: the end of a drain waits for it.
+    pub(crate) drain: DrainWatch,
+    pub(crate) permit: Permit,
+}
+
+/// Where a connection goes.
+enum Destination {
+    /// To the backends of a route, to which it is bound.
+    Tunnel(Arc<RoutedRoute>),
+    /// To whoever serves HTTP.
+    Http(Option<ClientHello>),
+}
+
+/// Room for most hellos and all PROXY headers.
+const FIRST_READ: usize = 2048;
+
+impl Connection {
+    /// Takes it wherever its first bytes say.
+    pub(crate) async fn run(mut self, next: Next) {
+        let deadline = self.generation.settings.timeouts.initial_data.and_then(|time| self.accepted.checked_add(time));
+        let destination = match deadline {
+            Some(at) => match tokio::time::timeout_at(at.into(), self.destination(next)).await {
+                Ok(destination) => destination,
+                Err(_) => {
+                    self.report(EventKind::Terminated, "initial_data_timeout", None);
+                    None
+                }
+            },
+            None => self.destination(next).await,
+        };
+        match destination {
+            // Boxed: it is larger than all the rest, which would be that large too for the whole of an HTTP connection.
+            Some(Destination::Tunnel(route)) => Box::pin(self.forward(route)).await,
+            Some(Destination::Http(hello)) => self.serve(hello).await,
+            None => turn_away(self.io, self.generation.settings.on_reject),
+        }
+    }
+
+    /// Takes it to a backend of `route`, to which it is bound.
+    pub(crate) async fn forward(self, route: Arc<RoutedRoute>) {
+        let Some((backend, in_flight)) = self.dial(&route).await else { return };
+        let settings = &self.generation.settings;
+        let lifespan = Lifespan {
+            idle: settings.keep_alive.tunnel_idle_in_force(),
+            end: settings.timeouts.lifetime.and_then(|time| self.accepted.checked_add(time)),
+        };
+        let client = self.client();
+        let Self { io, received, generation, shared, permit, drain, .. } = self;
+        // Old configurations must not live as long as the oldest tunnel.
+        drop(generation);
+        let end = tunnel(io, backend, received.freeze(), lifespan, &shared.transport).await;
+        let reason = match end {
+            End::Closed => None,
+            End::Idle => Some("idle_timeout"),
+            End::Lifetime => Some("lifetime"),
+        };
+        if let Some(reason) = reason {
+            let event = Event { kind: EventKind::Terminated, reason, route: Some(route.id), source: Some(client) };
+            shared.report.event(event);
+        }
+        drop(in_flight);
+        drop(permit);
+        drop(drain);
+    }
+
+    async fn serve(self, hello: Option<ClientHello>) {
+        // Without an address of its own the socket is dead already.
+        let Some(local) = self.local() else { return };
+        let client = self.client();
+        let Self { io, received, peer, permit, port, accepted, shared, drain, generation, .. } = self;
+        drop(generation);
+        let connection = HttpConnection { io, received, peer, client, local, permit, port, hello, accepted };
+        shared.http.serve(connection).await;
+        drop(drain);
+    }
+
+    /// Finds out where it goes; `None` is nowhere, reported unless it left by itself.
+    async fn destination(&mut self, next: Next) -> Option<Destination> {
+        match next {
+            Next::Tunnel(route) => return Some(Destination::Tunnel(route)),
+            Next::ProxyHeader => self.identify().await?,
+            Next::Read => {}
+        }
+        let generation = Arc::clone(&self.generation);
+        let Some(routes) = generation.table.port(self.port) else {
+            return self.fail("no_route");
+        };
+        if routes.first_step() == FirstStep::Decide {
+            return self.by_address();
+        }
+        if !routes.has_tls() {
+            // Read by whoever serves it, into a buffer that it has anyway.
+            if self.received.is_empty() {
+                self.io.readable().await.ok()?;
+            }
+            return Some(Destination::Http(None));
+        }
+        if self.received.is_empty() && !self.read().await.ok()? {
+            return None;
+        }
+        if self.received.first() != Some(&TLS_HANDSHAKE) {
+            return match routes {
+                _ if routes.has_plain_http() => Some(Destination::Http(None)),
+                _ if routes.by_address(Some(self.client())).is_some() => self.by_address(),
+                _ if routes.terminates_tls() => self.fail("not_http"),
+                _ => self.fail("no_route"),
+            };
+        }
+        let hello = self.hello().await?;
+        let client = Some(self.client());
+        let facts = HelloFacts { sni: hello.sni.as_deref(), version: hello.version, client };
+        match routes.by_hello(&facts) {
+            HelloDecision::Terminate => Some(Destination::Http(Some(hello))),
+            HelloDecision::Passthrough(route) => self.bind(&route).then_some(Destination::Tunnel(route)),
+            HelloDecision::None => self.fail("no_route"),
+        }
+    }
+
+    /// Reads the PROXY header that a trusted peer must send, and counts the connection for whom it names.
+    async fn identify(&mut self) -> Option<()> {
+        let named = loop {
+            match proxy_header::parse(&self.received) {
+                Ok(Some(named)) => break named,
+                Ok(None) if self.received.len() < proxy_header::LIMIT => {}
+                Ok(None) | Err(proxy_header::NoHeader) => return self.fail("proxy_header"),
+            }
+            if !self.read().await.ok()? {
+                return if self.received.is_empty() { None } else { self.fail("proxy_header") };
+            }
+        };
+        self.received.advance(named.length);
+        let Some((source, destination)) = named.addresses else { return Some(()) };
+        self.source = source;
+        self.local = Some(destination);
+        let client = self.client();
+        if let Some(reason) = self.generation.settings.access.refusal(client) {
+            self.report(EventKind::Blocked, reason, None);
+            return None;
+        }
+        match self.permit.identify(Instant::now(), client) {
+            Ok(()) => Some(()),
+            Err(rejection) => {
+                self.report(EventKind::Refused, rejection.reason.label(), None);
+                None
+            }
+        }
+    }
+
+    async fn hello(&mut self) -> Option<ClientHello> {
+        let mut reader = HelloReader::new();
+        loop {
+            match reader.read(&self.received) {
+                HelloProgress::Hello(hello) => return Some(hello),
+                HelloProgress::Malformed => return self.fail("hello_malformed"),
+                HelloProgress::TooLarge => return self.fail("hello_too_large"),
+                HelloProgress::Partial => {}
+            }
+            if !self.read().await.ok()? {
+                return self.fail("hello_truncated");
+            }
+        }
+    }
+
+    fn by_address(&mut self) -> Option<Destination> {
+        let (client, now) = (self.client(), Instant::now());
+        let Self { shared, generation, permit, port, .. } = self;
+        bind_by_address(&*shared.report, generation, now, permit, client, *port).map(Destination::Tunnel)
+    }
+
+    fn bind(&mut self, route: &RoutedRoute) -> bool {
+        let client = self.client();
+        bind(&*self.shared.report, &self.generation, Instant::now(), &mut self.permit, client, route)
+    }
+
+    /// Connects to the first backend that can be reached and tells it who is coming, if it wants to know.
+    async fn dial(&self, route: &RoutedRoute) -> Option<(TcpStream, InFlight)> {
+        let cluster = self.generation.clusters[route.index].as_ref()?;
+        for backend in cluster.order(self.client()) {
+            let in_flight = backend.count();
+            let reason = tokio::select! {
+                biased;
+                outcome = self.reach(backend) => match outcome {
+                    Ok(stream) => return Some((stream, in_flight)),
+                    Err(reason) => reason,
+                },
+                // A client that reset the connection; one that merely said all it has to say is still to be served.
+                _ = self.io.ready(Interest::ERROR) => return None,
+            };
+            self.report(EventKind::BackendFailed, reason, Some(route.id));
+        }
+        None
+    }
+
+    async fn reach(&self, backend: &Backend) -> Result<TcpStream, &'static str> {
+        let timeout = self.generation.settings.timeouts.connect;
+        let mut stream = backend.dial(self.port, timeout).await.map_err(|error| error.label())?;
+        if let Some(version) = backend.send_proxy {
+            let local = self.local().ok_or(PROXY_HEADER_FAILED)?;
+            let header: Bytes = proxy_header(version, self.source, local);
+            // A new socket has room for it, so this does not wait.
+            stream.write_all(&header).await.map_err(|_| PROXY_HEADER_FAILED)?;
+        }
+        Ok(stream)
+    }
+
+    /// Reads what there is, after waiting for it without a buffer; `false` at the end of the stream.
+    async fn read(&mut self) -> io::Result<bool> {
+        loop {
+            self.io.readable().await?;
+            if self.received.len() == self.received.capacity() {
+                self.received.reserve(FIRST_READ);
+            }
+            match self.io.try_read_buf(&mut self.received) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return outcome.map(|count| count > 0),
+            }
+        }
+    }
+
+    fn client(&self) -> IpAddr {
+        canonical(self.source.ip())
+    }
+
+    fn local(&self) -> Option<SocketAddr> {
+        self.local.or_else(|| self.io.local_addr().ok())
+    }
+
+    fn fail<T>(&self, reason: &'static str) -> Option<T> {
+        self.report(EventKind::BadRequest, reason, None);
+        None
+    }
+
+    fn report(&self, kind: EventKind, reason: &'static str, route: Option<RouteId>) {
+        self.shared.report.event(Event { kind, reason, route, source: Some(self.client()) });
+    }
+}
+
+const PROXY_HEADER_FAILED: &str = "proxy_header_failed";

@@ -1,0 +1,151 @@
+//! Listening sockets: one for each worker, address and port, opened before anything runs.
+
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
+
+/// Connections that the kernel keeps for one listener until they are accepted. It cuts this to `net.core.somaxconn`.
+pub const BACKLOG: i32 = 4096;
+
+/// Every listening socket of the process, sorted by worker.
+///
+/// Each worker has sockets of its own on every address (`SO_REUSEPORT`), so the kernel spreads connections over workers
+/// and no two of them wait at one queue.
+#[derive(Debug)]
+pub struct Listeners {
+    workers: Vec<Vec<WorkerListener>>,
+    addresses: Vec<SocketAddr>,
+}
+
+/// One listening socket of one worker.
+#[derive(Debug)]
+pub struct WorkerListener {
+    pub(crate) socket: TcpListener,
+    pub(crate) port: u16,
+}
+
+/// A listening socket that could not be opened.
+#[derive(Debug)]
+pub struct ListenError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+impl Listeners {
+    /// Opens every port of `ports` on every address of `addresses`, once for each worker.
+    ///
+    /// `::` takes IPv4 clients too, unless an IPv4 address is beside it; beside one it is left out on a machine without
+    /// IPv6. Port 0 is a free port, the same one for all workers; see [`Listeners::addresses`] for which.
+    ///
+    /// # Errors
+    /// The first socket that cannot be opened.
+    pub fn bind(
+        addresses: &[IpAddr],
+        ports: impl IntoIterator<Item = u16>,
+        workers: NonZeroUsize,
+    ) -> Result<Self, ListenError> {
+        let beside_v4 = addresses.iter().any(IpAddr::is_ipv4);
+        let mut all = Self { workers: (0..workers.get()).map(|_| Vec::new()).collect(), addresses: Vec::new() };
+        for port in ports {
+            for &ip in addresses {
+                match all.open(SocketAddr::new(ip, port), beside_v4) {
+                    Err(error) if beside_v4 && ip.is_ipv6() && ip.is_unspecified() && error.is_missing_family() => {
+                        tracing::warn!(port, "listening on IPv4 only: this machine has no IPv6");
+                    }
+                    outcome => outcome?,
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Where they listen: each address once, with the port that was opened.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The sockets of each worker.
+    #[must_use]
+    pub fn into_workers(self) -> Vec<Vec<WorkerListener>> {
+        self.workers
+    }
+
+    fn open(&mut self, asked: SocketAddr, beside_v4: bool) -> Result<(), ListenError> {
+        let failed = |source| ListenError { address: asked, source };
+        let mut address = asked;
+        for worker in &mut self.workers {
+            let socket = listen(address, beside_v4).map_err(failed)?;
+            address = socket.local_addr().map_err(failed)?;
+            worker.push(WorkerListener { socket, port: asked.port() });
+        }
+        self.addresses.push(address);
+        Ok(())
+    }
+}
+
+impl WorkerListener {
+    /// A socket that somebody else opened, as by socket activation. `port` selects its routes.
+    ///
+    /// # Errors
+    /// If it cannot be made non-blocking.
+    pub fn new(socket: TcpListener, port: u16) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, port })
+    }
+
+    /// The port that selects its routes: the one asked for, even where 0 asked for any.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl ListenError {
+    /// The address and port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn is_missing_family(&self) -> bool {
+        let missing = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL].map(Errno::raw_os_error);
+        self.source.raw_os_error().is_some_and(|code| missing.contains(&code))
+    }
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let advice = match self.source.kind() {
+            io::ErrorKind::AddrInUse => "another program has this port; stop it or choose another port",
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need the capability CAP_NET_BIND_SERVICE; grant it or choose a higher port"
+            }
+            io::ErrorKind::AddrNotAvailable => "no interface has this address; choose one that this machine has",
+            _ => return write!(f, "cannot listen on {}: {}", self.address, self.source),
+        };
+        write!(f, "cannot listen on {}: {advice}", self.address)
+    }
+}
+
+impl std::error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

@@ -1,0 +1,245 @@
+//! Two sockets that are one connection: what comes out of either goes into the other.
+
+use crate::pipe::{PipeLease, Transport};
+use bytes::Bytes;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+/// How long a tunnel may live.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lifespan {
+    /// Without a byte in either direction.
+    pub(crate) idle: Option<Duration>,
+    /// At all.
+    pub(crate) end: Option<Instant>,
+}
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Both sides are done, or one broke off.
+    Closed,
+    /// No byte for too long.
+    Idle,
+    /// It became too old.
+    Lifetime,
+}
+
+/// Moves bytes both ways until both sides have ended, `early` before any other to the backend.
+///
+/// An end of one side is passed on once everything before it is through; a reset is passed on at once. Holds no buffer
+/// and no pipe while no byte is on its way.
+pub(crate) async fn tunnel(
+    mut client: TcpStream,
+    mut backend: TcpStream,
+    early: Bytes,
+    lifespan: Lifespan,
+    transport: &Transport,
+) -> End {
+    let activity = Activity::new();
+    let end = {
+        let (client_out, client_in) = client.split();
+        let (backend_out, backend_in) = backend.split();
+        let up = Way { from: client_out, to: backend_in, transport, activity: &activity };
+        let down = Way { from: backend_out, to: client_in, transport, activity: &activity };
+        let mut up = pin!(up.carry(early));
+        let mut down = pin!(down.carry(Bytes::new()));
+        let mut expiry = pin!(activity.expiry(lifespan));
+        let (mut up_open, mut down_open) = (true, true);
+        loop {
+            let outcome = tokio::select! {
+                biased;
+                outcome = &mut up, if up_open => { up_open = false; outcome }
+                outcome = &mut down, if down_open => { down_open = false; outcome }
+                end = &mut expiry => break Some(end),
+            };
+            match outcome {
+                Err(Broken::Read) => break None,
+                // Whoever does not take any more may still have said something: the other way goes on to its end.
+                Ok(()) | Err(Broken::Write) if up_open || down_open => {}
+                Ok(()) | Err(Broken::Write) => break Some(End::Closed),
+            }
+        }
+    };
+    end.unwrap_or_else(|| {
+        for side in [&client, &backend] {
+            // The side that broke off does not mind; for the other one this makes the close a reset.
+            side.set_zero_linger().unwrap_or_default();
+        }
+        End::Closed
+    })
+}
+
+/// How a direction ended before its stream did.
+enum Broken {
+    /// Where it comes from broke off.
+    Read,
+    /// Where it goes to broke off.
+    Write,
+}
+
+/// When a tunnel was used last, for the one timer that it has.
+struct Activity {
+    start: Instant,
+    last: AtomicU64,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self { start: Instant::now(), last: AtomicU64::new(0) }
+    }
+
+    fn touch(&self) {
+        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // Ordering: written and read by one task; atomic only so that the task may move between threads.
+        self.last.store(millis, Ordering::Relaxed);
+    }
+
+    /// Waits until the tunnel is too old or was unused for too long. Moving bytes does not touch the timer: it goes off,
+    /// sees that there was traffic, and is set anew.
+    async fn expiry(&self, lifespan: Lifespan) -> End {
+        loop {
+            // Ordering: see `touch`.
+            let last = self.start + Duration::from_millis(self.last.load(Ordering::Relaxed));
+            let idle_at = lifespan.idle.and_then(|idle| last.checked_add(idle));
+            let at = match (idle_at, lifespan.end) {
+                (Some(idle), Some(end)) => idle.min(end),
+                (Some(at), None) | (None, Some(at)) => at,
+                (None, None) => return std::future::pending().await,
+            };
+            let now = Instant::now();
+            if at > now {
+                tokio::time::sleep_until(at.into()).await;
+            } else if lifespan.end.is_some_and(|end| end <= now) {
+                return End::Lifetime;
+            } else {
+                return End::Idle;
+            }
+        }
+    }
+}
+
+/// One direction of a tunnel.
+struct Way<'a> {
+    from: ReadHalf<'a>,
+    to: WriteHalf<'a>,
+    transport: &'a Transport,
+    activity: &'a Activity,
+}
+
+/// What one read and write did.
+enum Copied {
+    /// The stream ended.
+    End,
+    /// So many bytes went through.
+    All(usize),
+    /// So many bytes were read, and these of them not taken.
+    Left(usize, Vec<u8>),
+}
+
+/// From this on a burst is moved through a pipe.
+const BULK: usize = crate::pipe::BUFFER;
+/// After so many bytes in one go, others get their turn.
+const TURN: usize = 1 << 20;
+
+impl Way<'_> {
+    async fn carry(mut self, early: Bytes) -> Result<(), Broken> {
+        if !early.is_empty() {
+            self.write(&early).await?;
+        }
+        drop(early);
+        let mut bulk = false;
+        loop {
+            if bulk {
+                self.from.as_ref().readable().await.map_err(|_| Broken::Read)?;
+                if let Some(pipe) = self.transport.pipe() {
+                    let Some(moved) = self.splice(pipe).await? else { break };
+                    bulk = moved >= BULK;
+                    continue;
+                }
+            }
+            match poll_fn(|context| self.poll_copy(context)).await? {
+                Copied::End => break,
+                Copied::All(count) => bulk = count >= BULK,
+                Copied::Left(count, rest) => {
+                    self.write(&rest).await?;
+                    bulk = count >= BULK;
+                }
+            }
+            self.activity.touch();
+        }
+        self.to.shutdown().await.map_err(|_| Broken::Write)
+    }
+
+    async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Broken> {
+        while !bytes.is_empty() {
+            match self.to.write(bytes).await {
+                Ok(0) | Err(_) => return Err(Broken::Write),
+                Ok(count) => bytes = &bytes[count..],
+            }
+            self.activity.touch();
+        }
+        Ok(())
+    }
+
+    /// Moves bytes through the common buffer: what one read gives, as far as one write takes it.
+    fn poll_copy(&mut self, context: &mut Context<'_>) -> Poll<Result<Copied, Broken>> {
+        let mut buffer = self.transport.buffer.lock();
+        let mut buffer = ReadBuf::new(&mut buffer);
+        ready!(Pin::new(&mut self.from).poll_read(context, &mut buffer)).map_err(|_| Broken::Read)?;
+        let read = buffer.filled();
+        if read.is_empty() {
+            return Poll::Ready(Ok(Copied::End));
+        }
+        let written = match Pin::new(&mut self.to).poll_write(context, read) {
+            Poll::Ready(Ok(written)) => written,
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Write)),
+            Poll::Pending => 0,
+        };
+        Poll::Ready(Ok(if written == read.len() {
+            Copied::All(written)
+        } else {
+            Copied::Left(read.len(), read[written..].to_vec())
+        }))
+    }
+
+    /// Moves bytes through a pipe while there are any; says how many, or `None` at the end of the stream.
+    async fn splice(&mut self, mut pipe: PipeLease<'_>) -> Result<Option<usize>, Broken> {
+        let (from, to): (&TcpStream, &TcpStream) = (self.from.as_ref(), self.to.as_ref());
+        let mut moved = 0;
+        let mut turn = 0;
+        loop {
+            match from.try_io(Interest::READABLE, || pipe.fill(from)) {
+                Ok(0) => return Ok(None),
+                Ok(count) => {
+                    moved += count;
+                    turn += count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Some(moved)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return Err(Broken::Read),
+            }
+            while pipe.filled() > 0 {
+                match to.try_io(Interest::WRITABLE, || pipe.empty(to)) {
+                    Ok(_) => self.activity.touch(),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        to.writable().await.map_err(|_| Broken::Write)?;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => return Err(Broken::Write),
+                }
+            }
+            if turn >= TURN {
+                turn = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! One thread of the data plane: its listeners, and the connections they bring.
+
+use crate::admit::{Next, admit, turn_away};
+use crate::connection::Connection;
+use crate::pipe::Transport;
+use crate::{DrainWatch, Live, ServeHttp, WorkerListener};
+use bytes::BytesMut;
+use conn_tracker::{ConnectionTracker, Event, EventKind, Report};
+use parking_lot::Mutex;
+use proxy_route::TcpKeepAlive;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with, sockopt};
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::task::JoinSet;
+
+/// One thread of the data plane. Give each a single-threaded runtime of its own; on a shared one it works too.
+#[derive(Debug)]
+pub struct Worker {
+    /// Decides who is admitted.
+    pub tracker: Arc<dyn ConnectionTracker>,
+    /// Hears of everything that went wrong.
+    pub report: Arc<dyn Report>,
+    /// The configuration in force.
+    pub live: Live,
+    /// When to stop.
+    pub drain: DrainWatch,
+    /// Serves what turns out to be HTTP.
+    pub http: Arc<dyn ServeHttp>,
+}
+
+impl Worker {
+    /// Accepts connections and serves each in a task of its own, until the drain begins; then takes what the kernel has
+    /// queued and closes the listeners. Connections go on: [`Drain::finished`](crate::Drain::finished) waits for them.
+    ///
+    /// # Errors
+    /// A listener that cannot be watched. Nothing that happens later is an error.
+    pub async fn run(self, listeners: Vec<WorkerListener>) -> io::Result<()> {
+        let Self { tracker, report, live, drain, http } = self;
+        let reserve = Mutex::new(Reserve::open());
+        let shared = Arc::new(Shared { tracker, report, http, transport: Transport::new(), reserve });
+        let batch = (BATCH / listeners.len().max(1)).max(1);
+        let mut loops = JoinSet::new();
+        for WorkerListener { socket, port } in listeners {
+            let address = socket.local_addr()?;
+            let acceptor = Acceptor {
+                listener: watch(socket)?,
+                local: (!address.ip().is_unspecified()).then_some(address),
+                port,
+                batch,
+                live: live.clone(),
+                drain: drain.clone(),
+                shared: Arc::clone(&shared),
+            };
+            loops.spawn(acceptor.run());
+        }
+        // Each acceptor has its own; this one would keep the drain waiting.
+        drop((live, drain));
+        loops.join_all().await;
+        Ok(())
+    }
+}
+
+/// What all connections of a worker share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) tracker: Arc<dyn ConnectionTracker>,
+    pub(crate) report: Arc<dyn Report>,
+    pub(crate) http: Arc<dyn ServeHttp>,
+    pub(crate) transport: Transport,
+    reserve: Mutex<Reserve>,
+}
+
+/// A descriptor kept for when there are no others: given up, it lets one connection be accepted and closed, so that its
+/// client learns at once and the queue gets shorter.
+#[derive(Debug)]
+struct Reserve(Option<File>);
+
+impl Reserve {
+    fn open() -> Self {
+        Self(File::open("/dev/null").ok())
+    }
+}
+
+/// Accepts on one socket.
+struct Acceptor {
+    listener: AsyncFd<TcpListener>,
+    /// The address of every connection, where the listener has one.
+    local: Option<SocketAddr>,
+    port: u16,
+    /// How many are accepted before others get their turn.
+    batch: usize,
+    live: Live,
+    drain: DrainWatch,
+    shared: Arc<Shared>,
+}
+
+/// Accepts of one worker between two polls of ready connections.
+const BATCH: usize = 64;
+/// How long to wait when accepting fails for a reason that waiting may cure.
+const BACK_OFF: Duration = Duration::from_millis(50);
+
+impl Acceptor {
+    async fn run(mut self) {
+        let mut drain = self.drain.clone();
+        let mut draining = pin!(drain.draining());
+        self.configure();
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut draining => break,
+                ready = self.listener.readable() => match ready {
+                    Ok(mut ready) => ready.retain_ready(),
+                    // The runtime is shutting down.
+                    Err(_) => return,
+                },
+            }
+            self.turn().await;
+        }
+        // The kernel has shaken hands with these already, and will with nobody else once the listener is closed.
+        while let Progress::One = self.take(accept(self.listener.get_ref())) {}
+    }
+
+    /// Accepts one batch.
+    async fn turn(&mut self) {
+        if self.live.has_changed() {
+            self.configure();
+        }
+        for _ in 0..self.batch {
+            let accepted = self.listener.try_io(Interest::READABLE, |listener| Ok(accept(listener)?));
+            match self.take(accepted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))) {
+                Progress::One => {}
+                Progress::Empty => return,
+                Progress::Stuck => tokio::time::sleep(BACK_OFF).await,
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+
+    /// Makes of it what an accept gave.
+    fn take(&mut self, accepted: rustix::io::Result<(OwnedFd, SocketAddr)>) -> Progress {
+        let reason = match accepted {
+            Ok((socket, peer)) => {
+                self.arrived(socket, peer);
+                return Progress::One;
+            }
+            Err(Errno::AGAIN) => return Progress::Empty,
+            // Gone before it was accepted, or an error of the network that the next one need not have.
+            Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::NOPROTOOPT | Errno::OPNOTSUPP)
+            | Err(Errno::NETDOWN | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::HOSTUNREACH | Errno::NONET) => {
+                return Progress::One;
+            }
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => "descriptors",
+            Err(_) => "accept",
+        };
+        self.shared.report.event(Event { kind: EventKind::AcceptFailed, reason, route: None, source: None });
+        if reason == "descriptors" && self.use_reserve() { Progress::One } else { Progress::Stuck }
+    }
+
+    /// Takes one connection in, or turns it away.
+    fn arrived(&mut self, socket: OwnedFd, peer: SocketAddr) {
+        let (shared, now) = (&self.shared, Instant::now());
+        let generation = self.live.current();
+        let admitted = admit(&shared.tracker, &*shared.report, generation, now, peer.ip(), self.port);
+        let Some(admitted) = admitted else { return turn_away(socket, generation.settings.on_reject) };
+        shared.report.admitted(self.port);
+        let Ok(io) = tokio::net::TcpStream::from_std(TcpStream::from(socket)) else {
+            let event = Event { kind: EventKind::AcceptFailed, reason: "accept", route: None, source: Some(peer.ip()) };
+            return shared.report.event(event);
+        };
+        let connection = Connection {
+            io,
+            peer,
+            source: peer,
+            local: self.local,
+            port: self.port,
+            accepted: now,
+            generation: Arc::clone(generation),
+            shared: Arc::clone(shared),
+            received: BytesMut::new(),
+            drain: self.drain.clone(),
+            permit: admitted.permit,
+        };
+        match admitted.next {
+            Next::Tunnel(route) => tokio::spawn(connection.forward(route)),
+            next => tokio::spawn(connection.run(next)),
+        };
+    }
+
+    /// Accepts and closes one connection; whether that was possible.
+    fn use_reserve(&self) -> bool {
+        let mut reserve = self.shared.reserve.lock();
+        let Some(file) = reserve.0.take() else {
+            *reserve = Reserve::open();
+            return false;
+        };
+        drop(file);
+        let turned_away = accept(self.listener.get_ref()).map(drop).is_ok();
+        *reserve = Reserve::open();
+        turned_away
+    }
+
+    /// Sets what every accepted socket inherits from its listener, so that it costs no system call of its own.
+    fn configure(&mut self) {
+        let keep_alive = self.live.current().settings.keep_alive.tcp;
+        if let Err(error) = inherit(self.listener.get_ref(), keep_alive) {
+            tracing::warn!(port = self.port, %error, "socket options of the listener could not be set");
+        }
+    }
+}
+
+/// What came of one accept.
+enum Progress {
+    /// One connection was dealt with.
+    One,
+    /// Nobody is there.
+    Empty,
+    /// The next one will most likely fail too.
+    Stuck,
+}
+
+#[expect(deprecated, reason = "its fault is with types whose descriptor can change, which that of a listener cannot")]
+fn watch(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    AsyncFd::with_interest(socket, Interest::READABLE)
+}
+
+fn accept(listener: &TcpListener) -> rustix::io::Result<(OwnedFd, SocketAddr)> {
+    let (socket, peer) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).ok_or(Errno::CONNABORTED)?;
+    Ok((socket, peer))
+}
+
+fn inherit(listener: &TcpListener, keep_alive: Option<TcpKeepAlive>) -> rustix::io::Result<()> {
+    sockopt::set_tcp_nodelay(listener, true)?;
+    sockopt::set_socket_keepalive(listener, keep_alive.is_some())?;
+    if let Some(TcpKeepAlive { idle, interval, probes }) = keep_alive {
+        sockopt::set_tcp_keepidle(listener, idle)?;
+        sockopt::set_tcp_keepintvl(listener, interval)?;
+        sockopt::set_tcp_keepcnt(listener, probes)?;
+    }
+    Ok(())
+}
