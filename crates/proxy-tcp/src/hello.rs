@@ -122,7 +122,8 @@ fn record_length(bytes: &[u8]) -> Option<Option<usize>> {
 
 /// The length in the header of the handshake message: `None` if it is no ClientHello, `Some(None)` if it is not all there.
 fn message_length(message: &[u8]) -> Option<Option<usize>> {
-    let length = message.get(1..MESSAGE_HEADER).map(|length| length.iter().fold(0, |sum, &byte| sum << 8 | usize::from(byte)));
+    let length =
+        message.get(1..MESSAGE_HEADER).map(|length| length.iter().fold(0, |sum, &byte| sum << 8 | usize::from(byte)));
     message.first().is_none_or(|&kind| kind == CLIENT_HELLO).then_some(length)
 }
 

@@ -1,7 +1,7 @@
 //! The PROXY header: who a connection is really from. Read from trusted peers, written to backends.
 
 use bytes::Bytes;
-use proxy_header::{Error, ParseConfig, ProxiedAddress, Protocol, ProxyHeader};
+use proxy_header::{Error, ParseConfig, Protocol, ProxiedAddress, ProxyHeader};
 use proxy_route::ProxyVersion;
 use std::net::{IpAddr, SocketAddr};
 

@@ -135,7 +135,8 @@ impl Acceptor {
         }
         for _ in 0..self.batch {
             let accepted = self.listener.try_io(Interest::READABLE, |listener| Ok(accept(listener)?));
-            match self.take(accepted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))) {
+            // Without a number it is the runtime's own word for "not now".
+            match self.take(accepted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))) {
                 Progress::One => {}
                 Progress::Empty => return,
                 Progress::Stuck => tokio::time::sleep(BACK_OFF).await,

@@ -5,9 +5,7 @@ use conn_tracker::{
     Arrival, Binding, ConnectionTracker, Event, EventKind, Hold, Origin, Prefixes, Reason, Rejection, Report,
     RequestHold, RouteId, Slots,
 };
-use proxy_route::{
-    Action, Forward, Match, PortRange, Protocol, Route, RouteTable, Settings, Target, TargetPort,
-};
+use proxy_route::{Action, Forward, Match, PortRange, Protocol, Route, RouteTable, Settings, Target, TargetPort};
 use proxy_tcp::{Drain, Generation, HttpConnection, Listeners, Live, ServeHttp, Worker};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
