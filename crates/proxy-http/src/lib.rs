@@ -2,3 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod tls;
+mod upstream;
+
+pub use tls::{TlsBackends, TlsError, TlsPorts, TlsShared};

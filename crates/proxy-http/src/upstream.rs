@@ -1,0 +1,22 @@
+//! Requests on their way to backends: which one, over which connection, and what becomes of it.
+//!
+//! One [`Pools`] per worker. [`Pools::send`] takes a request to the first backend that can be reached and answers with
+//! its response, whose [`UpstreamBody`] gives the connection back after its last byte.
+//!
+//! What the caller has done before: the URI is origin form (path and query), `Host` is present, hop-by-hop headers are
+//! gone except `te: trailers` and, for an upgrade, `connection` and `upgrade`. What happens here: version, `Host` against
+//! `:authority`, `content-length` against `transfer-encoding`.
+
+mod body;
+mod error;
+mod exchange;
+mod pools;
+
+pub(crate) use body::UpstreamBody;
+pub(crate) use error::UpstreamError;
+pub(crate) use exchange::Exchange;
+pub(crate) use pools::{PoolLimits, Pools};
+
+/// The head of a backend's answer, and its body. For a 101, `hyper::upgrade::on(&mut response)` leads to the tunnel; keep
+/// the body alive as long as the tunnel, it counts towards the backend.
+pub(crate) type UpstreamResponse = http::Response<UpstreamBody>;

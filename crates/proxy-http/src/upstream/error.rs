@@ -1,0 +1,56 @@
+//! Why a request got no response from a backend.
+
+use http::StatusCode;
+use std::fmt;
+
+/// Why a request got no response from a backend. Everything that is a backend's fault has been reported already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UpstreamError {
+    /// No backend could be reached. The request was not sent, its body is untouched.
+    Unreachable {
+        /// Whether the last one was not reached in time.
+        timed_out: bool,
+    },
+    /// A backend took the request and broke off without an answer.
+    Lost,
+    /// A backend answered something that is not HTTP.
+    Malformed,
+    /// A backend took the request and did not answer in time.
+    TimedOut,
+    /// The body of the request broke off: the client's doing, not reported.
+    RequestBody,
+    /// The request cannot be sent as it is: its `Host` is no authority. Not reported.
+    BadRequest,
+}
+
+impl UpstreamError {
+    /// What the client is told: 502, 504, or 400 where the client is at fault.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::Unreachable { timed_out: true } | Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            Self::Unreachable { timed_out: false } | Self::Lost | Self::Malformed => StatusCode::BAD_GATEWAY,
+            Self::RequestBody | Self::BadRequest => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// Whether no byte of the request has left the proxy.
+    pub(crate) fn is_unsent(self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::BadRequest)
+    }
+}
+
+impl fmt::Display for UpstreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreachable { timed_out: true } => "no backend was reached in time",
+            Self::Unreachable { timed_out: false } => "no backend could be reached",
+            Self::Lost => "the backend broke off without an answer",
+            Self::Malformed => "the backend answered something that is not HTTP",
+            Self::TimedOut => "the backend did not answer in time",
+            Self::RequestBody => "the body of the request broke off",
+            Self::BadRequest => "the host of the request is no authority",
+        })
+    }
+}
+
+impl std::error::Error for UpstreamError {}

@@ -1,0 +1,27 @@
+//! What a request brings along.
+
+use crate::TlsBackends;
+use proxy_route::RoutedRoute;
+use proxy_tcp::Generation;
+use std::net::{IpAddr, SocketAddr};
+
+/// What a request brings along on its way to a backend.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exchange<'a> {
+    /// The configuration that the request is served by.
+    pub(crate) generation: &'a Generation,
+    /// Its TLS to backends.
+    pub(crate) tls: &'a TlsBackends,
+    /// The route, of that configuration; it forwards.
+    pub(crate) route: &'a RoutedRoute,
+    /// Who the request is for: chooses the backend, and is named in events.
+    pub(crate) client: IpAddr,
+    /// Source of a PROXY header.
+    pub(crate) source: SocketAddr,
+    /// Destination of a PROXY header.
+    pub(crate) local: SocketAddr,
+    /// The port the client connected to, for targets that preserve it.
+    pub(crate) listener_port: u16,
+    /// Whether the request asks for an upgrade. It is then spoken in HTTP/1.1 whatever the route says.
+    pub(crate) upgrade: bool,
+}
