@@ -4,10 +4,14 @@
 //! configuration; a configuration in which one of them fails is not put in force.
 
 mod backends;
+mod certificate;
+mod choice;
 mod error;
 mod ports;
 mod shared;
+mod unverified;
 
+pub(crate) use backends::RouteTls;
 pub use backends::TlsBackends;
 pub use error::TlsError;
 pub use ports::TlsPorts;
