@@ -8,9 +8,16 @@
 //! `:authority`, `content-length` against `transfer-encoding`.
 
 mod body;
+mod connect;
 mod error;
 mod exchange;
+mod head;
+mod outgoing;
+mod pool;
 mod pools;
+mod proxy_header;
+mod transmit;
+mod witness;
 
 pub(crate) use body::UpstreamBody;
 pub(crate) use error::UpstreamError;

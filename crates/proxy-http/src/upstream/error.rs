@@ -33,6 +33,16 @@ impl UpstreamError {
         }
     }
 
+    /// The name of the failure of the backend in logs and metrics; `None` if it is the client's, or told per attempt.
+    pub(super) fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Lost => Some("connection_lost"),
+            Self::Malformed => Some("response_malformed"),
+            Self::TimedOut => Some("response_timeout"),
+            Self::Unreachable { .. } | Self::RequestBody | Self::BadRequest => None,
+        }
+    }
+
     /// Whether no byte of the request has left the proxy.
     pub(crate) fn is_unsent(self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::BadRequest)

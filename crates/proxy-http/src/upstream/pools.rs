@@ -1,17 +1,29 @@
-//! Connections to backends, kept per worker.
+//! Every connection of one worker to backends, and requests over them.
 
+use super::body::Work;
+use super::connect::{ConnectError, Speech, connect};
+use super::outgoing::Outgoing;
+use super::pool::{Lease, Pool};
+use super::transmit::{Outcome, transmit};
+use super::witness::Witness;
+use super::{Exchange, UpstreamBody, UpstreamError, UpstreamResponse};
 use crate::body::RequestBody;
-use crate::upstream::{Exchange, UpstreamError, UpstreamResponse};
 use conn_tracker::Report;
-use std::sync::Arc;
+use http::StatusCode;
+use parking_lot::Mutex;
+use proxy_tcp::Backend;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
 
 /// How many connections are kept, and how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PoolLimits {
     /// Idle HTTP/1.1 connections kept per backend.
     pub(crate) idle_per_backend: usize,
-    /// Age at which an idle connection is dropped.
+    /// Age at which an idle connection is dropped. They go within six fifths of it.
     pub(crate) idle_age: Duration,
 }
 
@@ -25,18 +37,34 @@ impl Default for PoolLimits {
 /// response. Must be used on one runtime.
 #[derive(Clone, Debug)]
 pub(crate) struct Pools {
-    report: Arc<dyn Report>,
+    shared: Arc<Shared>,
 }
+
+#[derive(Debug)]
+struct Shared {
+    limits: PoolLimits,
+    report: Arc<dyn Report>,
+    pools: Mutex<HashMap<Key, Arc<Pool>>>,
+    sweeper: OnceLock<AbortHandle>,
+}
+
+/// A backend, by its place in memory, and the port dialled. A backend belongs to one route of one configuration, so this
+/// also says what is spoken.
+type Key = (usize, u16);
 
 impl Pools {
     /// No connection yet. Failures of backends are told to `report`, each attempt once.
     pub(crate) fn new(limits: PoolLimits, report: Arc<dyn Report>) -> Self {
-        let _ = limits;
-        Self { report }
+        let shared = Shared { limits, report, pools: Mutex::default(), sweeper: OnceLock::new() };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Sends a request to the first backend that can be reached, in the order of the route, and waits for the head of
     /// the response. Dropping the future abandons the request.
+    ///
+    /// A kept connection that turns out to be dead is replaced once by a new one, if the request was not sent, or has no
+    /// body and a method that may be repeated. The time to the head of the response runs from the last moment at which
+    /// the backend took a part of the request; while the client keeps us waiting for its body it does not run.
     ///
     /// # Errors
     /// If there is no response. Failures of backends have been reported.
@@ -45,7 +73,135 @@ impl Pools {
         exchange: Exchange<'_>,
         request: http::Request<RequestBody>,
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let _ = (exchange, request, &self.report);
-        todo!()
+        let mut request = request.map(Outgoing::new);
+        let mut timed_out = false;
+        let Some(Some(cluster)) = exchange.generation.clusters.get(exchange.route.index) else {
+            return Err(UpstreamError::Unreachable { timed_out });
+        };
+        let speech = Speech::new(&exchange);
+        let timeouts = &exchange.generation.settings.timeouts;
+        let witness =
+            Witness { report: Arc::clone(&self.shared.report), route: exchange.route.id, client: exchange.client };
+        for backend in cluster.order(exchange.client) {
+            let in_flight = backend.count();
+            let home = backend.send_proxy.is_none().then(|| self.pool(backend, &exchange));
+            let mut kept = true;
+            loop {
+                let found = kept.then(|| home.as_deref()?.kept(speech)).flatten();
+                let reused = found.is_some();
+                let lease = match found {
+                    Some(lease) => lease,
+                    None => match Box::pin(dial(home.as_deref(), backend, &exchange, speech)).await {
+                        Ok(lease) => lease,
+                        Err(ConnectError { reason, timed_out: late }) => {
+                            witness.backend_failed(reason);
+                            timed_out = late;
+                            break;
+                        }
+                    },
+                };
+                let progress = request.body().progress();
+                let mut lease = lease;
+                match transmit(&mut lease, request, speech, reused, timeouts.response).await {
+                    Outcome::Answered(response) => {
+                        let work = Work { lease, home, in_flight, witness, progress };
+                        let body = match response.status() {
+                            StatusCode::SWITCHING_PROTOCOLS => UpstreamBody::tunnel,
+                            _ => UpstreamBody::new,
+                        };
+                        return Ok(response.map(|incoming| body(incoming, work)));
+                    }
+                    Outcome::Again(again) => {
+                        lease.retire();
+                        request = again;
+                        if !reused {
+                            witness.backend_failed("connection_lost");
+                            break;
+                        }
+                        kept = false;
+                    }
+                    Outcome::Failed(error) => {
+                        if let Some(reason) = error.reason() {
+                            witness.backend_failed(reason);
+                        }
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Err(UpstreamError::Unreachable { timed_out })
+    }
+
+    fn pool(&self, backend: &Arc<Backend>, exchange: &Exchange<'_>) -> Arc<Pool> {
+        let key = (Arc::as_ptr(backend).addr(), backend.port.resolve(exchange.listener_port));
+        let mut pools = self.shared.pools.lock();
+        let pool = pools.entry(key).or_insert_with(|| {
+            self.shared.sweeper.get_or_init(|| {
+                let sweeping = sweep(Arc::downgrade(&self.shared), self.shared.limits.idle_age / SWEEPS_PER_AGE);
+                tokio::spawn(sweeping).abort_handle()
+            });
+            Arc::new(Pool::new(Arc::clone(backend), self.shared.limits))
+        });
+        Arc::clone(pool)
     }
 }
+
+impl Pool {
+    fn kept(&self, speech: Speech<'_>) -> Option<Lease> {
+        let stream = if speech.may_be_http2() { self.stream() } else { None };
+        stream.or_else(|| if speech.must_be_http2() { None } else { self.idle(Instant::now()) })
+    }
+}
+
+/// A new connection, or a stream of one that somebody else was just dialling.
+async fn dial(
+    home: Option<&Pool>,
+    backend: &Backend,
+    exchange: &Exchange<'_>,
+    speech: Speech<'_>,
+) -> Result<Lease, ConnectError> {
+    let deadline = exchange.generation.settings.timeouts.connect.map(|timeout| Instant::now() + timeout);
+    let Some(pool) = home else {
+        return connect(backend, exchange, speech, deadline).await.map(Lease::alone);
+    };
+    let offered = speech.may_be_http2();
+    let turn = if offered && pool.may_share() {
+        let turn = match deadline {
+            None => pool.dialling.lock().await,
+            Some(deadline) => timeout_at(deadline, pool.dialling.lock())
+                .await
+                .map_err(|_| ConnectError { reason: "dial_timeout", timed_out: true })?,
+        };
+        if let Some(lease) = pool.stream() {
+            return Ok(lease);
+        }
+        // One who waited only to learn that nothing can be shared does not make others wait.
+        pool.may_share().then_some(turn)
+    } else {
+        None
+    };
+    let lease = pool.adopt(connect(backend, exchange, speech, deadline).await?, offered);
+    drop(turn);
+    Ok(lease)
+}
+
+async fn sweep(shared: Weak<Shared>, pause: Duration) {
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let now = Instant::now();
+        // A pool in use by a request or a response is kept: its connection comes back to it.
+        shared.pools.lock().retain(|_, pool| pool.sweep(now) || Arc::strong_count(pool) > 1);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(sweeper) = self.sweeper.get() {
+            sweeper.abort();
+        }
+    }
+}
+
+/// How often idle connections are looked at while they grow old.
+const SWEEPS_PER_AGE: u32 = 5;

@@ -1,0 +1,243 @@
+//! The connections of one worker to one backend.
+
+use super::PoolLimits;
+use super::connect::Connection;
+use super::outgoing::Outgoing;
+use hyper::client::conn::{http1, http2};
+use parking_lot::Mutex;
+use proxy_tcp::{Backend, InFlight};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::time::Instant;
+
+/// The connections of one worker to one backend.
+#[derive(Debug)]
+pub(super) struct Pool {
+    /// Held so that no other backend can come to have its address, by which the pool is known.
+    _backend: Arc<Backend>,
+    limits: PoolLimits,
+    connections: Mutex<Connections>,
+    /// Taken to dial what may become a shared connection, so that many requests do not dial many.
+    pub(super) dialling: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    /// Oldest first.
+    idle: VecDeque<Idle>,
+    multiplexed: Vec<Arc<Multiplexed>>,
+    /// Whether the last answer to an offer of HTTP/2 was no.
+    refused_http2: bool,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: http1::SendRequest<Outgoing>,
+    since: Instant,
+}
+
+/// An HTTP/2 connection.
+#[derive(Debug)]
+pub(super) struct Multiplexed {
+    sender: http2::SendRequest<Outgoing>,
+    limit: Arc<StreamLimit>,
+    /// Streams in use. Changed under the lock of the pool, but for giving back.
+    streams: AtomicUsize,
+    /// Whether it has failed a request and takes no new ones.
+    retired: AtomicBool,
+    idle_since: Mutex<Instant>,
+}
+
+/// How many streams a peer allows at once.
+#[derive(Debug)]
+pub(super) struct StreamLimit(AtomicUsize);
+
+/// The right to send one request over a connection.
+#[derive(Debug)]
+pub(super) enum Lease {
+    Http1(http1::SendRequest<Outgoing>),
+    Http2(Stream),
+}
+
+/// One stream of an HTTP/2 connection, until it drops.
+#[derive(Debug)]
+pub(super) struct Stream {
+    connection: Arc<Multiplexed>,
+}
+
+impl Pool {
+    pub(super) fn new(backend: Arc<Backend>, limits: PoolLimits) -> Self {
+        Self { _backend: backend, limits, connections: Mutex::default(), dialling: tokio::sync::Mutex::new(()) }
+    }
+
+    /// A stream of a connection that has one free.
+    pub(super) fn stream(&self) -> Option<Lease> {
+        let mut connections = self.connections.lock();
+        connections.multiplexed.retain(|connection| connection.is_usable());
+        connections.multiplexed.iter().find_map(Multiplexed::stream).map(Lease::Http2)
+    }
+
+    /// The connection that was idle for the shortest time.
+    pub(super) fn idle(&self, now: Instant) -> Option<Lease> {
+        let mut connections = self.connections.lock();
+        while let Some(Idle { sender, since }) = connections.idle.pop_back() {
+            if now.duration_since(since) >= self.limits.idle_age {
+                // The others are older still.
+                connections.idle.clear();
+            } else if sender.is_ready() {
+                return Some(Lease::Http1(sender));
+            }
+        }
+        None
+    }
+
+    /// Whether several requests at once can share the answer to one dial.
+    pub(super) fn may_share(&self) -> bool {
+        !self.connections.lock().refused_http2
+    }
+
+    /// The lease of a new connection; one of HTTP/2 is shared with others from now on. `offered`: HTTP/2 was possible.
+    pub(super) fn adopt(&self, connection: Connection, offered: bool) -> Lease {
+        let mut connections = self.connections.lock();
+        match connection {
+            Connection::Http1(sender) => {
+                connections.refused_http2 |= offered;
+                Lease::Http1(sender)
+            }
+            Connection::Http2(multiplexed) => {
+                connections.refused_http2 = false;
+                let lease = Lease::of_new(&multiplexed);
+                connections.multiplexed.push(multiplexed);
+                lease
+            }
+        }
+    }
+
+    /// Takes a connection back whose response has ended. One that is not ready yet, because the request is still being
+    /// sent, is waited for; until then it counts as in flight.
+    pub(super) fn give_back(self: Arc<Self>, lease: Lease, in_flight: Option<InFlight>) {
+        match lease {
+            Lease::Http2(stream) => drop(stream),
+            Lease::Http1(sender) if sender.is_closed() => {}
+            Lease::Http1(sender) if sender.is_ready() => self.keep(sender),
+            Lease::Http1(mut sender) => {
+                let pool = Arc::downgrade(&self);
+                tokio::spawn(async move {
+                    let ready = sender.ready().await;
+                    drop(in_flight);
+                    if let (Ok(()), Some(pool)) = (ready, pool.upgrade()) {
+                        pool.keep(sender);
+                    }
+                });
+            }
+        }
+    }
+
+    fn keep(&self, sender: http1::SendRequest<Outgoing>) {
+        let mut connections = self.connections.lock();
+        if connections.idle.len() >= self.limits.idle_per_backend {
+            connections.idle.pop_front();
+        }
+        if self.limits.idle_per_backend > 0 {
+            connections.idle.push_back(Idle { sender, since: Instant::now() });
+        }
+    }
+
+    /// Drops connections that are dead or were idle for too long. Says whether any is left.
+    pub(super) fn sweep(&self, now: Instant) -> bool {
+        let age = self.limits.idle_age;
+        let mut connections = self.connections.lock();
+        connections.idle.retain(|idle| !idle.sender.is_closed() && now.duration_since(idle.since) < age);
+        connections.multiplexed.retain(|connection| connection.is_usable() && !connection.is_stale(now, age));
+        !connections.idle.is_empty() || !connections.multiplexed.is_empty()
+    }
+}
+
+impl Multiplexed {
+    pub(super) fn new(sender: http2::SendRequest<Outgoing>) -> Self {
+        Self {
+            sender,
+            limit: Arc::new(StreamLimit(AtomicUsize::new(ASSUMED_STREAMS))),
+            streams: AtomicUsize::new(0),
+            retired: AtomicBool::new(false),
+            idle_since: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Where the peer's limit is noted.
+    pub(super) fn stream_limit(&self) -> Arc<StreamLimit> {
+        Arc::clone(&self.limit)
+    }
+
+    fn stream(self: &Arc<Self>) -> Option<Stream> {
+        // Ordering: only the number matters. Read and raised under the lock of the pool, so that it stays below the
+        // limit; what is given back meanwhile only makes room.
+        if self.streams.load(Ordering::Relaxed) >= self.limit.0.load(Ordering::Relaxed) {
+            return None;
+        }
+        Some(self.one_more())
+    }
+
+    fn one_more(self: &Arc<Self>) -> Stream {
+        // Ordering: see `stream`.
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        Stream { connection: Arc::clone(self) }
+    }
+
+    fn is_usable(&self) -> bool {
+        // Ordering: a hint; a request that misses it fails as if it had come before.
+        !self.retired.load(Ordering::Relaxed) && !self.sender.is_closed()
+    }
+
+    fn is_stale(&self, now: Instant, age: std::time::Duration) -> bool {
+        // Ordering: see `stream`. A stream given back meanwhile has set the time before.
+        self.streams.load(Ordering::Acquire) == 0 && now.duration_since(*self.idle_since.lock()) >= age
+    }
+}
+
+impl StreamLimit {
+    pub(super) fn set(&self, streams: usize) {
+        // Ordering: a number for itself.
+        self.0.store(streams, Ordering::Relaxed);
+    }
+}
+
+impl Lease {
+    /// The lease of a connection that is not pooled.
+    pub(super) fn alone(connection: Connection) -> Self {
+        match connection {
+            Connection::Http1(sender) => Self::Http1(sender),
+            Connection::Http2(multiplexed) => Self::of_new(&multiplexed),
+        }
+    }
+
+    fn of_new(multiplexed: &Arc<Multiplexed>) -> Self {
+        Self::Http2(multiplexed.one_more())
+    }
+
+    /// Keeps others from a connection that failed.
+    pub(super) fn retire(&self) {
+        if let Self::Http2(stream) = self {
+            // Ordering: see `Multiplexed::is_usable`.
+            stream.connection.retired.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Stream {
+    pub(super) fn sender(&self) -> http2::SendRequest<Outgoing> {
+        self.connection.sender.clone()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        *self.connection.idle_since.lock() = Instant::now();
+        // Ordering: whoever sees no stream left also sees since when.
+        self.connection.streams.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Streams assumed before a peer has said its limit.
+const ASSUMED_STREAMS: usize = 100;
