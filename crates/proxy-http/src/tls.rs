@@ -16,3 +16,6 @@ pub use backends::TlsBackends;
 pub use error::TlsError;
 pub use ports::TlsPorts;
 pub use shared::TlsShared;
+
+#[cfg(test)]
+mod tests;

@@ -27,3 +27,6 @@ pub(crate) use pools::{PoolLimits, Pools};
 /// The head of a backend's answer, and its body. For a 101, `hyper::upgrade::on(&mut response)` leads to the tunnel; keep
 /// the body alive as long as the tunnel, it counts towards the backend.
 pub(crate) type UpstreamResponse = http::Response<UpstreamBody>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! Pools against real backends on loopback.
+
+mod backend;
+mod failures;
+mod reuse;
+mod speech;
+
+use super::{Exchange, PoolLimits, Pools, UpstreamError, UpstreamResponse};
+use crate::body::RequestBody;
+use crate::{TlsBackends, TlsShared};
+use bytes::Bytes;
+use conn_tracker::{Event, EventKind, Report, RouteId};
+use http::{Method, Request};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use proxy_route::{Action, Forward, Route, RouteTable, Settings, Target, TargetPort, TlsMode};
+use proxy_tcp::Generation;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncWriteExt, DuplexStream};
+use tokio::sync::oneshot;
+
+/// A route to backends, and the pools of one worker.
+struct World {
+    generation: Arc<Generation>,
+    tls: TlsBackends,
+    pools: Pools,
+    events: Arc<Events>,
+    upgrade: bool,
+}
+
+/// The reasons of all failures of backends.
+#[derive(Debug, Default)]
+struct Events(Mutex<Vec<&'static str>>);
+
+impl Report for Events {
+    fn event(&self, event: Event) {
+        assert_eq!(event.kind, EventKind::BackendFailed);
+        assert_eq!((event.route, event.source), (RouteId::new(7), Some(CLIENT)));
+        self.0.lock().push(event.reason);
+    }
+}
+
+impl World {
+    fn new(ports: &[u16]) -> Self {
+        Self::with(ports, |_| {}, |_| {}, None)
+    }
+
+    fn with(
+        ports: &[u16],
+        change: impl FnOnce(&mut Forward),
+        configure: impl FnOnce(&mut Settings),
+        tls: Option<TlsMode>,
+    ) -> Self {
+        let target =
+            |&port: &u16| Target { host: "127.0.0.1".to_owned(), port: TargetPort::Fixed(port), send_proxy: None };
+        let mut forward = Forward::new(ports.iter().map(target).collect());
+        change(&mut forward);
+        let mut route = Route::new("shop", Action::Forward(Box::new(forward)));
+        route.tls = tls;
+        let table = RouteTable::new([(RouteId::new(7).unwrap(), route)]).unwrap();
+        let backends = TlsBackends::new(&table, &TlsShared::new().unwrap()).unwrap();
+        let mut settings = Settings::default();
+        configure(&mut settings);
+        let events = Arc::new(Events::default());
+        let pools = Pools::new(PoolLimits::default(), Arc::clone(&events) as Arc<dyn Report>);
+        Self { generation: Arc::new(Generation::new(settings, table)), tls: backends, pools, events, upgrade: false }
+    }
+
+    async fn send(&self, request: Request<RequestBody>) -> Result<UpstreamResponse, UpstreamError> {
+        let exchange = Exchange {
+            generation: &self.generation,
+            tls: &self.tls,
+            route: &self.generation.table.routes()[0],
+            client: CLIENT,
+            source: SocketAddr::new(CLIENT, 4711),
+            local: SocketAddr::from(([198, 51, 100, 1], 443)),
+            listener_port: 443,
+            upgrade: self.upgrade,
+        };
+        tokio::time::timeout(PATIENCE, self.pools.send(exchange, request)).await.expect("an answer in time")
+    }
+
+    async fn get(&self, path: &str) -> Result<UpstreamResponse, UpstreamError> {
+        self.send(request(Method::GET, path, RequestBody::Empty)).await
+    }
+
+    /// A GET read to its end.
+    async fn text(&self, path: &str) -> String {
+        text(self.get(path).await.unwrap()).await.unwrap()
+    }
+
+    fn events(&self) -> Vec<&'static str> {
+        self.events.0.lock().clone()
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.generation.clusters[0].as_ref().unwrap().order(CLIENT).map(|backend| backend.in_flight()).sum()
+    }
+}
+
+fn request(method: Method, path: &str, body: RequestBody) -> Request<RequestBody> {
+    Request::builder().method(method).uri(path).header("host", "shop.test").body(body).unwrap()
+}
+
+async fn text(response: UpstreamResponse) -> Result<String, hyper::Error> {
+    let bytes: Bytes = response.into_body().collect().await?.to_bytes();
+    Ok(String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+/// The body of a request that a client is sending: `declared` bytes, as it is written to the stream.
+async fn streaming(declared: usize) -> (RequestBody, DuplexStream) {
+    let (mut client, server) = tokio::io::duplex(64 * 1024);
+    let (sender, receiver) = oneshot::channel();
+    let sender = Arc::new(Mutex::new(Some(sender)));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let sender = sender.lock().take().unwrap();
+        async move {
+            sender.send(request.into_body()).unwrap();
+            std::future::pending::<Result<http::Response<String>, hyper::Error>>().await
+        }
+    });
+    tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service));
+    let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {declared}\r\n\r\n");
+    client.write_all(head.as_bytes()).await.unwrap();
+    (RequestBody::Streaming(receiver.await.unwrap()), client)
+}
+
+/// Waits until `condition` holds.
+async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 7));
+const PATIENCE: Duration = Duration::from_secs(10);

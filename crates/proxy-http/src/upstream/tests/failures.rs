@@ -1,0 +1,131 @@
+//! Backends that fail, and clients that do.
+
+use super::backend::{Backend, nobody, read_head, write};
+use super::*;
+use tokio::io::AsyncReadExt;
+
+fn quick(settings: &mut Settings) {
+    settings.timeouts.response = Some(Duration::from_millis(100));
+}
+
+#[tokio::test]
+async fn no_backend_is_a_502() {
+    let world = World::new(&[nobody().await, nobody().await]);
+    let error = world.get("/").await.unwrap_err();
+    assert_eq!(error, UpstreamError::Unreachable { timed_out: false });
+    assert_eq!((error.status().as_u16(), error.is_unsent()), (502, true));
+    assert_eq!(world.events(), ["dial_refused"; 2]);
+    assert_eq!(world.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_too_late_is_a_504() {
+    let backend = Backend::new(|_, mut stream| async move {
+        read_head(&mut stream).await;
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "the connection is given up");
+    })
+    .await;
+    let world = World::with(&[backend.port], |_| {}, quick, None);
+    let error = world.get("/").await.unwrap_err();
+    assert_eq!((error, error.status().as_u16()), (UpstreamError::TimedOut, 504));
+    assert_eq!((world.events(), world.in_flight()), (vec!["response_timeout"], 0));
+    eventually("the backend sees the end", || backend.closed() == 1).await;
+}
+
+#[tokio::test]
+async fn the_clock_stands_while_the_client_keeps_us_waiting() {
+    let backend = Backend::new(|_, mut stream| async move {
+        read_head(&mut stream).await;
+        stream.read_exact(&mut [0; 4]).await.unwrap();
+        super::backend::answer(&mut stream, "ok").await;
+    })
+    .await;
+    let world = World::with(&[backend.port], |_| {}, quick, None);
+    let (body, mut client) = streaming(4).await;
+    let slowly = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        client.write_all(b"data").await.unwrap();
+    };
+    let (response, ()) = tokio::join!(world.send(request(Method::POST, "/", body)), slowly);
+    assert_eq!(text(response.unwrap()).await.unwrap(), "ok");
+    assert_eq!(world.events(), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_clock_runs_once_the_body_is_sent() {
+    let backend = Backend::new(|_, mut stream| async move {
+        read_head(&mut stream).await;
+        drop(stream.read_to_end(&mut Vec::new()).await);
+    })
+    .await;
+    let world = World::with(&[backend.port], |_| {}, quick, None);
+    let (body, mut client) = streaming(4).await;
+    client.write_all(b"data").await.unwrap();
+    let error = world.send(request(Method::POST, "/", body)).await.unwrap_err();
+    assert_eq!((error, world.events()), (UpstreamError::TimedOut, vec!["response_timeout"]));
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_a_502() {
+    let backend = Backend::new(|_, mut stream| async move {
+        read_head(&mut stream).await;
+        write(&mut stream, "SSH-2.0-OpenSSH\r\n\r\n").await;
+    })
+    .await;
+    let world = World::new(&[backend.port]);
+    let error = world.get("/").await.unwrap_err();
+    assert_eq!((error, error.status().as_u16()), (UpstreamError::Malformed, 502));
+    assert_eq!((world.events(), world.in_flight()), (vec!["response_malformed"], 0));
+}
+
+#[tokio::test]
+async fn a_new_connection_that_breaks_off_is_not_replaced() {
+    let backend = Backend::new(|_, mut stream| async move {
+        read_head(&mut stream).await;
+    })
+    .await;
+    let world = World::new(&[backend.port]);
+    assert_eq!(world.get("/").await.unwrap_err(), UpstreamError::Lost);
+    assert_eq!((backend.accepted(), world.events()), (1, vec!["connection_lost"]));
+}
+
+#[tokio::test]
+async fn a_response_cut_short_is_an_error() {
+    for start in ["content-length: 10\r\n\r\nhalf", "transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"] {
+        let backend = Backend::new(move |_, mut stream| async move {
+            read_head(&mut stream).await;
+            write(&mut stream, &format!("HTTP/1.1 200 OK\r\n{start}")).await;
+        })
+        .await;
+        let world = World::new(&[backend.port]);
+        let response = world.get("/").await.unwrap();
+        assert!(text(response).await.is_err(), "{start:?} is not the whole");
+        assert_eq!((world.events(), world.in_flight()), (vec!["connection_lost"], 0));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_off_is_no_failure_of_the_backend() {
+    let backend = Backend::new(|_, mut stream| async move {
+        read_head(&mut stream).await;
+        drop(stream.read_to_end(&mut Vec::new()).await);
+    })
+    .await;
+    let world = World::new(&[backend.port]);
+    let (body, mut client) = streaming(4).await;
+    client.write_all(b"da").await.unwrap();
+    drop(client);
+    let error = world.send(request(Method::POST, "/", body)).await.unwrap_err();
+    assert_eq!((error, error.status().as_u16()), (UpstreamError::RequestBody, 400));
+    assert_eq!((world.events(), world.in_flight()), (vec![], 0));
+}
+
+#[tokio::test]
+async fn a_request_given_up_ends_its_connection() {
+    let backend = Backend::new(|_, mut stream| async move { while read_head(&mut stream).await.is_some() {} }).await;
+    let world = World::new(&[backend.port]);
+    let given_up = tokio::time::timeout(Duration::from_millis(100), world.get("/")).await;
+    assert!(given_up.is_err());
+    assert_eq!(world.in_flight(), 0);
+    eventually("the backend sees the end", || backend.closed() == backend.accepted()).await;
+}
