@@ -1,0 +1,210 @@
+//! Reading the counts while they change.
+
+use crate::routes::{RouteSlot, RouteState};
+use crate::settings::Settings;
+use crate::shard::Tally;
+use crate::sketch;
+use crate::sync::Arc;
+use crate::table::Table;
+use conn_tracker::{
+    ClientKey, Explanation, Inspect, Reason, RouteId, Scope, ScopeState, Snapshot, TopBy, TopClient, canonical,
+};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::IpAddr;
+
+impl Inspect for Table {
+    fn snapshot(&self) -> Snapshot {
+        let settings = Arc::clone(&self.shards[0].lock().settings);
+        let mut total = Tally::default();
+        let mut bytes = size_of_val(&*self.shards);
+        for shard in &self.shards {
+            let shard = shard.lock();
+            total.add(&shard.tally);
+            bytes += shard.clients.bytes() + shard.pairs.bytes();
+        }
+        let mut scopes = self.process_scopes(&settings, &total);
+        for (route, state) in self.routes.iter() {
+            scopes.extend(route_scopes(&settings, route, state));
+        }
+        Snapshot {
+            scopes,
+            tracked_clients: self.clients.used(),
+            table_capacity: u64::from(self.clients.most()),
+            table_bytes: bytes as u64,
+            anomalies: self.anomalies(),
+        }
+    }
+
+    fn top(&self, by: TopBy, most: usize) -> Vec<TopClient> {
+        let most = most.min(sketch::LEN);
+        match by {
+            TopBy::Refused => self
+                .sketch
+                .all()
+                .into_iter()
+                .take(most)
+                .map(|hitter| TopClient {
+                    client: hitter.client,
+                    active: self.active(hitter.client),
+                    refused: hitter.refused,
+                    refused_error: hitter.error,
+                })
+                .collect(),
+            TopBy::Active => self
+                .most_active(most)
+                .into_iter()
+                .map(|(active, client)| {
+                    let hitter = self.sketch.find(self.place_of(client));
+                    let (refused, refused_error) = hitter.map_or((0, 0), |hitter| (hitter.refused, hitter.error));
+                    TopClient { client, active, refused, refused_error }
+                })
+                .collect(),
+        }
+    }
+
+    fn explain(&self, client: IpAddr) -> Explanation {
+        let place = self.place(client);
+        let mut shard = self.shard_of(place).lock();
+        let active = shard.clients.find(place.hash, place.key, ()).map_or(0, |usage| usage.connections);
+        let rule = shard.settings.client(place.key);
+        let mut routes: Vec<_> = shard
+            .pairs
+            .iter()
+            .filter(|&(key, _, usage)| key == place.key && usage.connections > 0)
+            .map(|(_, route, usage)| (route, usage.connections))
+            .collect();
+        routes.sort_unstable();
+        Explanation {
+            client: place.key,
+            exempt: shard.settings.is_exempt(canonical(client)),
+            active,
+            limit: rule.connections.limit(),
+            rate_per_minute: rule.rate.map(|rate| rate.per_period()),
+            routes,
+        }
+    }
+}
+
+impl Table {
+    fn process_scopes(&self, settings: &Settings, total: &Tally) -> Vec<ScopeState> {
+        let held = self.process.held();
+        let client_reasons = [Reason::ClientLimit, Reason::ClientRate, Reason::TableFull];
+        let limit = |most, none: u32| (most != none).then_some(most);
+        let scope = |scope, active, limit, admitted, reasons: &[Reason]| ScopeState {
+            scope,
+            route: None,
+            active,
+            limit,
+            admitted,
+            refused: occurred(reasons, |reason| total.refused[reason.index()]),
+            would_refuse: occurred(reasons, |reason| total.would_refuse[reason.index()]),
+        };
+        let most = settings.most;
+        let of_client = settings.any_client().connections.limit();
+        vec![
+            scope(
+                Scope::Global,
+                held.global.into(),
+                limit(most.global, crate::packed::GLOBAL_MOST),
+                total.global,
+                &[Reason::GlobalLimit],
+            ),
+            scope(
+                Scope::Pending,
+                held.pending.into(),
+                limit(most.pending, crate::packed::GLOBAL_MOST),
+                total.pending,
+                &[Reason::PendingLimit],
+            ),
+            scope(Scope::Client, total.client_connections, of_client, total.client, &client_reasons),
+            scope(Scope::Exempt, held.exempt.into(), Some(most.exempt), total.exempt, &[]),
+        ]
+    }
+
+    fn active(&self, client: ClientKey) -> u32 {
+        let place = self.place_of(client);
+        self.shard_of(place).lock().clients.find(place.hash, client, ()).map_or(0, |usage| usage.connections)
+    }
+
+    /// One shard's lock at a time.
+    fn most_active(&self, most: usize) -> Vec<(u32, ClientKey)> {
+        let mut foremost = BinaryHeap::with_capacity(most + 1);
+        for shard in &self.shards {
+            for (key, (), usage) in shard.lock().clients.iter() {
+                let candidate = Reverse((usage.connections, Reverse(key)));
+                let beaten = foremost.len() >= most && foremost.peek().is_none_or(|least| candidate >= *least);
+                if usage.connections > 0 && !beaten {
+                    foremost.push(candidate);
+                    if foremost.len() > most {
+                        foremost.pop();
+                    }
+                }
+            }
+        }
+        foremost.into_sorted_vec().into_iter().map(|Reverse((active, Reverse(key)))| (active, key)).collect()
+    }
+}
+
+fn route_scopes(settings: &Settings, route: RouteId, state: &RouteState) -> Vec<ScopeState> {
+    let rule = settings.route(route);
+    let connections = state.held(RouteSlot::Connection).read();
+    let requests = state.held(RouteSlot::Request).read();
+    let admitted = state.admitted(RouteSlot::Connection);
+    let begun = state.admitted(RouteSlot::Request);
+    let scope = |scope, active: u32, limit, admitted, reasons: &[Reason]| ScopeState {
+        scope,
+        route: Some(route),
+        active: active.into(),
+        limit,
+        admitted,
+        refused: occurred(reasons, |reason| state.refused(reason, true)),
+        would_refuse: occurred(reasons, |reason| state.refused(reason, false)),
+    };
+    let mut scopes = vec![
+        scope(Scope::Route, connections.0, rule.connections.limit(), admitted.0, &[Reason::RouteLimit]),
+        scope(
+            Scope::RouteClient,
+            connections.1,
+            rule.connections_per_client.limit(),
+            admitted.1,
+            &[Reason::RouteClientLimit],
+        ),
+    ];
+    let of_requests = [
+        scope(Scope::Requests, requests.0, rule.requests.limit(), begun.0, &[Reason::RequestLimit]),
+        scope(
+            Scope::RequestsClient,
+            requests.1,
+            rule.requests_per_client.limit(),
+            begun.1,
+            &[Reason::RequestClientLimit, Reason::RequestRate, Reason::TableFull],
+        ),
+    ];
+    // Most routes have no limits of requests: they are shown where there is something to show.
+    let shown = |scope: &ScopeState| {
+        scope.limit.is_some() || scope.admitted > 0 || !scope.refused.is_empty() || !scope.would_refuse.is_empty()
+    };
+    scopes.extend(of_requests.into_iter().filter(shown));
+    scopes
+}
+
+fn occurred(reasons: &[Reason], count: impl Fn(Reason) -> u64) -> Vec<(Reason, u64)> {
+    reasons.iter().map(|&reason| (reason, count(reason))).filter(|&(_, count)| count > 0).collect()
+}
+
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.global += other.global;
+        self.pending += other.pending;
+        self.client += other.client;
+        self.exempt += other.exempt;
+        self.client_connections += other.client_connections;
+        for (sum, more) in self.refused.iter_mut().zip(other.refused) {
+            *sum += more;
+        }
+        for (sum, more) in self.would_refuse.iter_mut().zip(other.would_refuse) {
+            *sum += more;
+        }
+    }
+}

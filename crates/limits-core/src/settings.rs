@@ -1,0 +1,347 @@
+//! Limits that were checked, in the form in which decisions read them.
+
+use crate::entry::{PairUsage, Usage};
+use crate::limits::{ClientOverride, Limits, LimitsError, RouteLimits};
+use crate::packed::{EXEMPT_MOST, GLOBAL_MOST, Most};
+use crate::rate::{Rate, Ticks, rate_most};
+use conn_tracker::{ClientKey, Prefixes, Reason, Rejection, RouteId, canonical};
+use ipnet::IpNet;
+use prefix_trie::joint::{JointPrefixMap, JointPrefixSet};
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A limit on how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ceiling(u32);
+
+impl Ceiling {
+    fn new(limit: u32) -> Self {
+        Self(if limit == 0 { u32::MAX } else { limit })
+    }
+
+    pub(crate) fn refuses(self, held: u32) -> bool {
+        held >= self.0
+    }
+
+    pub(crate) fn limit(self) -> Option<u32> {
+        (self.0 != u32::MAX).then_some(self.0)
+    }
+
+    pub(crate) fn rejection(self, reason: Reason) -> Rejection {
+        Rejection::full(reason, self.0)
+    }
+}
+
+/// The limits of one client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientRule {
+    pub(crate) connections: Ceiling,
+    pub(crate) rate: Option<Rate>,
+}
+
+impl ClientRule {
+    /// What `usage` becomes with one connection more: rate, then count.
+    pub(crate) fn admit(&self, usage: Usage, age: u64) -> Result<Usage, Rejection> {
+        let spent = admit_rate(self.rate.as_ref(), Reason::ClientRate, usage.spent, age)?;
+        if self.connections.refuses(usage.connections) {
+            return Err(self.connections.rejection(Reason::ClientLimit));
+        }
+        Ok(Usage { connections: usage.connections + 1, spent })
+    }
+}
+
+/// The limits of one route.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RouteRule {
+    pub(crate) connections: Ceiling,
+    pub(crate) connections_per_client: Ceiling,
+    pub(crate) requests: Ceiling,
+    pub(crate) requests_per_client: Ceiling,
+    pub(crate) request_rate: Option<Rate>,
+    pub(crate) enforce: bool,
+}
+
+impl RouteRule {
+    /// A route that is not in force any more: its connections are still counted.
+    const RETIRED: Self = Self {
+        connections: Ceiling(u32::MAX),
+        connections_per_client: Ceiling(u32::MAX),
+        requests: Ceiling(u32::MAX),
+        requests_per_client: Ceiling(u32::MAX),
+        request_rate: None,
+        enforce: true,
+    };
+
+    fn new(limits: &RouteLimits) -> Result<Self, LimitsError> {
+        let request_rate = match limits.request_rate {
+            Some(rate) if rate.requests > 0 => {
+                if !(Duration::from_millis(1)..=DAY).contains(&rate.window) {
+                    return Err(LimitsError::Window(limits.key.clone()));
+                }
+                at_most("a request rate", rate.requests, rate_most(rate.window))?;
+                let ticks = Ticks::fitting(rate.window, &[(rate.requests, rate.requests)]);
+                Some(Rate::new(ticks, rate.requests, rate.requests))
+            }
+            _ => None,
+        };
+        Ok(Self {
+            connections: Ceiling::new(limits.max_connections),
+            connections_per_client: Ceiling::new(limits.per_client),
+            requests: Ceiling::new(limits.max_requests),
+            requests_per_client: Ceiling::new(limits.max_requests_per_client),
+            request_rate,
+            enforce: limits.enforce,
+        })
+    }
+
+    /// What `usage` becomes with one request more: rate, then count.
+    pub(crate) fn begin(&self, usage: PairUsage, age: u64) -> Result<PairUsage, Rejection> {
+        let spent = admit_rate(self.request_rate.as_ref(), Reason::RequestRate, usage.spent, age)?;
+        if self.requests_per_client.refuses(usage.requests) {
+            return Err(self.requests_per_client.rejection(Reason::RequestClientLimit));
+        }
+        Ok(PairUsage { requests: usage.requests + 1, spent, ..usage })
+    }
+
+    fn ticks(&self) -> Ticks {
+        self.request_rate.map_or(Ticks::STILL, |rate| rate.ticks())
+    }
+}
+
+fn admit_rate(rate: Option<&Rate>, reason: Reason, spent: u32, age: u64) -> Result<u32, Rejection> {
+    let Some(rate) = rate else { return Ok(spent) };
+    rate.admit(spent, age).map_err(|wait| Rejection::too_fast(reason, rate.per_period(), wait))
+}
+
+/// Everything that decisions read. Each shard has a pointer to the settings in force.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) most: Most,
+    pub(crate) enforce: bool,
+    /// How long an epoch of a shard may last, in nanoseconds.
+    pub(crate) span: u64,
+    /// What the rates of all clients are counted in.
+    pub(crate) ticks: Ticks,
+    general: ClientRule,
+    overrides: JointPrefixMap<IpNet, ClientRule>,
+    exempt: JointPrefixSet<IpNet>,
+    /// By [`RouteId::index`].
+    routes: Vec<RouteRule>,
+}
+
+impl Settings {
+    /// Checks everything but the keys of routes; `routes` are left empty.
+    pub(crate) fn check(limits: &Limits, prefixes: Prefixes) -> Result<Checked, LimitsError> {
+        at_most("the limit of connections", limits.max_connections, GLOBAL_MOST)?;
+        at_most("the limit of pending connections", limits.pending, GLOBAL_MOST)?;
+        at_most("the number of exempt slots", limits.exempt_slots, EXEMPT_MOST)?;
+        let (ticks, general, overrides) = clients(limits, prefixes)?;
+        let mut keys = HashSet::new();
+        if let Some(twice) = limits.routes.iter().find(|route| !keys.insert(&route.key)) {
+            return Err(LimitsError::DuplicateRoute(twice.key.clone()));
+        }
+        let rules = limits.routes.iter().map(RouteRule::new).collect::<Result<Vec<_>, _>>()?;
+        let span = rules.iter().map(|rule| rule.ticks().span()).fold(ticks.span(), u64::min);
+        let or = |limit, most| if limit == 0 { most } else { limit };
+        let settings = Self {
+            most: Most {
+                global: or(limits.max_connections, GLOBAL_MOST),
+                pending: or(limits.pending, GLOBAL_MOST),
+                exempt: or(limits.exempt_slots, EXEMPT_MOST),
+            },
+            enforce: limits.enforce,
+            span,
+            ticks,
+            general,
+            overrides,
+            exempt: limits.exempt.iter().map(|&network| canonical_network(network)).collect(),
+            routes: Vec::new(),
+        };
+        Ok(Checked { settings, rules })
+    }
+
+    /// The limits of a client.
+    pub(crate) fn client(&self, key: ClientKey) -> &ClientRule {
+        if self.overrides.is_empty() {
+            return &self.general;
+        }
+        self.overrides.get_lpm(&IpNet::from(key.network())).map_or(&self.general, |(_, rule)| rule)
+    }
+
+    /// The limits of a client that no override is for.
+    pub(crate) fn any_client(&self) -> &ClientRule {
+        &self.general
+    }
+
+    /// Whether an address in its one spelling is exempt.
+    pub(crate) fn is_exempt(&self, address: IpAddr) -> bool {
+        !self.exempt.is_empty() && self.exempt.is_covered(&IpNet::from(address))
+    }
+
+    pub(crate) fn route(&self, route: RouteId) -> &RouteRule {
+        self.routes.get(route.index() as usize).unwrap_or(&RouteRule::RETIRED)
+    }
+
+    /// What the request rate of a route is counted in.
+    pub(crate) fn route_ticks(&self, route: RouteId) -> Ticks {
+        self.route(route).ticks()
+    }
+}
+
+/// Settings that only lack the numbers of their routes.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    settings: Settings,
+    rules: Vec<RouteRule>,
+}
+
+impl Checked {
+    /// Puts the rules of the routes, in their order, under `ids`.
+    pub(crate) fn with_routes(self, ids: &[RouteId]) -> Settings {
+        let Self { mut settings, rules } = self;
+        let most = ids.iter().map(|id| id.index() as usize + 1).max().unwrap_or(0);
+        settings.routes = vec![RouteRule::RETIRED; most];
+        for (id, rule) in ids.iter().zip(rules) {
+            settings.routes[id.index() as usize] = rule;
+        }
+        settings
+    }
+}
+
+type Overrides = JointPrefixMap<IpNet, ClientRule>;
+
+fn clients(limits: &Limits, prefixes: Prefixes) -> Result<(Ticks, ClientRule, Overrides), LimitsError> {
+    let highest = rate_most(MINUTE);
+    if limits.rate_burst == Some(0) {
+        return Err(LimitsError::NoBurst);
+    }
+    let burst = limits.rate_burst.unwrap_or(limits.rate_per_minute);
+    at_most("the connection rate", limits.rate_per_minute, highest)?;
+    at_most("the connection burst", burst, highest)?;
+    let mut rates = vec![(limits.rate_per_minute, burst)];
+    for special in &limits.overrides {
+        let rate = special.rate_per_minute.unwrap_or(0);
+        at_most("the connection rate of an override", rate, highest)?;
+        rates.push((rate, rate));
+    }
+    rates.retain(|&(rate, _)| rate > 0);
+    let ticks = Ticks::fitting(MINUTE, &rates);
+
+    let rate = |rate, burst| (rate > 0).then(|| Rate::new(ticks, rate, burst));
+    let general =
+        ClientRule { connections: Ceiling::new(limits.per_client), rate: rate(limits.rate_per_minute, burst) };
+    let mut overrides = Overrides::new();
+    for &ClientOverride { network, per_client, rate_per_minute } in &limits.overrides {
+        let network = canonical_network(network);
+        let longest = if network.addr().is_ipv4() { prefixes.v4() } else { prefixes.v6() };
+        if network.prefix_len() > longest {
+            return Err(LimitsError::OverrideTooLong { network, longest });
+        }
+        let rule = ClientRule {
+            connections: per_client.map_or(general.connections, Ceiling::new),
+            rate: rate_per_minute.map_or(general.rate, |per_minute| rate(per_minute, per_minute)),
+        };
+        if overrides.insert(network, rule).is_some() {
+            return Err(LimitsError::DuplicateOverride(network));
+        }
+    }
+    Ok((ticks, general, overrides))
+}
+
+fn at_most(name: &'static str, given: u32, most: u32) -> Result<(), LimitsError> {
+    if given > most { Err(LimitsError::TooLarge(name, given, most)) } else { Ok(()) }
+}
+
+/// A network in the spelling of the addresses that are matched: IPv4 inside IPv6 becomes IPv4. Host bits are cut.
+fn canonical_network(network: IpNet) -> IpNet {
+    let network = network.trunc();
+    match (network, canonical(network.network())) {
+        (IpNet::V6(v6), inner @ IpAddr::V4(_)) if v6.prefix_len() >= 96 => {
+            IpNet::new(inner, v6.prefix_len() - 96).expect("at most 32 bits are left")
+        }
+        _ => network,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::RequestRate;
+
+    fn network(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_most_specific_override_wins_and_keeps_what_it_does_not_name() {
+        let special =
+            |text, per_client, rate_per_minute| ClientOverride { network: network(text), per_client, rate_per_minute };
+        let limits = Limits {
+            per_client: 10,
+            rate_per_minute: 300,
+            overrides: vec![
+                special("10.0.0.0/8", Some(20), None),
+                special("::ffff:10.1.0.0/112", Some(0), Some(7)),
+                special("2001:db8::/32", None, Some(0)),
+            ],
+            ..Limits::default()
+        };
+        let settings = Settings::check(&limits, Prefixes::default()).unwrap().with_routes(&[]);
+        for (address, connections, rate) in [
+            ("192.0.2.1", Some(10), Some(300)),
+            ("10.200.0.1", Some(20), Some(300)),
+            ("10.1.2.3", None, Some(7)),
+            ("2001:db8::1", Some(10), None),
+        ] {
+            let rule = settings.client(Prefixes::default().key(address.parse().unwrap()));
+            assert_eq!(rule.connections.limit(), connections, "{address}");
+            assert_eq!(rule.rate.map(|rate| rate.per_period()), rate, "{address}");
+        }
+    }
+
+    #[test]
+    fn exempt_networks_match_the_whole_address_in_every_spelling() {
+        let limits = Limits {
+            exempt: ["192.0.2.7/32", "64:ff9b::c000:209/128", "2001:db8::9/128"].map(network).to_vec(),
+            ..Limits::default()
+        };
+        let settings = Settings::check(&limits, Prefixes::default()).unwrap().with_routes(&[]);
+        for (address, exempt) in [
+            ("192.0.2.7", true),
+            ("192.0.2.8", false),
+            ("192.0.2.9", true),
+            ("2001:db8::9", true),
+            ("2001:db8::8", false),
+        ] {
+            assert_eq!(settings.is_exempt(address.parse().unwrap()), exempt, "{address}");
+        }
+    }
+
+    #[test]
+    fn mistakes_say_what_to_do() {
+        let special = |text| ClientOverride { network: network(text), per_client: None, rate_per_minute: None };
+        let route = |window| RouteLimits {
+            request_rate: Some(RequestRate { requests: 1, window }),
+            ..RouteLimits::new("shop")
+        };
+        let none = Limits::default;
+        let cases: [(Limits, &str); 8] = [
+            (Limits { max_connections: 1 << 26, ..none() }, "lower it"),
+            (Limits { pending: 1 << 26, ..none() }, "lower it"),
+            (Limits { exempt_slots: 4096, ..none() }, "at most 4095"),
+            (Limits { rate_burst: Some(0), ..none() }, "use 1 or more"),
+            (Limits { overrides: vec![special("2001:db8::/65")], ..none() }, "shorten its prefix to 64"),
+            (Limits { overrides: vec![special("10.0.0.0/8"), special("10.9.9.9/8")], ..none() }, "keep one"),
+            (Limits { routes: vec![RouteLimits::new("a"), RouteLimits::new("a")], ..none() }, "name of its own"),
+            (Limits { routes: vec![route(Duration::ZERO)], ..none() }, "between 1 ms and 24 h"),
+        ];
+        for (limits, says) in cases {
+            let error = Settings::check(&limits, Prefixes::default()).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}

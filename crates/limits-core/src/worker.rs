@@ -1,0 +1,88 @@
+//! The table as a tracker: directly, or once per worker.
+
+use crate::sync::Arc;
+use crate::table::Table;
+use conn_tracker::{Arrival, ConnectionTracker, Hold, Rejection, RequestHold, RouteId};
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Instant;
+
+/// One worker's way into a shared table.
+///
+/// Its `desk` is the shard under whose lock it decides about connections of no client.
+pub(crate) struct Worker {
+    table: Arc<Table>,
+    desk: usize,
+}
+
+impl Worker {
+    pub(crate) fn new(table: Arc<Table>, desk: usize) -> Self {
+        Self { table, desk }
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("desk", &self.desk).finish_non_exhaustive()
+    }
+}
+
+impl ConnectionTracker for Worker {
+    fn open(&self, now: Instant, arrival: Arrival) -> Result<Hold, Rejection> {
+        self.table.open(self.desk, now, arrival)
+    }
+
+    fn identify(&self, now: Instant, hold: &mut Hold, client: IpAddr) -> Result<(), Rejection> {
+        self.table.identify(now, hold, client)
+    }
+
+    fn bind(&self, now: Instant, hold: &mut Hold, route: RouteId) -> Result<(), Rejection> {
+        self.table.bind(self.desk, now, hold, route)
+    }
+
+    fn unbind(&self, hold: &mut Hold, route: RouteId) {
+        self.table.unbind(hold, route);
+    }
+
+    fn close(&self, hold: Hold) {
+        self.table.close(hold);
+    }
+
+    fn begin(&self, now: Instant, client: Option<IpAddr>, route: RouteId) -> Result<RequestHold, Rejection> {
+        self.table.begin(self.desk, now, client, route)
+    }
+
+    fn finish(&self, hold: RequestHold) {
+        self.table.finish(hold);
+    }
+}
+
+impl ConnectionTracker for Table {
+    fn open(&self, now: Instant, arrival: Arrival) -> Result<Hold, Rejection> {
+        Self::open(self, 0, now, arrival)
+    }
+
+    fn identify(&self, now: Instant, hold: &mut Hold, client: IpAddr) -> Result<(), Rejection> {
+        Self::identify(self, now, hold, client)
+    }
+
+    fn bind(&self, now: Instant, hold: &mut Hold, route: RouteId) -> Result<(), Rejection> {
+        Self::bind(self, 0, now, hold, route)
+    }
+
+    fn unbind(&self, hold: &mut Hold, route: RouteId) {
+        Self::unbind(self, hold, route);
+    }
+
+    fn close(&self, hold: Hold) {
+        Self::close(self, hold);
+    }
+
+    fn begin(&self, now: Instant, client: Option<IpAddr>, route: RouteId) -> Result<RequestHold, Rejection> {
+        Self::begin(self, 0, now, client, route)
+    }
+
+    fn finish(&self, hold: RequestHold) {
+        Self::finish(self, hold);
+    }
+}
