@@ -1,10 +1,20 @@
-//! Bodies on their way through the proxy.
+//! Bodies on their way through the proxy, in constant memory.
 
+use crate::io::Busy;
+use crate::request::InFlight;
+use crate::upstream::UpstreamBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+
+/// Why a body broke off.
+pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of a request on its way to a backend.
 #[derive(Debug)]
@@ -12,31 +22,120 @@ pub(crate) enum RequestBody {
     /// There is none.
     Empty,
     /// As it comes from the client.
-    Streaming(Incoming),
+    Streaming(ClientBody),
+}
+
+/// The body of a request as it comes from the client, which may pause for so long only.
+#[derive(Debug)]
+pub(crate) struct ClientBody {
+    incoming: Incoming,
+    patience: Option<Duration>,
+    timer: Option<Pin<Box<Sleep>>>,
+    waiting: bool,
+    slow: Arc<AtomicBool>,
+    /// The connection cannot be taken from hyper while its body is being read.
+    _busy: Busy,
+}
+
+impl ClientBody {
+    /// Breaks off, and sets `slow`, when the client pauses for longer than `patience`.
+    pub(crate) fn new(incoming: Incoming, patience: Option<Duration>, slow: Arc<AtomicBool>, busy: Busy) -> Self {
+        Self { incoming, patience, timer: None, waiting: false, slow, _busy: busy }
+    }
+
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(context) {
+            self.waiting = false;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let Some(patience) = self.patience else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        if !self.waiting {
+            self.waiting = true;
+            timer.as_mut().reset(Instant::now() + patience);
+        }
+        ready!(timer.as_mut().poll(context));
+        // Ordering: read by the request once the body is gone, which the hand-over of the failure orders.
+        self.slow.store(true, Ordering::Relaxed);
+        Poll::Ready(Some(Err("the client took too long to send the body of its request".into())))
+    }
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Streaming(incoming) => Pin::new(incoming).poll_frame(context),
+            Self::Streaming(body) => body.poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Streaming(incoming) => incoming.is_end_stream(),
+            Self::Streaming(body) => body.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Streaming(incoming) => incoming.size_hint(),
+            Self::Streaming(body) => body.incoming.size_hint(),
+        }
+    }
+}
+
+/// Where the body of a response comes from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// It is known; empty is none.
+    Fixed(Bytes),
+    /// As it comes from the backend.
+    Upstream(UpstreamBody),
+}
+
+/// The body of a response on its way to the client. The request is in flight until it drops.
+#[derive(Debug)]
+pub(crate) struct ResponseBody {
+    source: Source,
+    _request: Option<InFlight>,
+}
+
+impl ResponseBody {
+    /// The body of the response to `request`; `None` if the request goes on elsewhere.
+    pub(crate) const fn new(source: Source, request: Option<InFlight>) -> Self {
+        Self { source, _request: request }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.get_mut().source {
+            Source::Fixed(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Source::Fixed(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Source::Upstream(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(context));
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Fixed(bytes) => bytes.is_empty(),
+            Source::Upstream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Fixed(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Upstream(body) => body.size_hint(),
         }
     }
 }

@@ -2,7 +2,16 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod connection;
+mod generation;
+mod headers;
+mod io;
+mod request;
+mod server;
 mod tls;
+mod tunnel;
 mod upstream;
 
+pub use generation::HttpGeneration;
+pub use server::HttpServer;
 pub use tls::{TlsBackends, TlsError, TlsPorts, TlsShared};

@@ -1,0 +1,95 @@
+//! One client connection, from its first byte to the end of its last tunnel.
+
+mod downstream;
+mod http1;
+mod http2;
+mod open;
+
+pub(crate) use downstream::Downstream;
+
+use crate::server::Worker;
+use conn_tracker::EventKind;
+use open::{Opened, Speaks};
+use proxy_tcp::{DrainWatch, HttpConnection};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Serves a connection until it is over.
+pub(crate) async fn serve(worker: Arc<Worker>, connection: HttpConnection) {
+    // Boxed stage by stage: what an idle connection keeps is the smallest of them.
+    let Some(Opened { io, client, speaks }) = Box::pin(open::open(worker, connection)).await else { return };
+    match speaks {
+        Speaks::Http1 => http1::serve(io, client).await,
+        Speaks::Http2 => Box::pin(http2::serve(io, client)).await,
+    }
+}
+
+/// When a connection has to end, whatever it does.
+#[derive(Debug)]
+struct Term {
+    drain: DrainWatch,
+    lifetime: Option<Instant>,
+    /// How long it may go on once the drain has begun.
+    grace: Option<Duration>,
+    /// When the drain was seen to begin.
+    draining: Option<Instant>,
+}
+
+/// Why a connection has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    /// Finish what is under way, then end.
+    Finish,
+    /// End at once.
+    Stop(&'static str),
+}
+
+/// How much longer than its lifetime a connection may take to finish what is under way.
+const LIFETIME_GRACE: Duration = Duration::from_secs(5);
+
+impl Term {
+    fn new(client: &Downstream) -> Self {
+        let timeouts = client.worker.current().generation.settings.timeouts;
+        Self {
+            drain: client.worker.drain.clone(),
+            lifetime: timeouts.lifetime.and_then(|lifetime| client.accepted.checked_add(lifetime)),
+            grace: timeouts.graceful_shutdown,
+            draining: None,
+        }
+    }
+
+    /// Waits for the next call, after the calls that came before. Cancel safe.
+    async fn called(&mut self, finishing: bool) -> Call {
+        if finishing {
+            let lifetime = self.lifetime.map(|end| (end + LIFETIME_GRACE, "lifetime"));
+            let drain = self.draining.zip(self.grace).map(|(begun, grace)| (begun + grace, "drain"));
+            let Some((end, reason)) = [lifetime, drain].into_iter().flatten().min() else {
+                return std::future::pending().await;
+            };
+            tokio::time::sleep_until(end.into()).await;
+            return Call::Stop(reason);
+        }
+        let lifetime = async {
+            match self.lifetime {
+                Some(end) => tokio::time::sleep_until(end.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.drain.draining() => self.draining = Some(Instant::now()),
+            () = lifetime => {}
+        }
+        Call::Finish
+    }
+
+    /// Whether the connection ends for its age, not for a drain.
+    const fn is_lifetime(&self) -> bool {
+        self.draining.is_none()
+    }
+}
+
+impl Downstream {
+    fn terminated(&self, reason: &'static str) {
+        self.worker.event(EventKind::Terminated, reason, None, self.client);
+    }
+}

@@ -1,0 +1,156 @@
+//! What the task and the requests of one connection share.
+
+use crate::io::Activity;
+use crate::server::{Lingering, Worker};
+use crate::tunnel::Tunnel;
+use conn_tracker::{Permit, Rejection, RequestPermit, RouteId};
+use http::Version;
+use parking_lot::Mutex;
+use proxy_route::TlsVersion;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// A client's connection, as its task and its requests see it.
+#[derive(Debug)]
+pub(crate) struct Downstream {
+    pub(crate) worker: Arc<Worker>,
+    /// Who is at the other end: the peer, or whom its PROXY header names.
+    pub(crate) client: IpAddr,
+    /// Source of a PROXY header towards backends.
+    pub(crate) source: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) port: u16,
+    pub(crate) tls: Option<TlsVersion>,
+    pub(crate) accepted: Instant,
+    pub(crate) activity: Arc<Activity>,
+    slots: Mutex<Slots>,
+    /// What an HTTP/1.1 connection becomes once its response is sent.
+    pub(crate) tunnel: Mutex<Option<Tunnel>>,
+    lingering: Mutex<Option<Lingering>>,
+    ending: Ending,
+}
+
+/// The permit of a connection: freed early only when its first route refuses it.
+#[derive(Debug)]
+struct Slots {
+    permit: Option<Permit>,
+    bound: bool,
+}
+
+/// How the connection is to end; told by its requests, acted on by its task.
+#[derive(Debug, Default)]
+struct Ending {
+    linger: AtomicBool,
+    reset: AtomicBool,
+}
+
+/// A route that did not take a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) rejection: Rejection,
+    /// Whether the connection has no route at all.
+    pub(crate) first: bool,
+}
+
+impl Downstream {
+    /// A connection that holds `permit` and is bound to nothing.
+    pub(crate) fn new(
+        worker: Arc<Worker>,
+        identity: Identity,
+        tls: Option<TlsVersion>,
+        activity: Arc<Activity>,
+        permit: Permit,
+    ) -> Self {
+        let Identity { client, source, local, port, accepted } = identity;
+        let slots = Mutex::new(Slots { permit: Some(permit), bound: false });
+        let (tunnel, lingering, ending) = (Mutex::new(None), Mutex::new(None), Ending::default());
+        Self { worker, client, source, local, port, tls, accepted, activity, slots, tunnel, lingering, ending }
+    }
+
+    /// Binds the connection to a route, unless it is already.
+    pub(crate) fn bind(&self, now: Instant, route: RouteId) -> Result<(), Refusal> {
+        let mut slots = self.slots.lock();
+        let first = !slots.bound;
+        let Some(permit) = slots.permit.as_mut() else {
+            // Only an HTTP/1.1 connection that is closing has given its slots back, and it takes no more requests.
+            let rejection = Rejection::full(conn_tracker::Reason::RouteLimit, 0);
+            return Err(Refusal { rejection, first });
+        };
+        permit.bind(now, route).map_err(|rejection| Refusal { rejection, first })?;
+        slots.bound = true;
+        Ok(())
+    }
+
+    /// Whether some route has taken the connection.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.slots.lock().bound
+    }
+
+    /// Counts a request on its route.
+    pub(crate) fn begin(
+        &self,
+        now: Instant,
+        client: Option<IpAddr>,
+        route: RouteId,
+    ) -> Result<Option<RequestPermit>, Rejection> {
+        let slots = self.slots.lock();
+        let Some(permit) = slots.permit.as_ref() else { return Ok(None) };
+        RequestPermit::begin(permit.tracker(), now, client, route).map(Some)
+    }
+
+    /// Gives every slot back while the connection still lives.
+    pub(crate) fn release(&self) {
+        let permit = self.slots.lock().permit.take();
+        drop(permit);
+    }
+
+    /// Whether the connection may linger to deliver its answer, holding nothing. If not, it ends with a reset.
+    pub(crate) fn linger(&self) -> bool {
+        let lingering = self.worker.linger();
+        let may = lingering.is_some();
+        *self.lingering.lock() = lingering;
+        if !may {
+            self.end_abruptly();
+        }
+        may
+    }
+
+    /// Has the connection end gently, so that an answer to a request that was not read whole arrives.
+    pub(crate) fn end_gently(&self) {
+        // Ordering: written and read by the connection's task.
+        self.ending.linger.store(true, Ordering::Relaxed);
+    }
+
+    /// Has the connection end with a reset.
+    pub(crate) fn end_abruptly(&self) {
+        // Ordering: written and read by the connection's task.
+        self.ending.reset.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ends_gently(&self) -> bool {
+        // Ordering: see `end_gently`.
+        self.ending.linger.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn ends_abruptly(&self) -> bool {
+        // Ordering: see `end_abruptly`.
+        self.ending.reset.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request of this version has its connection for itself.
+    pub(crate) fn speaks_h1(version: Version) -> bool {
+        version < Version::HTTP_2
+    }
+}
+
+/// Who is connected to what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity {
+    pub(crate) client: IpAddr,
+    pub(crate) source: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) port: u16,
+    pub(crate) accepted: Instant,
+}

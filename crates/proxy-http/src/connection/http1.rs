@@ -1,0 +1,245 @@
+//! An HTTP/1.1 connection: with hyper while something is under way, parked while nothing is.
+//!
+//! What hyper keeps of an idle connection is ten times what the connection needs. So a connection that has been idle for
+//! a moment is taken back from it: socket, TLS state, permit and one timer stay. The next byte builds it anew.
+
+use super::downstream::Downstream;
+use super::{Call, Term};
+use crate::io::ClientIo;
+use crate::request;
+use crate::tunnel;
+use conn_tracker::EventKind;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+/// How often a connection is looked at for being idle. It is parked when it is idle for the second time in a row.
+const TICK: Duration = Duration::from_millis(400);
+
+/// How long a client has to take note of the end of its connection, and how much it may still send, in bytes.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// Where a stage of the connection leads to.
+enum Next {
+    /// It is idle since then.
+    Park(ClientIo, Instant),
+    /// More bytes wait, or have come.
+    Resume(ClientIo),
+    /// It becomes a tunnel.
+    Tunnel(ClientIo),
+    /// It is over.
+    Over,
+}
+
+/// Serves the requests of a connection until it, or the tunnel it becomes, is over.
+pub(super) async fn serve(io: ClientIo, client: Arc<Downstream>) {
+    let _forget = ForgetTunnel(Arc::clone(&client));
+    let mut term = Term::new(&client);
+    let mut next = Next::Resume(io);
+    loop {
+        next = match next {
+            Next::Resume(io) => Box::pin(active(io, &client, &mut term)).await,
+            Next::Park(io, since) => parked(io, since, &client, &mut term).await,
+            Next::Tunnel(io) => Box::pin(tunneling(io, &client, &mut term)).await,
+            Next::Over => return,
+        };
+    }
+}
+
+/// Drops a tunnel that the connection did not live to become: it holds the connection's slots.
+struct ForgetTunnel(Arc<Downstream>);
+
+impl Drop for ForgetTunnel {
+    fn drop(&mut self) {
+        let tunnel = self.0.tunnel.lock().take();
+        drop(tunnel);
+    }
+}
+
+/// Has hyper serve the connection until it is idle or over.
+async fn active(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next {
+    let newest = client.worker.current();
+    let settings = &newest.generation.settings;
+    let timeouts = settings.timeouts;
+    let tick = [settings.keep_alive.http_idle, timeouts.request_header, timeouts.initial_data];
+    let tick = tick.into_iter().flatten().map(|limit| limit / 4).fold(TICK, Duration::min);
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(timeouts.request_header)
+        .max_header_size(settings.max_request_header_bytes)
+        .max_buf_size(settings.max_request_header_bytes.max(MOST_BUFFERED))
+        .max_headers(MOST_HEADERS);
+    drop(newest);
+    let service = {
+        let client = Arc::clone(client);
+        service_fn(move |request| request::answer(Arc::clone(&client), request))
+    };
+    let mut connection = Box::new(builder.serve_connection(TokioIo::new(io), service));
+    let mut timer = Box::pin(tokio::time::sleep(tick));
+    let mut idle: Option<(Instant, usize)> = None;
+    let mut finishing = false;
+    let mut called = Box::pin(term.called(false));
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = &mut *connection => break ended,
+            () = timer.as_mut() => {
+                let requests = client.activity.requests();
+                let now = Instant::now();
+                timer.as_mut().reset(now + tick);
+                if finishing || !client.activity.can_park() {
+                    idle = None;
+                    continue;
+                }
+                match idle {
+                    Some((since, before)) if before == requests => {
+                        let parts = connection.into_parts();
+                        let mut io = parts.io.into_inner();
+                        let pipelined = !parts.read_buf.is_empty();
+                        io.put_back(parts.read_buf);
+                        return if pipelined { Next::Resume(io) } else { Next::Park(io, since) };
+                    }
+                    _ => idle = Some((now, requests)),
+                }
+            }
+            call = called.as_mut() => {
+                drop(called);
+                if let Call::Stop(reason) = call {
+                    client.terminated(reason);
+                    return Next::Over;
+                }
+                if term.is_lifetime() {
+                    client.terminated("lifetime");
+                }
+                finishing = true;
+                std::pin::Pin::new(&mut *connection).graceful_shutdown();
+                called = Box::pin(term.called(true));
+            }
+        }
+    };
+    let is_tunnel = client.tunnel.lock().is_some();
+    let parts = connection.into_parts();
+    let mut io = parts.io.into_inner();
+    if ended.is_ok() && is_tunnel {
+        io.put_back(parts.read_buf);
+        return Next::Tunnel(io);
+    }
+    if let Err(error) = ended {
+        failed(&error, &mut io, client).await;
+    }
+    if client.ends_abruptly() {
+        _ = io.reset();
+    } else if client.ends_gently() {
+        linger(io).await;
+    }
+    Next::Over
+}
+
+/// The smallest bound on what hyper buffers; more than the largest head in any case.
+const MOST_BUFFERED: usize = 64 * 1024;
+
+/// Header fields in one request.
+const MOST_HEADERS: usize = 128;
+
+/// Says why hyper gave a connection up, to the client where hyper did not.
+async fn failed(error: &hyper::Error, io: &mut ClientIo, client: &Downstream) {
+    if error.is_timeout() {
+        let begun = client.activity.is_partial();
+        client.terminated(if begun { "request_header_timeout" } else { "idle_timeout" });
+        if begun {
+            // A client that has sent nothing of a request would take an answer for that to its next one.
+            _ = tokio::time::timeout(LINGER, io.write_all(TIMED_OUT)).await;
+            _ = io.shutdown().await;
+            client.end_gently();
+        }
+    } else if error.is_parse() {
+        let reason = if error.is_parse_too_large() { "header_too_large" } else { "request_malformed" };
+        client.worker.event(EventKind::BadRequest, reason, None, client.client);
+        client.end_gently();
+    }
+}
+
+const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// Takes in what a client still sends, for a while: a close with unread bytes would be a reset, which may overtake the
+/// answer.
+async fn linger(mut io: ClientIo) {
+    let reading = async {
+        let mut space = [0; 1024];
+        let mut left = LINGER_BYTES;
+        while let Ok(count @ 1..) = io.read(&mut space).await {
+            left = left.saturating_sub(count);
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    _ = tokio::time::timeout(LINGER, reading).await;
+}
+
+/// Waits until an idle connection has something to say, or has to end.
+async fn parked(io: ClientIo, since: Instant, client: &Arc<Downstream>, term: &mut Term) -> Next {
+    if io.has_received() {
+        return Next::Resume(io);
+    }
+    let (end, reason) = {
+        let newest = client.worker.current();
+        let settings = &newest.generation.settings;
+        if client.activity.requests() == 0 {
+            let accepted = Instant::from_std(client.accepted);
+            (settings.timeouts.initial_data.map(|limit| accepted + limit), "initial_data_timeout")
+        } else {
+            (settings.keep_alive.http_idle.map(|limit| since + limit), "idle_timeout")
+        }
+    };
+    let idle = async {
+        match end {
+            Some(end) => tokio::time::sleep_until(end).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = io.readable() => return Next::Resume(io),
+        () = idle => client.terminated(reason),
+        _ = term.called(false) => if term.is_lifetime() { client.terminated("lifetime") },
+    }
+    close(io).await
+}
+
+/// Ends a connection that owes nothing.
+async fn close(mut io: ClientIo) -> Next {
+    _ = tokio::time::timeout(LINGER, io.shutdown()).await;
+    Next::Over
+}
+
+/// Copies bytes until the tunnel that the connection has become is over.
+async fn tunneling(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next {
+    let Some(tunnel) = client.tunnel.lock().take() else { return Next::Over };
+    let mut run = Box::pin(tunnel::run(tunnel, io, Arc::clone(client)));
+    let mut finishing = false;
+    loop {
+        tokio::select! {
+            () = run.as_mut() => return Next::Over,
+            call = term.called(finishing) => {
+                // A tunnel has no place to stop at: a drain lets it go on for a while, its lifetime ends it.
+                let reason = match call {
+                    Call::Stop(reason) => reason,
+                    Call::Finish if term.is_lifetime() => "lifetime",
+                    Call::Finish => {
+                        finishing = true;
+                        continue;
+                    }
+                };
+                client.terminated(reason);
+                return Next::Over;
+            }
+        }
+    }
+}

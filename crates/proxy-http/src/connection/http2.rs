@@ -1,0 +1,146 @@
+//! An HTTP/2 connection.
+
+use super::downstream::Downstream;
+use super::{Call, Term};
+use crate::io::ClientIo;
+use crate::request;
+use conn_tracker::EventKind;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Streams that one connection may have open.
+const STREAMS: u32 = 128;
+
+/// What a client may send ahead on one stream, in bytes; and on all of them.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// What a stream may have waiting to be sent, in bytes.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Streams reset by the client before they were looked at, and by us for errors, beyond which the connection ends.
+const PENDING_RESETS: usize = 64;
+const LOCAL_RESETS: usize = 256;
+
+/// How often an idle connection is looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Serves the streams of a connection until it is over.
+pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
+    io.batch_writes();
+    let settings = &client.worker.current().generation;
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(LOCAL_RESETS)
+        .max_header_list_size(u32::try_from(settings.settings.max_request_header_bytes).unwrap_or(u32::MAX))
+        .enable_connect_protocol();
+    let service = {
+        let client = Arc::clone(&client);
+        service_fn(move |request| request::answer(Arc::clone(&client), request))
+    };
+    let connection = builder.serve_connection(TokioIo::new(io), service);
+    let mut connection = pin!(connection);
+    let mut term = Term::new(&client);
+    let mut idle = Idle::new(&client);
+    let mut finishing = false;
+    let mut tick = pin!(tokio::time::sleep(idle.tick()));
+    let mut called = Box::pin(term.called(false));
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            call = called.as_mut() => {
+                drop(called);
+                if let Call::Stop(reason) = call {
+                    return client.terminated(reason);
+                }
+                if term.is_lifetime() {
+                    client.terminated("lifetime");
+                }
+                finishing = true;
+                connection.as_mut().graceful_shutdown();
+                called = Box::pin(term.called(true));
+            }
+            () = tick.as_mut() => {
+                if let Some(reason) = idle.too_long(&client).filter(|_| !finishing) {
+                    client.terminated(reason);
+                    // A GOAWAY, and a moment for it to be sent.
+                    connection.as_mut().graceful_shutdown();
+                    _ = tokio::time::timeout(GOODBYE, connection).await;
+                    return;
+                }
+                tick.as_mut().reset(Instant::now() + idle.tick());
+            }
+        }
+    };
+    if let Err(error) = ended {
+        report(&client, &error);
+    }
+}
+
+/// How long an idle connection has to take note of its end.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Tells of a client that does not speak the protocol; one that goes away is no event.
+fn report(client: &Downstream, error: &hyper::Error) {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(one) = cause {
+        if one.is::<std::io::Error>() {
+            return;
+        }
+        cause = one.source();
+    }
+    client.worker.event(EventKind::BadRequest, "request_malformed", None, client.client);
+}
+
+/// How long a connection has been without a request.
+#[derive(Debug)]
+struct Idle {
+    since: Option<Instant>,
+    requests: usize,
+    allowed: Option<Duration>,
+    first: Option<Duration>,
+}
+
+impl Idle {
+    fn new(client: &Downstream) -> Self {
+        let newest = client.worker.current();
+        let settings = &newest.generation.settings;
+        Self {
+            since: Some(Instant::from_std(client.accepted)),
+            requests: 0,
+            allowed: settings.keep_alive.http_idle,
+            first: settings.timeouts.initial_data,
+        }
+    }
+
+    fn tick(&self) -> Duration {
+        [self.allowed, self.first].into_iter().flatten().map(|limit| limit / 4).fold(TICK, Duration::min)
+    }
+
+    /// Looks at the connection: why it has to end, if it has.
+    fn too_long(&mut self, client: &Downstream) -> Option<&'static str> {
+        let requests = client.activity.requests();
+        if requests != self.requests || client.activity.is_busy() {
+            self.requests = requests;
+            self.since = None;
+            return None;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let (allowed, reason) = match requests {
+            0 => (self.first, "initial_data_timeout"),
+            _ => (self.allowed, "idle_timeout"),
+        };
+        allowed.is_some_and(|allowed| since.elapsed() >= allowed).then_some(reason)
+    }
+}

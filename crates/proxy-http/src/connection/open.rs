@@ -1,0 +1,134 @@
+//! From the first byte of a connection to the protocol that it speaks.
+
+use super::downstream::{Downstream, Identity};
+use crate::io::{Activity, ClientIo, Prefixed, Transport};
+use crate::server::Worker;
+use bytes::{Bytes, BytesMut};
+use conn_tracker::EventKind;
+use proxy_route::TlsVersion;
+use proxy_tcp::HttpConnection;
+use rustls::{ProtocolVersion, ServerConfig};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// A connection whose protocol is known.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) io: ClientIo,
+    pub(super) client: Arc<Downstream>,
+    pub(super) speaks: Speaks,
+}
+
+/// What is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaks {
+    Http1,
+    Http2,
+}
+
+/// How long a TLS handshake or the first bytes may take where no time-out says so.
+const OPENING: Duration = Duration::from_secs(60);
+
+/// What a client that speaks HTTP/2 without being asked begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Finds out what a connection speaks, ending its TLS; `None` if it is over, and reported.
+pub(super) async fn open(worker: Arc<Worker>, connection: HttpConnection) -> Option<Opened> {
+    let HttpConnection { io: socket, received, peer, client, local, permit, port, hello, accepted } = connection;
+    let newest = worker.current();
+    let patience = newest.generation.settings.timeouts.initial_data.unwrap_or(OPENING);
+    let deadline = Instant::from_std(accepted) + patience;
+    // The socket was accepted with the peer's address; the PROXY header's client has that of its header.
+    let source = if peer.ip() == client { peer } else { SocketAddr::new(client, peer.port()) };
+    let identity = Identity { client, source, local, port, accepted };
+    let activity = Arc::new(Activity::default());
+    if hello.is_none() {
+        let (received, speaks) = match tokio::time::timeout_at(deadline, first_bytes(&socket, received)).await {
+            Ok(first) => first.ok()?,
+            Err(_) => {
+                worker.event(EventKind::Terminated, "initial_data_timeout", None, client);
+                return None;
+            }
+        };
+        let io = ClientIo::new(received, Transport::Plain(socket), Arc::clone(&activity));
+        let client = Arc::new(Downstream::new(worker, identity, None, activity, permit));
+        return Some(Opened { io, client, speaks });
+    }
+    let config = newest.ports.config(port).cloned();
+    drop(newest);
+    let tls = match handshake(config, deadline, socket, received.freeze()).await {
+        Ok(tls) => tls,
+        Err(reason) => {
+            worker.event(EventKind::TlsFailed, reason, None, client);
+            return None;
+        }
+    };
+    worker.report.handshake();
+    let session = tls.get_ref().1;
+    let speaks = if session.alpn_protocol() == Some(b"h2") { Speaks::Http2 } else { Speaks::Http1 };
+    let version = match session.protocol_version() {
+        Some(ProtocolVersion::TLSv1_2) => TlsVersion::V1_2,
+        _ => TlsVersion::V1_3,
+    };
+    let io = ClientIo::new(Bytes::new(), Transport::Tls(Box::new(tls)), Arc::clone(&activity));
+    let client = Arc::new(Downstream::new(worker, identity, Some(version), activity, permit));
+    Some(Opened { io, client, speaks })
+}
+
+async fn handshake(
+    config: Option<Arc<ServerConfig>>,
+    deadline: Instant,
+    socket: TcpStream,
+    received: Bytes,
+) -> Result<TlsStream<Prefixed>, &'static str> {
+    let config = config.ok_or("handshake_failed")?;
+    let handshake = TlsAcceptor::from(config).accept(Prefixed::new(received, socket));
+    match tokio::time::timeout_at(deadline, handshake).await {
+        Err(_) => Err("handshake_timeout"),
+        Ok(Ok(tls)) => Ok(tls),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Err("handshake_failed"),
+        Ok(Err(_)) => Err("handshake_aborted"),
+    }
+}
+
+/// Reads until the bytes are those of HTTP/2, or cannot become them.
+async fn first_bytes(socket: &TcpStream, mut received: BytesMut) -> io::Result<(Bytes, Speaks)> {
+    loop {
+        let compared = received.len().min(PREFACE.len());
+        if received[..compared] != PREFACE[..compared] {
+            return Ok((received.freeze(), Speaks::Http1));
+        }
+        if compared == PREFACE.len() {
+            return Ok((received.freeze(), Speaks::Http2));
+        }
+        if compared == 0 {
+            // An idle connection takes no buffer.
+            socket.readable().await?;
+        }
+        received.reserve(FIRST_READ);
+        if read_some(socket, &mut received).await? == 0 {
+            return match compared {
+                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                // Whatever it was, hyper says what is wrong with it.
+                _ => Ok((received.freeze(), Speaks::Http1)),
+            };
+        }
+    }
+}
+
+const FIRST_READ: usize = 1024;
+
+async fn read_some(socket: &TcpStream, received: &mut BytesMut) -> io::Result<usize> {
+    loop {
+        match socket.try_read_buf(received) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.readable().await?,
+            read => return read,
+        }
+    }
+}

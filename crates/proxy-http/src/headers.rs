@@ -1,0 +1,172 @@
+//! What becomes of headers on their way through the proxy. Pure.
+
+use http::header::{CONNECTION, EXPECT, FORWARDED, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+use proxy_route::{HeaderEdits, HeaderSource};
+use std::net::IpAddr;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Headers that are for one connection only, besides those that `connection` names.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("proxy-authenticate"),
+    HeaderName::from_static("proxy-authorization"),
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
+
+/// Removes what is meant for one connection only. `te: trailers` stays.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+            .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+            .filter(|name| name != TE)
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    if headers.contains_key(TE) {
+        let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+        headers.remove(TE);
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+    }
+}
+
+/// The protocol that a request wants to change to, if it asks for that properly. `h2c` is not passed on.
+pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let value = headers.get(UPGRADE)?;
+    let asked = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    let h2c = tokens(headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case("h2c"));
+    (asked && !h2c).then(|| value.clone())
+}
+
+/// What the backend is told of the client's side of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forwarding<'a> {
+    /// Who is at the other end of the connection.
+    pub(crate) from: IpAddr,
+    /// Whether what it says of others is believed.
+    pub(crate) trusted: bool,
+    /// Whether it came over TLS.
+    pub(crate) tls: bool,
+    /// The host asked for.
+    pub(crate) host: &'a str,
+    /// The port connected to.
+    pub(crate) port: u16,
+}
+
+/// Makes the head of a request fit for a backend, but for its hop-by-hop headers.
+pub(crate) fn forward(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
+    // The proxy answers the expectation itself, when the backend asks for the body.
+    headers.remove(EXPECT);
+    let from = forwarding.from.to_string();
+    if forwarding.trusted {
+        let before = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+        let all = before.chain([from.as_str()]).collect::<Vec<_>>().join(", ");
+        set(headers, X_FORWARDED_FOR, &all);
+    } else {
+        for name in [FORWARDED, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_FORWARDED_PORT] {
+            headers.remove(name);
+        }
+        set(headers, X_FORWARDED_FOR, &from);
+    }
+    if !headers.contains_key(X_FORWARDED_PROTO) {
+        let scheme = if forwarding.tls { "https" } else { "http" };
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    }
+    if !headers.contains_key(X_FORWARDED_HOST) {
+        set(headers, X_FORWARDED_HOST, forwarding.host);
+    }
+    if !headers.contains_key(X_FORWARDED_PORT) {
+        headers.insert(X_FORWARDED_PORT, HeaderValue::from(forwarding.port));
+    }
+}
+
+/// Applies the rules of a route, in order. A name or value that cannot be one changes nothing.
+pub(crate) fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
+    for (name, value) in &edits.0 {
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
+        match value {
+            None => _ = headers.remove(name),
+            Some(value) => set(headers, name, value),
+        }
+    }
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// Who a request is for: `from`, or whom trusted proxies name: the right-most hop that is not one of them. A hop that
+/// cannot be read ends the search at the proxy that told of it.
+pub(crate) fn client(headers: &HeaderMap, from: IpAddr, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
+    if !is_trusted(&from) {
+        return from;
+    }
+    let listed = headers.contains_key(X_FORWARDED_FOR);
+    let name = if listed { X_FORWARDED_FOR } else { FORWARDED };
+    let hops: Vec<&str> = tokens(headers, &name).collect();
+    let mut client = from;
+    for hop in hops.into_iter().rev() {
+        let Some(address) = (if listed { hop_address(hop) } else { forwarded_for(hop) }) else { break };
+        client = address;
+        if !is_trusted(&client) {
+            break;
+        }
+    }
+    client
+}
+
+/// The address of `for=` in one element of `forwarded`.
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    let mut named = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
+    hop_address(named.next()?.1.trim().trim_matches('"'))
+}
+
+/// An address, with or without port and brackets.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let parsed = hop.parse::<IpAddr>().ok().or_else(|| {
+        let bare = match hop.strip_prefix('[') {
+            Some(rest) => rest.split_once(']')?.0,
+            None => hop.rsplit_once(':')?.0,
+        };
+        bare.parse().ok()
+    });
+    parsed.map(conn_tracker::canonical)
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+/// The headers of a request, for routes that match on them.
+#[derive(Debug)]
+pub(crate) struct Lookup<'a>(pub(crate) &'a HeaderMap);
+
+impl HeaderSource for Lookup<'_> {
+    fn any(&self, name: &str, fits: &dyn Fn(&[u8]) -> bool) -> bool {
+        self.0.get_all(name).iter().any(|value| fits(value.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! One request: which route, whether it may, and what answers it.
+
+mod answers;
+mod forward;
+mod target;
+mod websocket;
+
+use crate::HttpGeneration;
+use crate::body::{ResponseBody, Source};
+use crate::connection::Downstream;
+use crate::headers::{self, Lookup};
+use crate::io::Busy;
+use conn_tracker::{EventKind, RequestOutcome, RequestPermit, RouteId};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use proxy_route::{Action, RequestFacts, RoutedRoute};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+use target::Target;
+
+/// A response whose request may still be in flight.
+type Answer = Response<Source>;
+
+/// The connection is to end without an answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dropped;
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request gets no answer")
+    }
+}
+
+impl std::error::Error for Dropped {}
+
+/// Answers a request. Counts it before anything else, so that its connection is not idle from here on.
+pub(crate) fn answer(
+    client: Arc<Downstream>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<ResponseBody>, Dropped>> {
+    client.activity.begin_request();
+    let mut flight = InFlight::new(client);
+    async move {
+        let is_head = request.method() == Method::HEAD;
+        let h1 = Downstream::speaks_h1(request.version());
+        let mut response = Serving { flight: &mut flight, h1 }.serve(request).await?;
+        if is_head && let Source::Fixed(bytes) = response.body_mut() {
+            // The length stays, the bytes do not.
+            *bytes = bytes::Bytes::new();
+        }
+        let response = flight.answered(response);
+        Ok(response)
+    }
+}
+
+/// A request that is not over. Reported when it drops, at the last byte of the response or the end of the tunnel.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    client: Arc<Downstream>,
+    began: Instant,
+    route: Option<RouteId>,
+    status: u16,
+    permit: Option<RequestPermit>,
+    tunnel: bool,
+    over: bool,
+    _busy: Busy,
+}
+
+/// What is reported of a request whose client went away before there was a status.
+const CLIENT_GONE: u16 = 499;
+
+impl InFlight {
+    fn new(client: Arc<Downstream>) -> Self {
+        let busy = client.activity.busy();
+        let began = Instant::now();
+        Self { client, began, route: None, status: CLIENT_GONE, permit: None, tunnel: false, over: false, _busy: busy }
+    }
+
+    /// Hands the request over to whatever goes on with it. What is left behind is over, and says nothing.
+    fn hand_over(&mut self) -> Self {
+        let rest = Self::new(Arc::clone(&self.client));
+        let mut flight = std::mem::replace(self, rest);
+        self.over = true;
+        self.tunnel = true;
+        flight.tunnel = false;
+        flight
+    }
+
+    fn answered(mut self, response: Answer) -> Response<ResponseBody> {
+        self.status = response.status().as_u16();
+        let request = (!self.tunnel).then_some(self);
+        response.map(|source| ResponseBody::new(source, request))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.permit = None;
+        if !self.over {
+            let outcome = RequestOutcome { route: self.route, status: self.status, elapsed: self.began.elapsed() };
+            self.client.worker.report.request(outcome);
+        }
+    }
+}
+
+/// A request on its way to an answer.
+struct Serving<'a> {
+    flight: &'a mut InFlight,
+    h1: bool,
+}
+
+impl Serving<'_> {
+    async fn serve(&mut self, request: Request<Incoming>) -> Result<Answer, Dropped> {
+        let client = Arc::clone(&self.flight.client);
+        let newest = client.worker.current();
+        let settings = &newest.generation.settings;
+        let for_whom = headers::client(request.headers(), client.client, &settings.trusted_proxies);
+        let target = match Target::of(&request) {
+            Ok(target) => target,
+            Err(status) => {
+                self.event(EventKind::BadRequest, "request_malformed", for_whom);
+                return Ok(self.final_answer(answers::text(status)));
+            }
+        };
+        let Some(route) = self.route(&newest, &request, &target, for_whom) else {
+            self.event(EventKind::BadRequest, "no_route", for_whom);
+            return Ok(self.unbound_answer(answers::text(StatusCode::NOT_FOUND)));
+        };
+        self.flight.route = Some(route.id);
+        if let Some(reason) = refusal(&newest, &route, client.client, for_whom) {
+            self.event(EventKind::Blocked, reason, for_whom);
+            return Ok(self.unbound_answer(answers::text(StatusCode::FORBIDDEN)));
+        }
+        if let Err(refused) = client.bind(self.flight.began, route.id) {
+            self.event(EventKind::Refused, refused.rejection.reason.label(), for_whom);
+            let answer = answers::refused(&refused.rejection);
+            return if refused.first && self.h1 { self.released_answer(answer) } else { Ok(answer) };
+        }
+        let counted = (!settings.trusted_proxies.iter().any(|network| network.contains(&for_whom))).then_some(for_whom);
+        match client.begin(self.flight.began, counted, route.id) {
+            Ok(permit) => self.flight.permit = permit,
+            Err(rejection) => {
+                self.event(EventKind::Refused, rejection.reason.label(), for_whom);
+                return Ok(answers::refused(&rejection));
+            }
+        }
+        Ok(match &route.action {
+            Action::Forward(rules) => self.forward(&newest, &route, rules, request, target, for_whom).await,
+            Action::Redirect(redirect) => answers::redirect(redirect, &target, client.port),
+            Action::Respond(respond) => answers::respond(respond),
+            Action::Block => {
+                self.event(EventKind::Blocked, "block_route", for_whom);
+                answers::text(StatusCode::FORBIDDEN)
+            }
+        })
+    }
+
+    fn route(
+        &self,
+        newest: &HttpGeneration,
+        request: &Request<Incoming>,
+        target: &Target,
+        for_whom: IpAddr,
+    ) -> Option<Arc<RoutedRoute>> {
+        let facts = RequestFacts {
+            tls: self.flight.client.tls,
+            host: &target.host,
+            path: target.path(),
+            headers: &Lookup(request.headers()),
+            client: Some(for_whom),
+        };
+        newest.generation.table.port(self.flight.client.port)?.by_request(&facts).cloned()
+    }
+
+    fn event(&self, kind: EventKind, reason: &'static str, for_whom: IpAddr) {
+        self.flight.client.worker.event(kind, reason, self.flight.route, for_whom);
+    }
+
+    /// An answer after which the connection is not to be used: what comes next on it cannot be trusted.
+    fn final_answer(&self, mut answer: Answer) -> Answer {
+        if self.h1 {
+            answers::close(&mut answer);
+            self.flight.client.end_gently();
+        }
+        answer
+    }
+
+    /// An answer to a request that no route took. A connection that has no route at all would go on being pending.
+    fn unbound_answer(&self, answer: Answer) -> Answer {
+        if self.flight.client.is_bound() { answer } else { self.final_answer(answer) }
+    }
+
+    /// The answer to a connection that its first route refused: its slots are free at once, the answer lingers.
+    fn released_answer(&self, answer: Answer) -> Result<Answer, Dropped> {
+        let client = &self.flight.client;
+        client.release();
+        if client.linger() { Ok(self.final_answer(answer)) } else { Err(Dropped) }
+    }
+}
+
+/// Why a request may not use a route, if it may not. What the process says of the connection was asked at accept.
+fn refusal(newest: &HttpGeneration, route: &RoutedRoute, from: IpAddr, for_whom: IpAddr) -> Option<&'static str> {
+    let process = || newest.generation.settings.access.refusal(for_whom);
+    let process = if from == for_whom { None } else { process() };
+    process.or_else(|| route.security.access.refusal(for_whom))
+}

@@ -1,0 +1,115 @@
+//! Answers of the proxy itself.
+
+use super::Answer;
+use super::target::Target;
+use crate::body::Source;
+use bytes::Bytes;
+use conn_tracker::Rejection;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use proxy_route::{Redirect, Respond};
+use std::hash::{BuildHasher, RandomState};
+
+/// A status, and its name as the body.
+pub(super) fn text(status: StatusCode) -> Answer {
+    let reason = status.canonical_reason().unwrap_or("error");
+    let body = Bytes::from(format!("{} {reason}\n", status.as_u16()));
+    let mut answer = fixed(status, body);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}
+
+/// The answer to what a limit refused: 429 where the client itself is over a limit of its own, else 503.
+pub(super) fn refused(rejection: &Rejection) -> Answer {
+    let own = rejection.reason.is_clients_own();
+    let mut answer = text(if own { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::SERVICE_UNAVAILABLE });
+    let least = rejection.retry_after.map_or(1, |after| after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1);
+    // Spread, so that those refused together do not come back together.
+    let jitter = RandomState::new().hash_one(least) % (1 + MOST_JITTER);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(least + jitter));
+    answer
+}
+
+/// By how many seconds a refused client is told to come back later than it could.
+const MOST_JITTER: u64 = 2;
+
+/// The answer of a redirecting route.
+pub(super) fn redirect(redirect: &Redirect, target: &Target, port: u16) -> Answer {
+    let location = redirect
+        .to
+        .replace("{domain}", target.domain())
+        .replace("{port}", &port.to_string())
+        .replace("{path}", target.path_and_query());
+    let Ok(location) = HeaderValue::from_str(&location) else { return text(StatusCode::INTERNAL_SERVER_ERROR) };
+    let mut answer = text(StatusCode::from_u16(redirect.status).unwrap_or(StatusCode::FOUND));
+    answer.headers_mut().insert(LOCATION, location);
+    answer
+}
+
+/// The answer of a route that answers by itself.
+pub(super) fn respond(respond: &Respond) -> Answer {
+    let status = StatusCode::from_u16(respond.status).unwrap_or(StatusCode::OK);
+    let mut answer = fixed(status, Bytes::copy_from_slice(respond.body.as_bytes()));
+    for (name, value) in &respond.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+            answer.headers_mut().append(name, value);
+        }
+    }
+    answer
+}
+
+/// An answer after which an HTTP/1.1 connection ends.
+pub(super) fn close(answer: &mut Answer) {
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
+fn fixed(status: StatusCode, body: Bytes) -> Answer {
+    let bodiless = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let body = if bodiless { Bytes::new() } else { body };
+    let length = body.len();
+    let mut answer = Response::new(Source::Fixed(body));
+    *answer.status_mut() = status;
+    if !bodiless {
+        answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use conn_tracker::Reason;
+    use std::time::Duration;
+
+    #[test]
+    fn refused_clients_are_told_when_to_come_back() {
+        let cases = [
+            (Rejection::full(Reason::RouteLimit, 3), 503, 1..=3),
+            (Rejection::full(Reason::RouteClientLimit, 3), 429, 1..=3),
+            (Rejection::too_fast(Reason::RequestRate, 3, Duration::from_millis(4200)), 429, 5..=7),
+        ];
+        for (rejection, status, range) in cases {
+            let answer = refused(&rejection);
+            assert_eq!(answer.status().as_u16(), status);
+            let after: u64 = answer.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
+            assert!(range.contains(&after), "{after} is not in {range:?}");
+        }
+    }
+
+    #[test]
+    fn placeholders_stand_for_the_request() {
+        let request = http::Request::builder().uri("/a?b=c").header("host", "shop.test:8080").body(()).unwrap();
+        let rule = Redirect { to: "https://{domain}:{port}{path}".into(), status: 308 };
+        let answer = redirect(&rule, &Target::of(&request).unwrap(), 81);
+        assert_eq!(answer.status(), StatusCode::PERMANENT_REDIRECT);
+        assert_eq!(answer.headers()[LOCATION], "https://shop.test:81/a?b=c");
+    }
+
+    #[test]
+    fn some_statuses_have_no_body() {
+        for (status, has_length) in [(204, false), (304, false), (200, true)] {
+            let answer = respond(&Respond { status, headers: vec![], body: "text".into() });
+            assert_eq!(answer.headers().contains_key(CONTENT_LENGTH), has_length, "{status}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Passing a request on to a backend, and its answer back.
+
+use super::target::Target;
+use super::websocket::Handshake;
+use super::{Answer, Serving, answers};
+use crate::HttpGeneration;
+use crate::body::{ClientBody, RequestBody, Source};
+use crate::headers::{self, Forwarding};
+use crate::tunnel::{self, Tunnel};
+use crate::upstream::{Exchange, UpstreamBody, UpstreamError, UpstreamResponse};
+use conn_tracker::EventKind;
+use http::header::{CONNECTION, HOST, UPGRADE};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use proxy_route::{Forward, RoutedRoute};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How the client asked for a tunnel.
+enum Asked {
+    /// Not at all.
+    No,
+    /// By `upgrade`, to this protocol: the connection becomes the tunnel.
+    Upgrade(HeaderValue),
+    /// By `CONNECT` on a stream of HTTP/2.
+    Stream(OnUpgrade, Handshake),
+}
+
+impl Serving<'_> {
+    /// Sends a request to a backend of the route and prepares its answer.
+    pub(super) async fn forward(
+        &mut self,
+        newest: &HttpGeneration,
+        route: &RoutedRoute,
+        rules: &Forward,
+        mut request: Request<Incoming>,
+        target: Target,
+        for_whom: IpAddr,
+    ) -> Answer {
+        let asked = match asked(&mut request) {
+            Ok(asked) => asked,
+            Err(status) => return answers::text(status),
+        };
+        let upgrade = !matches!(asked, Asked::No);
+        if upgrade && !rules.websocket {
+            self.event(EventKind::Blocked, "block_route", for_whom);
+            return answers::text(StatusCode::FORBIDDEN);
+        }
+        let client = Arc::clone(&self.flight.client);
+        let slow = Arc::new(AtomicBool::new(false));
+        let request = self.outgoing(newest, route, request, &target, &asked, &slow);
+        let exchange = Exchange {
+            generation: &newest.generation,
+            tls: &newest.backends,
+            route,
+            client: for_whom,
+            source: client.source,
+            local: client.local,
+            listener_port: client.port,
+            upgrade,
+        };
+        let response = client.worker.pools.send(exchange, request).await;
+        // Ordering: see `ClientBody`.
+        let slow = slow.load(Ordering::Relaxed);
+        match response {
+            Ok(response) => self.incoming(newest, route, response, asked),
+            Err(_) if slow => {
+                self.event(EventKind::Terminated, "request_body_timeout", for_whom);
+                self.final_answer(answers::text(StatusCode::REQUEST_TIMEOUT))
+            }
+            Err(error) => {
+                if matches!(error, UpstreamError::BadRequest) {
+                    self.event(EventKind::BadRequest, "request_malformed", for_whom);
+                }
+                answers::text(error.status())
+            }
+        }
+    }
+
+    /// The request as the backend gets it.
+    fn outgoing(
+        &self,
+        newest: &HttpGeneration,
+        route: &RoutedRoute,
+        request: Request<Incoming>,
+        target: &Target,
+        asked: &Asked,
+        slow: &Arc<AtomicBool>,
+    ) -> Request<RequestBody> {
+        let client = &self.flight.client;
+        let settings = &newest.generation.settings;
+        let (parts, body) = request.into_parts();
+        let (method, mut fields) = (parts.method, parts.headers);
+        headers::remove_hop_by_hop(&mut fields);
+        let host = if target.host.is_empty() { client.local.to_string() } else { target.host.clone() };
+        let forwarding = Forwarding {
+            from: client.client,
+            trusted: settings.trusted_proxies.iter().any(|network| network.contains(&client.client)),
+            tls: client.tls.is_some(),
+            host: &host,
+            port: client.port,
+        };
+        headers::forward(&mut fields, &forwarding);
+        if let Ok(host) = HeaderValue::from_str(&host) {
+            fields.insert(HOST, host);
+        }
+        headers::edit(&mut fields, &route.headers.request);
+        let method = match asked {
+            Asked::No => method,
+            Asked::Upgrade(protocol) => {
+                ask_upgrade(&mut fields, protocol.clone());
+                method
+            }
+            Asked::Stream(_, handshake) => {
+                handshake.ask(&mut fields);
+                ask_upgrade(&mut fields, HeaderValue::from_static("websocket"));
+                http::Method::GET
+            }
+        };
+        let body = match body.is_end_stream() {
+            true => RequestBody::Empty,
+            false => {
+                let patience = settings.timeouts.request_body;
+                RequestBody::Streaming(ClientBody::new(body, patience, Arc::clone(slow), client.activity.busy()))
+            }
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = origin_form(&target.uri);
+        *request.headers_mut() = fields;
+        request
+    }
+
+    /// The backend's answer as the client gets it.
+    fn incoming(
+        &mut self,
+        newest: &HttpGeneration,
+        route: &RoutedRoute,
+        mut response: UpstreamResponse,
+        asked: Asked,
+    ) -> Answer {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(newest, route, response, asked);
+        }
+        headers::remove_hop_by_hop(response.headers_mut());
+        headers::edit(response.headers_mut(), &route.headers.response);
+        *response.version_mut() = Version::HTTP_11;
+        response.extensions_mut().clear();
+        response.map(Source::Upstream)
+    }
+
+    /// Makes the tunnel that the backend has agreed to.
+    fn switch(
+        &mut self,
+        newest: &HttpGeneration,
+        route: &RoutedRoute,
+        mut response: UpstreamResponse,
+        asked: Asked,
+    ) -> Answer {
+        let client = Arc::clone(&self.flight.client);
+        let agreed = match &asked {
+            Asked::No => false,
+            Asked::Upgrade(_) => true,
+            Asked::Stream(_, handshake) => handshake.is_answered(response.headers()),
+        };
+        if !agreed {
+            client.worker.event(EventKind::BackendFailed, "response_malformed", Some(route.id), client.client);
+            return answers::text(StatusCode::BAD_GATEWAY);
+        }
+        let backend = hyper::upgrade::on(&mut response);
+        let protocol = response.headers().get(UPGRADE).cloned();
+        headers::remove_hop_by_hop(response.headers_mut());
+        headers::edit(response.headers_mut(), &route.headers.response);
+        response.extensions_mut().clear();
+        let (mut parts, body): (_, UpstreamBody) = response.into_parts();
+        let mut flight = self.flight.hand_over();
+        flight.status = parts.status.as_u16();
+        let idle = newest.generation.settings.keep_alive.tunnel_idle_in_force();
+        let tunnel = Tunnel::new(backend, body, idle, route.id, flight);
+        match asked {
+            Asked::Stream(stream, _) => {
+                parts.status = StatusCode::OK;
+                parts.headers.remove(Handshake::ANSWER);
+                // The stream's own task ends with its answer; the tunnel ends with the stream.
+                tokio::spawn(async move {
+                    if let Ok(stream) = stream.await {
+                        tunnel::run(tunnel, TokioIo::new(stream), client).await;
+                    }
+                });
+            }
+            Asked::No | Asked::Upgrade(_) => {
+                if let Some(protocol) = protocol {
+                    ask_upgrade(&mut parts.headers, protocol);
+                }
+                *client.tunnel.lock() = Some(tunnel);
+            }
+        }
+        Response::from_parts(parts, Source::Fixed(bytes::Bytes::new()))
+    }
+}
+
+/// What kind of tunnel a request asks for.
+fn asked(request: &mut Request<Incoming>) -> Result<Asked, StatusCode> {
+    if let Some(protocol) = request.extensions_mut().remove::<hyper::ext::Protocol>() {
+        if protocol.as_str() != "websocket" {
+            return Err(StatusCode::NOT_IMPLEMENTED);
+        }
+        return Ok(Asked::Stream(hyper::upgrade::on(request), Handshake::new()));
+    }
+    if request.version() != Version::HTTP_11 {
+        return Ok(Asked::No);
+    }
+    Ok(headers::upgrade(request.headers()).map_or(Asked::No, Asked::Upgrade))
+}
+
+fn ask_upgrade(headers: &mut http::HeaderMap, protocol: HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocol);
+}
+
+/// The path and query alone.
+fn origin_form(uri: &Uri) -> Uri {
+    match uri.path_and_query() {
+        Some(path) if uri.authority().is_some() || uri.scheme().is_some() => Uri::from(path.clone()),
+        Some(_) => uri.clone(),
+        None => Uri::from_static("/"),
+    }
+}

@@ -1,0 +1,118 @@
+//! What a request asks for.
+
+use http::header::HOST;
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
+
+/// What a request asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    /// The host, as the client wrote it; empty if it named none.
+    pub(super) host: String,
+    /// The URI, in whatever form it came.
+    pub(super) uri: Uri,
+}
+
+impl Target {
+    /// Reads the target of a request.
+    ///
+    /// # Errors
+    /// The status for a request whose target cannot be told: none or several hosts, a host that is not one, or a method
+    /// that asks for a tunnel to anywhere.
+    pub(super) fn of<B>(request: &Request<B>) -> Result<Self, StatusCode> {
+        let is_extended = request.extensions().get::<hyper::ext::Protocol>().is_some();
+        if request.method() == Method::CONNECT && !is_extended {
+            return Err(StatusCode::METHOD_NOT_ALLOWED);
+        }
+        let named = host(request.headers(), request.version())?;
+        let uri = request.uri().clone();
+        let host = uri.authority().map_or(named, |authority| authority.as_str());
+        if !is_host(host) {
+            return Err(StatusCode::BAD_REQUEST);
+        }
+        Ok(Self { host: host.to_owned(), uri })
+    }
+
+    /// The path, without query.
+    pub(super) fn path(&self) -> &str {
+        self.uri.path()
+    }
+
+    /// Path and query.
+    pub(super) fn path_and_query(&self) -> &str {
+        self.uri.path_and_query().map_or("/", |path| path.as_str())
+    }
+
+    /// The host without its port.
+    pub(super) fn domain(&self) -> &str {
+        match self.host.rsplit_once(':') {
+            Some((domain, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => domain,
+            _ => &self.host,
+        }
+    }
+}
+
+/// The one `Host` of a request.
+fn host(headers: &HeaderMap, version: Version) -> Result<&str, StatusCode> {
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().map_err(|_| StatusCode::BAD_REQUEST),
+        (None, _) if version != Version::HTTP_11 => Ok(""),
+        _ => Err(StatusCode::BAD_REQUEST),
+    }
+}
+
+/// Whether a text has only what a host and port are made of; above all no user, path or second host.
+fn is_host(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(version: Version, method: &str, uri: &str, hosts: &[&str]) -> Result<Target, StatusCode> {
+        let mut request = Request::builder().version(version).method(method).uri(uri);
+        for host in hosts {
+            request = request.header(HOST, *host);
+        }
+        Target::of(&request.body(()).unwrap())
+    }
+
+    #[test]
+    fn one_host_is_asked_for() {
+        let bad = StatusCode::BAD_REQUEST;
+        let cases: &[(Version, &str, &[&str], Result<&str, StatusCode>)] = &[
+            (Version::HTTP_11, "/", &["shop.test"], Ok("shop.test")),
+            (Version::HTTP_11, "/", &["shop.test:8080"], Ok("shop.test:8080")),
+            (Version::HTTP_11, "/", &["[::1]:80"], Ok("[::1]:80")),
+            (Version::HTTP_11, "/", &[""], Ok("")),
+            (Version::HTTP_11, "/", &[], Err(bad)),
+            (Version::HTTP_10, "/", &[], Ok("")),
+            (Version::HTTP_11, "/", &["a.test", "b.test"], Err(bad)),
+            (Version::HTTP_10, "/", &["a.test", "a.test"], Err(bad)),
+            (Version::HTTP_11, "/", &["user@shop.test"], Err(bad)),
+            (Version::HTTP_11, "/", &["a.test,b.test"], Err(bad)),
+            (Version::HTTP_11, "/", &["a.test/x"], Err(bad)),
+            (Version::HTTP_11, "http://b.test/x", &["a.test"], Ok("b.test")),
+            (Version::HTTP_2, "https://b.test/x", &[], Ok("b.test")),
+        ];
+        for (version, uri, hosts, expected) in cases {
+            let found = target(*version, "GET", uri, hosts).map(|target| target.host);
+            assert_eq!(found.as_deref().map_err(|status| *status), *expected, "{uri} {hosts:?}");
+        }
+    }
+
+    #[test]
+    fn tunnels_to_anywhere_are_refused() {
+        let refused = target(Version::HTTP_11, "CONNECT", "shop.test:443", &["shop.test"]);
+        assert_eq!(refused.unwrap_err(), StatusCode::METHOD_NOT_ALLOWED);
+    }
+
+    #[test]
+    fn the_port_is_no_part_of_the_domain() {
+        for (host, domain) in [("a.test:80", "a.test"), ("a.test", "a.test"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]")]
+        {
+            assert_eq!(target(Version::HTTP_11, "GET", "/", &[host]).unwrap().domain(), domain);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The HTTP side of one worker.
+
+use crate::HttpGeneration;
+use crate::connection;
+use crate::upstream::{PoolLimits, Pools};
+use conn_tracker::{Event, EventKind, Report, RouteId};
+use parking_lot::Mutex;
+use proxy_tcp::{DrainWatch, HttpConnection, ServeHttp};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::watch;
+
+/// Serves the HTTP connections of one worker. Make one per worker, on its runtime: the connections to backends that it
+/// keeps belong to that runtime.
+#[derive(Debug)]
+pub struct HttpServer {
+    worker: Arc<Worker>,
+}
+
+impl HttpServer {
+    /// A server that always follows the `newest` configuration, tells `report` what happens and lets its connections
+    /// finish once `drain` begins. Every connection holds a clone of `drain` until it is over.
+    #[must_use]
+    pub fn new(mut newest: watch::Receiver<Arc<HttpGeneration>>, report: Arc<dyn Report>, drain: DrainWatch) -> Self {
+        let current = Arc::clone(&newest.borrow_and_update());
+        let pools = Pools::new(PoolLimits::default(), Arc::clone(&report));
+        let live = Mutex::new(Live { newest, current });
+        Self { worker: Arc::new(Worker { live, pools, report, drain, lingering: AtomicUsize::new(0) }) }
+    }
+}
+
+impl ServeHttp for HttpServer {
+    fn serve(&self, connection: HttpConnection) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(connection::serve(Arc::clone(&self.worker), connection))
+    }
+}
+
+/// What the connections of one worker share.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    live: Mutex<Live>,
+    pub(crate) pools: Pools,
+    pub(crate) report: Arc<dyn Report>,
+    pub(crate) drain: DrainWatch,
+    lingering: AtomicUsize,
+}
+
+/// The newest configuration, kept so that asking for it costs no lock that other workers take.
+#[derive(Debug)]
+struct Live {
+    newest: watch::Receiver<Arc<HttpGeneration>>,
+    current: Arc<HttpGeneration>,
+}
+
+impl Worker {
+    /// The newest configuration.
+    pub(crate) fn current(&self) -> Arc<HttpGeneration> {
+        let mut live = self.live.lock();
+        if live.newest.has_changed().unwrap_or(false) {
+            let newest = Arc::clone(&live.newest.borrow_and_update());
+            live.current = newest;
+        }
+        Arc::clone(&live.current)
+    }
+
+    /// Tells of an event.
+    pub(crate) fn event(&self, kind: EventKind, reason: &'static str, route: Option<RouteId>, source: IpAddr) {
+        self.report.event(Event { kind, reason, route, source: Some(source) });
+    }
+
+    /// Leave to linger with an answer for a connection that holds no slot any more; `None` when too many do already.
+    pub(crate) fn linger(self: &Arc<Self>) -> Option<Lingering> {
+        // Ordering: the count stands for itself, no other memory is read because of it.
+        let before = self.lingering.fetch_add(1, Ordering::Relaxed);
+        let lingering = Lingering { worker: Arc::clone(self) };
+        (before < MOST_LINGERING).then_some(lingering)
+    }
+}
+
+/// How many refused connections of a worker may linger to deliver their answer.
+const MOST_LINGERING: usize = 512;
+
+/// One refused connection that lingers to deliver its answer.
+#[derive(Debug)]
+pub(crate) struct Lingering {
+    worker: Arc<Worker>,
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        // Ordering: see `Worker::linger`.
+        self.worker.lingering.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,203 @@
+//! Bytes both ways, once a connection has been upgraded.
+
+use crate::connection::Downstream;
+use crate::request::InFlight;
+use crate::upstream::UpstreamBody;
+use conn_tracker::{EventKind, RouteId};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// A tunnel to a backend that has agreed to the upgrade.
+#[derive(Debug)]
+pub(crate) struct Tunnel {
+    backend: OnUpgrade,
+    idle: Option<Duration>,
+    route: RouteId,
+    /// Counts towards the backend.
+    _body: UpstreamBody,
+    /// In flight until the tunnel is over.
+    _request: InFlight,
+}
+
+impl Tunnel {
+    /// The tunnel of `request`, behind the head and body of the backend's 101.
+    pub(crate) fn new(
+        backend: OnUpgrade,
+        body: UpstreamBody,
+        idle: Option<Duration>,
+        route: RouteId,
+        request: InFlight,
+    ) -> Self {
+        Self { backend, idle, route, _body: body, _request: request }
+    }
+}
+
+/// Copies between the client and the backend until the tunnel is over.
+pub(crate) async fn run(tunnel: Tunnel, io: impl AsyncRead + AsyncWrite, client: Arc<Downstream>) {
+    let worker = &client.worker;
+    let Ok(backend) = tunnel.backend.await else {
+        worker.event(EventKind::BackendFailed, "connection_lost", Some(tunnel.route), client.client);
+        return;
+    };
+    if copy_both(io, TokioIo::new(backend), tunnel.idle).await == TunnelEnd::Idle {
+        worker.event(EventKind::Terminated, "idle_timeout", Some(tunnel.route), client.client);
+    }
+}
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TunnelEnd {
+    /// Both sides have said all.
+    Closed,
+    /// One side broke off.
+    Broken,
+    /// No byte came for too long.
+    Idle,
+}
+
+/// Copies both ways until both sides have ended, one breaks off, or no byte comes for `idle`. The end of one side is
+/// passed on to the other, which may go on talking. While nothing moves, no buffer is held.
+pub(crate) async fn copy_both<A, B>(client: A, backend: B, idle: Option<Duration>) -> TunnelEnd
+where
+    A: AsyncRead + AsyncWrite,
+    B: AsyncRead + AsyncWrite,
+{
+    let (mut client, mut backend) = (pin!(client), pin!(backend));
+    let (mut up, mut down) = (Direction::default(), Direction::default());
+    let mut moved = Instant::now();
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
+    std::future::poll_fn(|context| {
+        let before = up.moved + down.moved;
+        let copied = (
+            up.poll(context, client.as_mut(), backend.as_mut()),
+            down.poll(context, backend.as_mut(), client.as_mut()),
+        );
+        match copied {
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(TunnelEnd::Closed),
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(TunnelEnd::Broken),
+            _ => {}
+        }
+        let Some(idle) = idle else { return Poll::Pending };
+        if up.moved + down.moved != before {
+            moved = Instant::now();
+        }
+        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(moved + idle)));
+        loop {
+            ready!(timer.as_mut().poll(context));
+            // The timer is not moved with every byte: when it fires, it looks how long ago the last one was.
+            let due = moved + idle;
+            if due <= Instant::now() {
+                return Poll::Ready(TunnelEnd::Idle);
+            }
+            timer.as_mut().reset(due);
+        }
+    })
+    .await
+}
+
+/// Bytes on their way from one side to the other.
+#[derive(Debug, Default)]
+struct Direction {
+    /// What was read and could not be written yet.
+    left: Vec<u8>,
+    written: usize,
+    stage: Stage,
+    unflushed: bool,
+    moved: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Copying,
+    Ending,
+    Ended,
+}
+
+/// How much is read at once.
+const CHUNK: usize = 16 * 1024;
+
+/// How many chunks are moved before other connections have their turn.
+const TURN: usize = 16;
+
+impl Direction {
+    fn poll<R, W>(
+        &mut self,
+        context: &mut Context<'_>,
+        mut from: Pin<&mut R>,
+        mut to: Pin<&mut W>,
+    ) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead,
+        W: AsyncWrite,
+    {
+        for _ in 0..TURN {
+            while self.written < self.left.len() {
+                let count = ready!(to.as_mut().poll_write(context, &self.left[self.written..]))?;
+                if count == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.written += count;
+                self.moved += count as u64;
+                self.unflushed = true;
+            }
+            (self.left, self.written) = (Vec::new(), 0);
+            match self.stage {
+                Stage::Ended => return Poll::Ready(Ok(())),
+                Stage::Ending => {
+                    ready!(to.as_mut().poll_shutdown(context))?;
+                    self.stage = Stage::Ended;
+                    return Poll::Ready(Ok(()));
+                }
+                Stage::Copying => {
+                    if self.read(context, from.as_mut(), to.as_mut())?.is_pending() {
+                        if self.unflushed {
+                            ready!(to.as_mut().poll_flush(context))?;
+                            self.unflushed = false;
+                        }
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads once onto the stack and writes what it can; only what is left takes memory.
+    fn read<R, W>(&mut self, context: &mut Context<'_>, from: Pin<&mut R>, to: Pin<&mut W>) -> io::Result<Poll<()>>
+    where
+        R: AsyncRead,
+        W: AsyncWrite,
+    {
+        let mut space = [std::mem::MaybeUninit::uninit(); CHUNK];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        if from.poll_read(context, &mut buffer)?.is_pending() {
+            return Ok(Poll::Pending);
+        }
+        let bytes = buffer.filled();
+        self.moved += bytes.len() as u64;
+        if bytes.is_empty() {
+            self.stage = Stage::Ending;
+            return Ok(Poll::Ready(()));
+        }
+        let count = match to.poll_write(context, bytes)? {
+            Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(count) => count,
+            Poll::Pending => 0,
+        };
+        self.unflushed |= count > 0;
+        self.left = bytes[count..].to_vec();
+        Ok(Poll::Ready(()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
