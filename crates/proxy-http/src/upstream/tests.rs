@@ -6,7 +6,8 @@ mod reuse;
 mod speech;
 
 use super::{Exchange, PoolLimits, Pools, UpstreamError, UpstreamResponse};
-use crate::body::RequestBody;
+use crate::body::{ClientBody, RequestBody};
+use crate::io::Activity;
 use crate::{TlsBackends, TlsShared};
 use bytes::Bytes;
 use conn_tracker::{Event, EventKind, Report, RouteId};
@@ -127,7 +128,9 @@ async fn streaming(declared: usize) -> (RequestBody, DuplexStream) {
     tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service));
     let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {declared}\r\n\r\n");
     client.write_all(head.as_bytes()).await.unwrap();
-    (RequestBody::Streaming(receiver.await.unwrap()), client)
+    let busy = Arc::new(Activity::default()).busy();
+    let body = ClientBody::new(receiver.await.unwrap(), None, Arc::default(), busy);
+    (RequestBody::Streaming(body), client)
 }
 
 /// Waits until `condition` holds.
