@@ -1,1 +1,7 @@
-//! End-to-end tests.
+//! End-to-end tests: the real binary, real sockets, real clients.
+
+mod bodies;
+mod limits_exact;
+mod limits_scopes;
+mod protocols;
+mod support;

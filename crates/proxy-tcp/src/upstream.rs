@@ -97,6 +97,12 @@ impl Cluster {
         Self { algorithm: forward.algorithm, backends, next: AtomicUsize::new(0) }
     }
 
+    /// Every backend, as configured.
+    #[must_use]
+    pub fn backends(&self) -> &[Arc<Backend>] {
+        &self.backends
+    }
+
     /// The backends in the order in which to try them for this client: the chosen one first, then the others.
     pub fn order(&self, client: IpAddr) -> impl Iterator<Item = &Arc<Backend>> {
         let count = self.backends.len();

@@ -1,0 +1,44 @@
+//! The thread that does everything which is not traffic: the admin endpoint, and forgetting clients that are gone.
+
+use limits_core::Table;
+use proxy_admin::Admin;
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+use std::thread::Builder;
+use std::time::{Duration, Instant};
+use tokio::time::MissedTickBehavior;
+
+/// Starts the thread. It ends with the process.
+pub(crate) fn start(admin: Option<Admin>, table: Arc<Table>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Builder::new().name("control".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            if let Some(admin) = admin {
+                tokio::spawn(async move {
+                    if let Err(error) = admin.serve(pending()).await {
+                        tracing::error!("the admin endpoint ends: {error}");
+                    }
+                });
+            }
+            forget(&table).await;
+        });
+    })?;
+    Ok(())
+}
+
+/// Walks the address table for ever, a bounded number of entries at a time.
+async fn forget(table: &Table) {
+    let mut tick = tokio::time::interval(EXPIRY_TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        table.expire(Instant::now(), EXPIRY_BUDGET);
+    }
+}
+
+/// Ten times a second …
+const EXPIRY_TICK: Duration = Duration::from_millis(100);
+/// … so many entries: a full table of four million is walked in about six seconds, one tick costs well under a
+/// millisecond of processor time per ten thousand.
+const EXPIRY_BUDGET: usize = 65_536;

@@ -1,0 +1,115 @@
+//! The proxy as its admin endpoint sees it.
+
+use crate::report::Chronicle;
+use conn_tracker::{Inspect, RouteId};
+use limits_core::Table;
+use log_dedup::Dedup;
+use proxy_admin::{BackendOverview, EventCounters, Overview, Readiness, RouteOverview, Status};
+use proxy_route::{Action, PortRange, RoutedRoute, TargetPort};
+use proxy_tcp::{Backend, Generation};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime};
+
+/// The proxy as its admin endpoint sees it.
+#[derive(Debug)]
+pub(crate) struct ProxyStatus {
+    pub(crate) table: Arc<Table>,
+    pub(crate) chronicle: Arc<Chronicle>,
+    pub(crate) generation: Arc<Generation>,
+    pub(crate) listeners: Vec<SocketAddr>,
+    pub(crate) workers: usize,
+    pub(crate) started: SystemTime,
+    pub(crate) since: Instant,
+    pub(crate) draining: AtomicBool,
+}
+
+impl Status for ProxyStatus {
+    fn inspect(&self) -> &dyn Inspect {
+        &*self.table
+    }
+
+    fn counters(&self) -> &EventCounters {
+        &self.chronicle.counters
+    }
+
+    fn log(&self) -> Option<&Dedup> {
+        Some(&self.chronicle.log)
+    }
+
+    fn readiness(&self) -> Readiness {
+        // Ordering: the flag stands for itself.
+        if self.draining.load(Ordering::Relaxed) { Readiness::Draining } else { Readiness::Ready }
+    }
+
+    fn route_name(&self, id: RouteId) -> Option<String> {
+        let mut routes = self.generation.table.routes().iter();
+        match routes.find(|route| route.id == id) {
+            Some(route) => Some(route.name.clone()),
+            None => self.table.route_key(id).map(str::to_owned),
+        }
+    }
+
+    fn overview(&self) -> Overview {
+        Overview {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started,
+            uptime: self.since.elapsed(),
+            workers: self.workers,
+            listeners: self.listeners.iter().map(SocketAddr::to_string).collect(),
+            enforce: self.generation.settings.enforce,
+            reloads: 0,
+        }
+    }
+
+    fn routes(&self) -> Vec<RouteOverview> {
+        let backends = |route: &RoutedRoute| match &self.generation.clusters[route.index] {
+            Some(cluster) => cluster.backends().iter().map(|backend| overview_of(backend)).collect(),
+            None => Vec::new(),
+        };
+        let overview = |route: &Arc<RoutedRoute>| RouteOverview {
+            id: route.id,
+            name: route.name.clone(),
+            ports: texts(route.matching.ports.iter().map(Range)),
+            domains: texts(&route.matching.domains),
+            path: route.matching.path.as_ref().map(ToString::to_string),
+            action: action(&route.action).to_owned(),
+            enforce: route.enforce,
+            backends: backends(route),
+        };
+        self.generation.table.routes().iter().map(overview).collect()
+    }
+}
+
+fn texts(items: impl IntoIterator<Item = impl ToString>) -> Vec<String> {
+    items.into_iter().map(|item| item.to_string()).collect()
+}
+
+fn action(action: &Action) -> &'static str {
+    match action {
+        Action::Block => "block",
+        Action::Forward(_) => "forward",
+        Action::Redirect(_) => "redirect",
+        Action::Respond(_) => "static",
+    }
+}
+
+fn overview_of(backend: &Backend) -> BackendOverview {
+    let address = match backend.port {
+        TargetPort::Fixed(port) => format!("{}:{port}", backend.host),
+        TargetPort::Preserve => format!("{}:preserve", backend.host),
+    };
+    BackendOverview { address, in_flight: backend.in_flight().into(), healthy: None }
+}
+
+/// `443`, or `8000-8010`.
+struct Range<'a>(&'a PortRange);
+
+impl fmt::Display for Range<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PortRange { from, to } = self.0;
+        if from == to { write!(f, "{from}") } else { write!(f, "{from}-{to}") }
+    }
+}

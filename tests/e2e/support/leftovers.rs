@@ -1,0 +1,71 @@
+//! Proof that nothing is left behind: slots, descriptors, sockets.
+
+use super::{admin, eventually, proxy::Proxy};
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// How the process looked when nobody was connected.
+pub(crate) struct Baseline {
+    descriptors: usize,
+}
+
+impl Baseline {
+    /// Looks at a proxy that has served nobody yet.
+    pub(crate) async fn of(proxy: &Proxy) -> Self {
+        let pid = proxy.pid();
+        // The admin endpoint is asked once, so that whatever it opens for good is open; its connection ends by itself.
+        let (status, _) = admin::get(proxy.admin, "/healthz");
+        assert_eq!(status, 200);
+        eventually("only listeners are open", Duration::from_secs(2), || no_connection(pid)).await;
+        Self { descriptors: descriptors(pid) }
+    }
+
+    /// Within two seconds: every count is zero, the descriptors are back, no socket is open but listeners.
+    pub(crate) async fn assert_restored(&self, proxy: &Proxy) {
+        eventually("every count is zero", Duration::from_secs(2), || all_zero(proxy)).await;
+        let pid = proxy.pid();
+        eventually("only listeners are open", Duration::from_secs(2), || no_connection(pid)).await;
+        eventually("the descriptors are back", Duration::from_secs(2), || {
+            let now = descriptors(pid);
+            if now <= self.descriptors { Ok(()) } else { Err(format!("{now} instead of {}", self.descriptors)) }
+        })
+        .await;
+        assert_eq!(admin::limits(proxy.admin)["table"]["anomalies"].as_u64(), Some(0), "no slot was given back twice");
+        assert!(!proxy.log().contains("panicked"), "nothing panicked:\n{}", proxy.log());
+    }
+}
+
+fn all_zero(proxy: &Proxy) -> Result<(), String> {
+    let limits = admin::limits(proxy.admin);
+    for scope in limits["scopes"].as_array().expect("a list of scopes") {
+        if scope["active"].as_u64() != Some(0) {
+            return Err(scope.to_string());
+        }
+    }
+    Ok(())
+}
+
+fn descriptors(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives").count()
+}
+
+/// No TCP socket of the process is in another state than LISTEN.
+fn no_connection(pid: u32) -> Result<(), String> {
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives");
+    let inodes: HashSet<String> = links
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    for table in ["tcp", "tcp6"] {
+        let sockets = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).expect("the process lives");
+        for line in sockets.lines().skip(1) {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            if fields[3] != LISTEN && inodes.contains(fields[9]) {
+                return Err(format!("{} -> {} is in state {}", fields[1], fields[2], fields[3]));
+            }
+        }
+    }
+    Ok(())
+}
+
+const LISTEN: &str = "0A";

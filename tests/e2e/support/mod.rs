@@ -1,0 +1,40 @@
+//! What the tests are made of: the proxy as a process, backends, clients, and proof that nothing is left behind.
+
+pub(crate) mod admin;
+pub(crate) mod backend;
+pub(crate) mod certs;
+pub(crate) mod client;
+pub(crate) mod leftovers;
+pub(crate) mod proxy;
+
+use std::time::{Duration, Instant};
+
+/// Runs a test body on eight threads.
+pub(crate) fn on_eight_threads<T>(body: impl Future<Output = T>) -> T {
+    raise_descriptor_limit();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(8).enable_all().build().expect("a runtime starts").block_on(body)
+}
+
+/// Waits until `condition` holds; panics with `what` after `limit`.
+pub(crate) async fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> Result<(), String>) {
+    let deadline = Instant::now() + limit;
+    loop {
+        let Err(state) = condition() else { return };
+        assert!(Instant::now() < deadline, "{what}, but after {limit:?}: {state}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Only one of the tests that open thousands of sockets or measure memory runs at a time.
+pub(crate) async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    ALONE.lock().await
+}
+
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("the soft limit may be raised to the hard one");
+}

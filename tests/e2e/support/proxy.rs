@@ -1,0 +1,103 @@
+//! The real binary as a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+/// A running proxy; killed when dropped.
+pub(crate) struct Proxy {
+    child: Child,
+    pub(crate) admin: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Proxy {
+    /// Starts the proxy on a YAML configuration with four workers and an admin endpoint, and waits until it is ready.
+    pub(crate) fn start(routes_and_settings: &str) -> Self {
+        Self::start_with("workers: 4\n", routes_and_settings)
+    }
+
+    /// The same with other first lines than `workers: 4`.
+    pub(crate) fn start_with(head: &str, routes_and_settings: &str) -> Self {
+        let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let config = format!("{head}admin: {{ listen: \"{admin}\" }}\n{routes_and_settings}");
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let file = folder.path().join("proxy.yaml");
+        std::fs::write(&file, &config).expect("the configuration can be written");
+        let mut child = Command::new(binary())
+            .args(["run", "-c"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let ready = follow(child.stderr.take().expect("it is piped"), Arc::clone(&log));
+        if ready.recv_timeout(Duration::from_secs(20)).is_err() {
+            let _ = child.kill();
+            panic!("the proxy is not ready:\n{config}\n{}", log.lock().unwrap().join("\n"));
+        }
+        Self { child, admin, log, _folder: folder }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("the process is ours");
+    }
+
+    /// Waits for the end; the exit code.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        self.child.wait().expect("the process is ours").code()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the proxy ---\n{}\n---", self.log());
+        }
+    }
+}
+
+/// The binary under test.
+pub(crate) fn binary() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_smartproxy"))
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has free ports");
+    listener.local_addr().expect("it is bound").port()
+}
+
+/// Collects lines; says once when the line `ready` was among them.
+fn follow(output: impl std::io::Read + Send + 'static, log: Arc<Mutex<Vec<String>>>) -> mpsc::Receiver<()> {
+    let (sender, ready) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            let is_ready = line.contains(" ready");
+            log.lock().unwrap().push(line);
+            if is_ready {
+                let _ = sender.send(());
+            }
+        }
+    });
+    ready
+}
