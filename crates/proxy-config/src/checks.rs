@@ -51,7 +51,7 @@ fn beside(routes: &[Placed<'_>]) {
 /// Routes beside the settings of the process.
 pub(crate) fn process(table: &Table<'_>, settings: &Settings, routes: &[Placed<'_>]) {
     let enabled = || routes.iter().filter(|placed| placed.enabled);
-    if enabled().next().is_none() {
+    if enabled().next().is_none() && table.cursor.sink.errors() == 0 {
         table.cursor.warn("no route is enabled, so no port is opened", "add a route to \"routes\"");
     }
     let open = |port: u16| {

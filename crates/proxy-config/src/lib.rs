@@ -95,7 +95,7 @@ pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
         Ok(bytes) => bytes,
         Err(error) => return whole(format!("the file cannot be read: {error}"), None),
     };
-    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
     match String::from_utf8(bytes) {
         Ok(text) => parse(&name, &text, format, &System { folder }),
         Err(error) => {

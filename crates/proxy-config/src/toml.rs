@@ -13,7 +13,7 @@ pub(crate) fn parse(text: &str) -> Result<(Node, Vec<SyntaxError>), SyntaxError>
         let span = error.span().map_or(Span::new(0, 0), |range| span(&range));
         match error.message() {
             "duplicate key" => {
-                twice.push(SyntaxError::new(span, "this key is given twice").help("keep one of the two"))
+                twice.push(SyntaxError::new(span, "this key is given twice").help("keep one of the two"));
             }
             message => return Err(SyntaxError::new(span, format!("this is no TOML: {message}"))),
         }

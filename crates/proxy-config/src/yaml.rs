@@ -19,7 +19,7 @@ pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
         })?;
         builder.add(event, Span::new(places.byte(&span.start), places.byte(&span.end)))?;
     }
-    Ok(builder.root.unwrap_or(Node { span: Span::new(0, text.len()), value: Value::Table(Vec::new()) }))
+    Ok(builder.root.unwrap_or_else(|| Node { span: Span::new(0, text.len()), value: Value::Table(Vec::new()) }))
 }
 
 /// From the parser's places, in characters, to ours, in bytes.

@@ -127,7 +127,7 @@ fn forward(table: &Table<'_>, defaults: &Defaults, wanted: bool) -> Option<Forwa
     let protocols =
         [("auto", BackendProtocol::Auto), ("http1", BackendProtocol::Http1), ("http2", BackendProtocol::Http2)];
     table.read("backendProtocol", |at| choice(at, &protocols, &["http3"]), &mut forward.backend_protocol);
-    let send = own_proxy.unwrap_or(defaults.send_proxy);
+    let merge = Merge { target: &defaults.target, route: own_proxy, process: defaults.send_proxy };
     match listed {
         Some(listed) => {
             let items = listed.one_or_many();
@@ -136,12 +136,11 @@ fn forward(table: &Table<'_>, defaults: &Defaults, wanted: bool) -> Option<Forwa
             }
             for item in items {
                 let Some(keys) = target_keys(&item) else { continue };
-                forward.targets.extend(targets(&item, keys, &defaults.target, send).unwrap_or_default());
+                forward.targets.extend(merge.targets(&item, keys).unwrap_or_default());
             }
         }
         None if wanted && defaults.target.hosts.is_some() => {
-            let keys = TargetKeys { send_proxy: own_proxy, ..TargetKeys::default() };
-            forward.targets = targets(&table.cursor, keys, &defaults.target, send)?;
+            forward.targets = merge.targets(&table.cursor, TargetKeys::default())?;
         }
         None if wanted => {
             table.require("targets", "[{host, port}]");
@@ -163,23 +162,32 @@ pub(crate) fn target_keys(at: &Cursor<'_>) -> Option<TargetKeys> {
     Some(keys)
 }
 
-/// One target for each host.
-fn targets(at: &Cursor<'_>, own: TargetKeys, defaults: &TargetKeys, send: Option<ProxyVersion>) -> Option<Vec<Target>> {
-    let given = |key| at.table().is_some_and(|table| table.key(key).is_some());
-    let hosts = own.hosts.or_else(|| defaults.hosts.clone());
-    let port = own.port.or(defaults.port);
-    if hosts.is_none() && !given("host") {
-        at.error_help("\"host\" is missing", "add \"host\": a name, an address, or a list of them");
+/// Where a target has from what it does not say itself.
+struct Merge<'b> {
+    target: &'b TargetKeys,
+    route: Option<Option<ProxyVersion>>,
+    process: Option<ProxyVersion>,
+}
+
+impl Merge<'_> {
+    /// One target for each host.
+    fn targets(&self, at: &Cursor<'_>, own: TargetKeys) -> Option<Vec<Target>> {
+        let given = |key| at.table().is_some_and(|table| table.key(key).is_some());
+        let hosts = own.hosts.or_else(|| self.target.hosts.clone());
+        let port = own.port.or(self.target.port);
+        if hosts.is_none() && !given("host") {
+            at.error_help("\"host\" is missing", "add \"host\": a name, an address, or a list of them");
+        }
+        if port.is_none() && !given("port") {
+            at.error_help(
+                "\"port\" is missing",
+                "add \"port\": a number, or \"preserve\" for the port that the client connected to",
+            );
+        }
+        let send_proxy = own.send_proxy.or(self.route).or(self.target.send_proxy).unwrap_or(self.process);
+        let port = port?;
+        Some(hosts?.into_iter().map(|host| Target { host, port, send_proxy }).collect())
     }
-    if port.is_none() && !given("port") {
-        at.error_help(
-            "\"port\" is missing",
-            "add \"port\": a number, or \"preserve\" for the port of the client's side",
-        );
-    }
-    let send_proxy = own.send_proxy.or(defaults.send_proxy).unwrap_or(send);
-    let port = port?;
-    Some(hosts?.into_iter().map(|host| Target { host, port, send_proxy }).collect())
 }
 
 fn hosts(at: &Cursor<'_>) -> Option<Vec<String>> {

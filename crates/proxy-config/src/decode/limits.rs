@@ -15,8 +15,8 @@ pub(crate) fn limits(table: &Table<'_>, defaults: &SecurityKeys, settings: &mut 
     limits.rate_burst = table.get("connectionRateBurst", positive);
     limits.pending = table.get("maxPendingConnections", limit);
     table.read("maxTrackedClients", positive, &mut limits.tracked_clients);
-    let v4 = table.get("ipv4PrefixLength", |at| prefix(at, 32)).unwrap_or(limits.prefixes.v4());
-    let v6 = table.get("ipv6PrefixLength", |at| prefix(at, 64)).unwrap_or(limits.prefixes.v6());
+    let v4 = table.get("ipv4PrefixLength", |at| prefix(at, 32)).unwrap_or_else(|| limits.prefixes.v4());
+    let v6 = table.get("ipv6PrefixLength", |at| prefix(at, 64)).unwrap_or_else(|| limits.prefixes.v6());
     limits.prefixes = Prefixes::new(v4, v6).unwrap_or_default();
     together(table, limits);
     table.read("exempt", networks, &mut settings.exempt);

@@ -10,14 +10,14 @@ use proxy_route::Settings;
 pub(crate) fn accepted(table: &Table<'_>, settings: &mut Settings) {
     let accept = &mut settings.accept_proxy;
     table.read("acceptProxyProtocol", accept_on, &mut accept.ports);
-    let peers = table.get("proxyIPs", peers);
+    let named = table.take("proxyIPs").is_some_and(|at| !at.one_or_many().is_empty());
     if let Some(at) = table.take("acceptProxyProtocol")
         && accept.ports.is_some()
-        && peers.as_ref().is_some_and(Vec::is_empty) | table.take("proxyIPs").is_none()
+        && !named
     {
         at.error_help(
             "PROXY headers are taken from named peers only, and none is named",
-            "add \"proxyIPs\" with the addresses of the proxies in front: proxyIPs = [\"10.0.0.5\"]",
+            "add \"proxyIPs\": the addresses of the proxies in front, as in [\"10.0.0.5\"]",
         );
     }
     if let Some(at) = table.key("proxyIPs")
@@ -25,8 +25,8 @@ pub(crate) fn accepted(table: &Table<'_>, settings: &mut Settings) {
     {
         at.warn("these peers are not used", "add \"acceptProxyProtocol\": true, or the list of ports");
     }
-    accept.peers = peers.unwrap_or_default();
-    table.read("trustedProxies", self::peers, &mut settings.trusted_proxies);
+    table.read("proxyIPs", peers, &mut accept.peers);
+    table.read("trustedProxies", peers, &mut settings.trusted_proxies);
 }
 
 /// Whether headers are expected: on no port, on every one (an empty list), on these.

@@ -15,7 +15,7 @@ use proxy_route::{
 pub(crate) struct Placed<'a> {
     pub(crate) route: Route,
     pub(crate) enabled: bool,
-    /// Whether nothing in it is wrong.
+    /// Whether what it matches and does is right.
     pub(crate) right: bool,
     pub(crate) at: Cursor<'a>,
     pub(crate) name: Option<Cursor<'a>>,
@@ -24,7 +24,6 @@ pub(crate) struct Placed<'a> {
 }
 
 pub(crate) fn route<'a>(at: &Cursor<'a>, defaults: &Defaults) -> Option<Placed<'a>> {
-    let before = at.sink.errors();
     let table = at.table()?;
     let name_at = table.require("name", "a name that no other route has");
     let id_at = table.take("id");
@@ -37,17 +36,19 @@ pub(crate) fn route<'a>(at: &Cursor<'a>, defaults: &Defaults) -> Option<Placed<'
     table.read("headers", headers::rules, &mut route.headers);
     let keys: SecurityKeys = table.get("security", |at| security(at, true)).unwrap_or_default();
     route.security = keys.for_route(&defaults.security);
+    let before = at.sink.errors();
     let matching = table.require("match", "at least {ports}").and_then(|at| matching(&at));
     let action = table.require("action", "at least {type}").and_then(|at| action(&at, defaults));
-    table.unsupported(&["challenge", "timeout", "udp"]);
-    table.finish();
+    let mut right = false;
     let ports = matching.as_ref().and_then(|keys| keys.table.take("ports"));
     if let (Some(matching), Some(action)) = (matching, action) {
         Joining { matching: &matching, action: &action, headers: table.key("headers"), defaults }.join(&mut route);
         route.matching = matching.matching;
         route.action = action.action;
+        right = at.sink.errors() == before;
     }
-    let right = at.sink.errors() == before;
+    table.unsupported(&["challenge", "timeout", "udp"]);
+    table.finish();
     Some(Placed { route, enabled, right, at: at.clone(), name: name_at, id: id_at, ports })
 }
 

@@ -53,7 +53,9 @@ pub(crate) fn settings(table: &Table<'_>) -> (Settings, Defaults) {
     });
     table.unsupported(UNBUILT);
     defaults.send_proxy = settings.send_proxy;
-    defaults.certificates = table.take("tls").is_some();
+    // Wrong ones count too: they are reported where they are.
+    let certificates = table.take("tls").and_then(|at| at.table()).and_then(|tls| tls.take("certificates"));
+    defaults.certificates = certificates.is_some_and(|at| !at.one_or_many().is_empty());
     (settings, defaults)
 }
 

@@ -1,0 +1,60 @@
+//! Whatever is in a file, reading it and showing the mistakes does not panic.
+
+use crate::mistakes;
+use proptest::prelude::*;
+use proxy_config::Format;
+
+const FORMATS: [Format; 3] = [Format::Json, Format::Toml, Format::Yaml];
+
+/// A right file with a few bytes changed is nearer to the edges than noise is.
+fn spoilt() -> impl Strategy<Value = (String, Format)> {
+    let files = [
+        (include_str!("full.json"), Format::Json),
+        (include_str!("full.toml"), Format::Toml),
+        (include_str!("full.yaml"), Format::Yaml),
+    ];
+    let edit = (any::<prop::sample::Index>(), 0_usize..4, "[-:{}\\[\\],\"'#&*<!|>%@`\\\\ \t\r\n0-9a-fä🙂]{0,3}");
+    (prop::sample::select(files.to_vec()), prop::collection::vec(edit, 1..6)).prop_map(|((text, format), edits)| {
+        let mut chars: Vec<char> = text.chars().collect();
+        for (at, remove, insert) in edits {
+            let at = at.index(chars.len());
+            let end = (at + remove).min(chars.len());
+            chars.splice(at..end, insert.chars());
+        }
+        (chars.into_iter().collect(), format)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arbitrary_text(text in any::<String>()) {
+        for format in FORMATS {
+            mistakes(&text, format);
+        }
+    }
+
+    #[test]
+    fn text_of_marks(text in "[-:{}\\[\\],\"'#&*<!|>%@`=.?~ \t\r\n0-9a-cäx🙂]{0,60}") {
+        for format in FORMATS {
+            mistakes(&text, format);
+        }
+    }
+
+    #[test]
+    fn spoilt_files((text, format) in spoilt()) {
+        mistakes(&text, format);
+    }
+
+    #[test]
+    fn strings_as_every_kind_of_value(text in "[0-9a-z.:/*@${}\\-µ ]{0,20}") {
+        let quoted = format!("{text:?}");
+        let keys = ["initialDataTimeout", "bind", "exempt", "sendProxyProtocol", "onReject", "x-a"];
+        let mut file: String = keys.iter().map(|key| format!("{key}: {quoted}\n")).collect();
+        file += &format!("security: {{ ipAllowList: [{quoted}] }}\nadmin: {{ listen: {quoted}, token: {quoted} }}\n");
+        file += &format!("routes: [{{ name: {quoted}, match: {{ ports: 80, domains: {quoted}, path: {quoted}, headers: {{ a: {quoted} }} }},\
+            action: {{ type: forward, targets: {{ host: {quoted}, port: 1 }} }} }}]\n");
+        mistakes(&file, Format::Yaml);
+    }
+}

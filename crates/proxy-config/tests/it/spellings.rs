@@ -1,0 +1,202 @@
+//! The three spellings mean the same, and every key lands in its field.
+
+use crate::{CHAIN, KEY, read, yaml};
+use proxy_config::Format;
+use proxy_route::{
+    Action, Algorithm, BackendProtocol, HeaderPattern, KeepAliveTreatment, LogFormat, OnReject, PemSource, PortRange,
+    Protocol, ProxyVersion, TargetPort, TlsMode, TlsVersion,
+};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const YAML: &str = include_str!("full.yaml");
+const JSON: &str = include_str!("full.json");
+const TOML: &str = include_str!("full.toml");
+
+fn seconds(seconds: u64) -> Option<Duration> {
+    Some(Duration::from_secs(seconds))
+}
+
+#[test]
+fn the_three_spellings_mean_the_same() {
+    let [a, b, c] = [(YAML, Format::Yaml), (JSON, Format::Json), (TOML, Format::Toml)].map(|(text, format)| {
+        let loaded = read(text, format).unwrap_or_else(|found| panic!("{found}"));
+        assert!(loaded.warnings.is_empty(), "{format:?}\n{}", loaded.warnings);
+        format!("{:#?}", loaded.config)
+    });
+    assert_eq!(a, b, "YAML and JSON");
+    assert_eq!(a, c, "YAML and TOML");
+}
+
+#[test]
+fn every_key_of_the_process_lands_in_its_field() {
+    let settings = yaml(YAML).config.settings;
+    assert_eq!(settings.bind, ["127.0.0.1", "::1"].map(|ip| ip.parse::<std::net::IpAddr>().unwrap()));
+    assert_eq!(settings.workers.map(std::num::NonZeroUsize::get), Some(3));
+    let limits = settings.limits;
+    assert_eq!((limits.max_connections, limits.max_connections_explicit), (20_000, true));
+    assert_eq!((limits.per_client, limits.rate_per_minute, limits.rate_burst), (80, 240, Some(90)));
+    assert_eq!((limits.pending, limits.tracked_clients), (Some(500), 1_000_000));
+    assert_eq!((limits.prefixes.v4(), limits.prefixes.v6()), (24, 48));
+    let nets = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(nets(&settings.exempt), ["192.0.2.0/24", "10.9.9.9/32"]);
+    assert_eq!(nets(&settings.accept_proxy.peers), ["10.0.0.5/32"]);
+    assert_eq!(settings.accept_proxy.ports, Some(vec![443, 8443]));
+    assert_eq!(nets(&settings.trusted_proxies), ["10.1.0.0/16"]);
+    assert_eq!(settings.send_proxy, Some(ProxyVersion::V1));
+    let refusal = |ip: &str| settings.access.refusal(ip.parse().unwrap());
+    assert_eq!(refusal("203.0.113.7"), Some("block_list"));
+    assert_eq!(refusal("192.0.2.15"), Some("block_list"), "from the file");
+    assert_eq!(refusal("192.0.2.16"), None);
+    let one = settings.client_overrides[0];
+    assert_eq!(
+        (one.network.to_string().as_str(), one.per_client, one.rate_per_minute),
+        ("198.51.0.0/16", Some(1000), Some(0))
+    );
+    assert!(!settings.enforce);
+    assert_eq!(settings.on_reject, OnReject::Reset);
+    let times = settings.timeouts;
+    assert_eq!((times.initial_data, times.connect, times.response), (seconds(11), seconds(12), seconds(13)));
+    assert_eq!((times.request_header, times.request_body, times.lifetime), (seconds(14), seconds(15), seconds(86_400)));
+    assert_eq!(times.graceful_shutdown, None, "0 is never");
+    let keep = settings.keep_alive;
+    assert_eq!((keep.tunnel_idle, keep.http_idle), (seconds(3600), seconds(3600)));
+    assert_eq!((keep.treatment, keep.multiplier), (KeepAliveTreatment::Extended, 3));
+    let probes = keep.tcp.unwrap();
+    assert_eq!((Some(probes.idle), Some(probes.interval), probes.probes), (seconds(30), seconds(5), 2));
+    assert_eq!(settings.max_request_header_bytes, 16_384);
+    assert_eq!(settings.tls.certificates[0].domains, ["shop.test", "*.shop.test"]);
+    assert_eq!(settings.tls.certificates[0].chain, PemSource::File(PathBuf::from("/etc/a.pem")));
+    assert_eq!(settings.tls.certificates[0].key, PemSource::File(PathBuf::from("/etc/a.key")));
+    assert_eq!((settings.tls.min_version, settings.tls.alpn), (TlsVersion::V1_3, vec!["http/1.1".to_owned()]));
+    let logging = settings.logging;
+    assert_eq!((logging.format, logging.level.as_str()), (LogFormat::Json, "warn,proxy_http=debug"));
+    assert_eq!((Some(logging.flush_interval), logging.top_sources), (seconds(7), 4));
+    assert_eq!((logging.max_keys, logging.burst), (999, 8));
+    let admin = settings.admin.unwrap();
+    assert_eq!(
+        (admin.listen.to_string().as_str(), admin.token.as_deref()),
+        ("0.0.0.0:9901", Some("from-the-environment"))
+    );
+}
+
+#[test]
+fn every_key_of_a_route_lands_in_its_field() {
+    let routes = yaml(YAML).config.routes;
+    assert_eq!(routes.len(), 5, "the disabled one is left out");
+    let shop = &routes[0];
+    assert_eq!((shop.name.as_str(), shop.id.as_deref()), ("shop", Some("shop-1")));
+    assert_eq!((shop.enforce, shop.priority, shop.protocol), (false, 50, Protocol::Http));
+    assert_eq!(shop.matching.ports, [PortRange::single(443), PortRange { from: 8000, to: 8010 }]);
+    assert_eq!(shop.matching.domains.iter().map(ToString::to_string).collect::<Vec<_>>(), ["shop.test", "*.shop.test"]);
+    assert_eq!(shop.matching.path, Some("/api/*".into()));
+    assert!(shop.matching.client_ip.as_ref().unwrap().contains("10.1.1.1".parse().unwrap()));
+    assert!(
+        matches!(&shop.matching.headers[0], (name, HeaderPattern::Exact(value)) if name == "x-version" && value == "2")
+    );
+    assert!(
+        matches!(&shop.matching.headers[1], (name, HeaderPattern::Regex(regex)) if name == "x-kind" && regex.as_str() == "^a+$")
+    );
+    assert_eq!(shop.matching.tls_versions, [TlsVersion::V1_3]);
+    assert_eq!(shop.tls, Some(TlsMode::TerminateAndReencrypt));
+    let certificate = shop.certificate.as_ref().unwrap();
+    assert_eq!(certificate.domains, ["shop.test", "*.shop.test"]);
+    assert_eq!(
+        (&certificate.chain, &certificate.key),
+        (&PemSource::Inline(CHAIN.into()), &PemSource::Inline(KEY.into()))
+    );
+    let Action::Forward(forward) = &shop.action else { panic!("{:?}", shop.action) };
+    let targets: Vec<_> =
+        forward.targets.iter().map(|target| (target.host.as_str(), target.port, target.send_proxy)).collect();
+    assert_eq!(
+        targets,
+        [
+            ("10.1.0.11", TargetPort::Fixed(8080), Some(ProxyVersion::V2)),
+            ("10.1.0.12", TargetPort::Fixed(8080), Some(ProxyVersion::V2)),
+            ("backend.test", TargetPort::Preserve, None),
+        ]
+    );
+    assert_eq!((forward.algorithm, forward.websocket), (Algorithm::LeastConnections, false));
+    assert_eq!(forward.backend_tls.ca, Some(PathBuf::from("/etc/ca.pem")));
+    assert_eq!(forward.backend_tls.server_name.as_deref(), Some("inside.test"));
+    assert!(forward.backend_tls.insecure_skip_verify);
+    assert_eq!(forward.backend_protocol, BackendProtocol::Http2);
+    let edits = [("X-Env".to_owned(), Some("prod".to_owned())), ("A-Secret".to_owned(), None)];
+    assert_eq!(shop.headers.request.0, edits, "in the order of the file");
+    assert_eq!(shop.headers.response.0, [("Server".to_owned(), None)]);
+    assert_eq!((shop.security.limits.max_connections, shop.security.limits.per_client), (4000, 30));
+    assert_eq!(shop.security.access.refusal("203.0.113.9".parse().unwrap()), Some("block_list"));
+    assert_eq!(shop.security.access.refusal("192.0.2.1".parse().unwrap()), None, "\"*\" beats the default's list");
+
+    let Action::Redirect(redirect) = &routes[1].action else { panic!("{:?}", routes[1].action) };
+    assert_eq!((redirect.to.as_str(), redirect.status), ("https://{domain}{path}", 301));
+    assert_eq!((routes[1].protocol, routes[1].tls), (Protocol::Http, None), "\"tls\": false beats the default");
+    let Action::Respond(respond) = &routes[2].action else { panic!("{:?}", routes[2].action) };
+    assert_eq!((respond.status, respond.body.as_str()), (418, "tea"));
+    assert_eq!(respond.headers, [("X-Pot".to_owned(), "yes".to_owned())]);
+    assert!(matches!(routes[3].action, Action::Block));
+
+    let mail = &routes[4];
+    assert_eq!((mail.tls, mail.protocol), (Some(TlsMode::Passthrough), Protocol::Tcp));
+    let Action::Forward(forward) = &mail.action else { panic!("{:?}", mail.action) };
+    assert_eq!(
+        (forward.targets[0].host.as_str(), forward.targets[0].port),
+        ("10.7.0.1", TargetPort::Fixed(9000)),
+        "the default target"
+    );
+    assert_eq!(forward.targets[0].send_proxy, Some(ProxyVersion::V1), "that of the process");
+    assert_eq!(
+        (mail.security.limits.max_connections, mail.security.limits.per_client),
+        (0, 20),
+        "never the process's limit"
+    );
+    assert_eq!(mail.security.access.refusal("192.0.2.1".parse().unwrap()), Some("allow_list"));
+}
+
+#[test]
+fn the_least_configuration_is_all_defaults() {
+    for (text, format) in [("", Format::Yaml), ("# nothing\n", Format::Yaml), ("{}", Format::Json), ("", Format::Toml)]
+    {
+        let loaded = read(text, format).unwrap_or_else(|found| panic!("{found}"));
+        let settings = format!("{:?}", loaded.config.settings);
+        assert_eq!(settings, format!("{:?}", proxy_route::Settings::default()), "{format:?}");
+        assert_eq!(loaded.warnings.len(), 1, "no route");
+    }
+}
+
+#[test]
+fn route_objects_of_the_original_load() {
+    let text = r#"{ "defaults": { "security": { "maxConnections": 20000 } }, "routes": [
+      { "name": "mail", "tags": ["x"], "description": "y",
+        "match": { "ports": [{ "from": 993, "to": 995 }], "domains": "mail.shop.test" },
+        "action": { "type": "forward", "targets": [{ "host": "10.1.0.30", "port": 993 }],
+                    "tls": { "mode": "passthrough" }, "sendProxyProtocol": true },
+        "security": { "maxConnections": 500, "ipAllowList": ["192.0.2.0/24"], "x-note": [] } } ] }"#;
+    let loaded = read(text, Format::Json).unwrap_or_else(|found| panic!("{found}"));
+    assert_eq!(loaded.config.settings.limits.max_connections, 20_000);
+    assert_eq!(loaded.config.routes[0].security.limits.max_connections, 500);
+}
+
+#[test]
+fn yaml_has_anchors_merge_keys_and_core_scalars() {
+    let text = "
+x-base: &base { maxConnections: 7, maxConnectionsPerIP: 0x10 }
+maxConnections: 0o17
+logging: { level: !!str off }
+routes:
+  - name: on
+    match: &on { ports: 80, domains: bücher.test }
+    action: &act { type: forward, targets: [{ host: a, port: 010 }] }
+    security: { <<: *base, maxConnections: 9 }
+  - { name: twin, match: { <<: [*on], ports: 81 }, action: *act }
+"
+    .replace("bücher", "books");
+    let config = yaml(&text).config;
+    assert_eq!(config.settings.limits.max_connections, 15);
+    assert_eq!(config.routes[0].name, "on", "a string in YAML 1.2");
+    let limits = config.routes[0].security.limits;
+    assert_eq!((limits.max_connections, limits.per_client), (9, 16));
+    assert_eq!(config.routes[1].matching.ports, [PortRange::single(81)]);
+    let Action::Forward(forward) = &config.routes[1].action else { panic!() };
+    assert_eq!(forward.targets[0].port, TargetPort::Fixed(10));
+}
