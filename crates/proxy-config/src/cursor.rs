@@ -89,7 +89,7 @@ impl<'a> Cursor<'a> {
                 by_key.insert(&entry.key, entry);
             }
         }
-        Some(Table { cursor: self.clone(), entries, by_key, known: RefCell::default() })
+        Some(Table { cursor: self.clone(), entries, by_key, known: RefCell::default(), refused: RefCell::default() })
     }
 
     /// The items of a list; `what` it should be, if it is none.
@@ -136,6 +136,8 @@ pub(crate) struct Table<'a> {
     entries: &'a [Entry],
     by_key: HashMap<&'a str, &'a Entry>,
     known: RefCell<Vec<&'static str>>,
+    /// Keys that are known and never suggested: old names, and what is not built.
+    refused: RefCell<Vec<&'static str>>,
 }
 
 impl<'a> Table<'a> {
@@ -169,8 +171,8 @@ impl<'a> Table<'a> {
     /// The value of a key that used to have another name.
     pub(crate) fn take_renamed(&self, key: &'static str, old: &'static str) -> Option<Cursor<'a>> {
         let new = self.take(key);
+        self.refused.borrow_mut().push(old);
         let Some(entry) = self.by_key.get(old) else { return new };
-        self.known.borrow_mut().push(old);
         let old_key = self.cursor.key(entry);
         if let Some(new) = new {
             let message = format!("{old:?} is the old name of {key:?}, and both are given");
@@ -189,7 +191,7 @@ impl<'a> Table<'a> {
     /// Refuses keys that are known and not built.
     pub(crate) fn unsupported(&self, keys: &[&'static str]) {
         for &key in keys {
-            self.known.borrow_mut().push(key);
+            self.refused.borrow_mut().push(key);
             if let Some(at) = self.key(key) {
                 at.error_help(format!("{key:?} is not supported yet"), "remove it");
             }
@@ -204,18 +206,21 @@ impl<'a> Table<'a> {
     /// Reports the keys that nobody asked for. Called when all others are taken.
     pub(crate) fn finish(&self) {
         let known = self.known.borrow();
+        let refused = self.refused.borrow();
         for entry in self.entries {
             let key = entry.key.as_str();
             let ignored = key.starts_with("x-") || matches!(key, "description" | "tags");
-            if ignored || known.contains(&key) {
+            if ignored || known.contains(&key) || refused.contains(&key) {
                 continue;
             }
-            let at = self.cursor.key(entry);
-            let message = format!("{key:?} is no key that is known here");
-            match nearest(key, known.iter().copied()) {
-                Some(name) => at.error_help(message, did_you_mean(name)),
-                None => at.error_help(message, format!("known are {}", quoted(known.iter().copied()))),
-            }
+            // More names than fit a line help nobody.
+            const FEW: usize = 8;
+            let help = match nearest(key, known.iter().copied()) {
+                Some(name) => did_you_mean(name),
+                None if known.len() <= FEW => format!("known are {}", quoted(known.iter().copied())),
+                None => "remove it; keys for your own notes begin with \"x-\"".to_owned(),
+            };
+            self.cursor.key(entry).error_help(format!("{key:?} is no key that is known here"), help);
         }
     }
 }

@@ -36,7 +36,7 @@ pub struct Diagnostic {
 /// All mistakes of a file, in the order of the file.
 ///
 /// [`Display`](fmt::Display) shows each with its file, line and column, the line itself, a caret and what to do.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Diagnostics {
     name: String,
     source: String,
@@ -144,6 +144,13 @@ impl fmt::Display for Diagnostics {
             f.write_str(&renderer.render(&[group]))?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for Diagnostics {
+    /// Never shows the file, which may have secrets in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Diagnostics").field("name", &self.name).field("found", &self.found).finish_non_exhaustive()
     }
 }
 

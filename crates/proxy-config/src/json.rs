@@ -4,7 +4,7 @@ use crate::tree::{Entry, MAX_DEPTH, Node, Span, SyntaxError, Value};
 use jsonc_parser::ast::{self, ObjectPropName};
 use jsonc_parser::common::Ranged;
 use jsonc_parser::errors::ParseErrorKind;
-use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
+use jsonc_parser::{CollectOptions, ParseOptions, ParseStringErrorKind, parse_to_ast};
 
 pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
     check_shape(text)?;
@@ -17,6 +17,9 @@ pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
             ParseErrorKind::CommentsNotAllowed => not_json("JSON has no comments"),
             ParseErrorKind::TrailingCommasNotAllowed => {
                 SyntaxError::new(span, "JSON has no comma after the last entry")
+            }
+            ParseErrorKind::String(ParseStringErrorKind::InvalidUnicodeEscapeSequence(_)) => {
+                SyntaxError::new(span, "this escape is half a character").help("write the character itself")
             }
             kind => SyntaxError::new(span, format!("this is no JSON: {}", lower(&kind.to_string()))),
         }

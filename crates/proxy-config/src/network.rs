@@ -135,3 +135,53 @@ fn warn_of_host_bits(at: &Cursor<'_>, text: &str, network: IpNet) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_become_networks() {
+        for (text, networks) in [
+            ("192.0.2.7", &["192.0.2.7/32"][..]),
+            ("10.0.0.0/8", &["10.0.0.0/8"]),
+            ("2001:db8::1", &["2001:db8::1/128"]),
+            ("10.*", &["10.0.0.0/8"]),
+            ("10.1.*", &["10.1.0.0/16"]),
+            ("10.1.2.*", &["10.1.2.0/24"]),
+            ("10.1.*.*", &["10.1.0.0/16"]),
+            ("10.0.0.1-10.0.0.4", &["10.0.0.1/32", "10.0.0.2/31", "10.0.0.4/32"]),
+            ("10.0.0.0 - 10.0.0.255", &["10.0.0.0/24"]),
+            ("2001:db8::-2001:db8::3", &["2001:db8::/126"]),
+        ] {
+            let found = pattern(text).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), networks, "{text}");
+        }
+        for text in [
+            "",
+            "10",
+            "10.0.0",
+            "*.*",
+            "*.*.*.*",
+            "10.*.1",
+            "10.0.0.0.*",
+            "256.*",
+            "5-6",
+            "10.0.0.2-10.0.0.1",
+            "::-10.0.0.1",
+        ] {
+            assert_eq!(pattern(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn mapped_networks_are_ipv4() {
+        for (text, network) in [
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("2001:db8::/120", "2001:db8::/120"),
+        ] {
+            assert_eq!(folded(text.parse().unwrap()).to_string(), network);
+        }
+    }
+}

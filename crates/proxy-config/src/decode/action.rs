@@ -33,9 +33,8 @@ enum Kind {
     Static,
 }
 
-/// The `action` of a route; `None` if something in it is wrong.
+/// The `action` of a route; `None` if its type or its TLS is wrong.
 pub(crate) fn action<'a>(at: &Cursor<'a>, defaults: &Defaults) -> Option<ActionKeys<'a>> {
-    let before = at.sink.errors();
     let table = at.table()?;
     let kinds =
         [("forward", Kind::Forward), ("redirect", Kind::Redirect), ("block", Kind::Block), ("static", Kind::Static)];
@@ -64,20 +63,21 @@ pub(crate) fn action<'a>(at: &Cursor<'a>, defaults: &Defaults) -> Option<ActionK
     only(&table, kind, Kind::Forward, "forward", FORWARDING);
     only(&table, kind, Kind::Redirect, "redirect", &["redirect"]);
     only(&table, kind, Kind::Static, "static", &["static"]);
+    // What is wrong is reported and leaves something of its kind, so that the rest of the route can be judged.
     let action = match kind? {
-        Kind::Block => Some(Action::Block),
-        Kind::Forward => forwarding.map(|forward| Action::Forward(Box::new(forward))),
+        Kind::Block => Action::Block,
+        Kind::Forward => Action::Forward(Box::new(forwarding)),
         Kind::Redirect => {
             table.require("redirect", "{to, status}");
-            redirect.map(Action::Redirect)
+            Action::Redirect(redirect.unwrap_or_else(|| Redirect { to: String::new(), status: 308 }))
         }
         Kind::Static => {
             table.require("static", "{status, headers, body}");
-            respond.map(Action::Respond)
+            let empty = || Respond { status: 200, headers: Vec::new(), body: String::new() };
+            Action::Respond(respond.unwrap_or_else(empty))
         }
     };
-    let (action, tls) = (action?, tls?);
-    (at.sink.errors() == before).then_some(ActionKeys { action, tls, table })
+    Some(ActionKeys { action, tls: tls?, table })
 }
 
 /// The keys that mean something for forwarding only.
@@ -95,7 +95,7 @@ fn only(table: &Table<'_>, kind: Option<Kind>, wanted: Kind, name: &str, keys: &
     }
 }
 
-fn forward(table: &Table<'_>, defaults: &Defaults, wanted: bool) -> Option<Forward> {
+fn forward(table: &Table<'_>, defaults: &Defaults, wanted: bool) -> Forward {
     let own_proxy = table.get("sendProxyProtocol", send_proxy);
     let listed = table.take_renamed("targets", "target");
     let mut forward = Forward::new(Vec::new());
@@ -140,14 +140,14 @@ fn forward(table: &Table<'_>, defaults: &Defaults, wanted: bool) -> Option<Forwa
             }
         }
         None if wanted && defaults.target.hosts.is_some() => {
-            forward.targets = merge.targets(&table.cursor, TargetKeys::default())?;
+            forward.targets = merge.targets(&table.cursor, TargetKeys::default()).unwrap_or_default();
         }
         None if wanted => {
             table.require("targets", "[{host, port}]");
         }
         None => {}
     }
-    Some(forward)
+    forward
 }
 
 pub(crate) fn target_keys(at: &Cursor<'_>) -> Option<TargetKeys> {

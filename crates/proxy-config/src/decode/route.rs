@@ -6,9 +6,10 @@ use super::matching::{MatchKeys, matching};
 use super::security::{SecurityKeys, security};
 use super::settings::Defaults;
 use crate::cursor::Cursor;
+use crate::tree::Value;
 use crate::value::{boolean, integer, name};
 use proxy_route::{
-    Action, BackendProtocol, BackendTls, Certificate, DomainPattern, Match, Protocol, Route, TlsMode, TlsVersion,
+    Action, BackendProtocol, BackendTls, Certificate, DomainPattern, Protocol, Route, TlsMode, TlsVersion,
 };
 
 /// A route and where it is written, for what can only be seen beside the others.
@@ -87,9 +88,10 @@ impl Joining<'_, '_> {
     }
 
     fn protocol(&self, tls: Option<TlsMode>) -> Protocol {
-        let Match { domains, path, headers, .. } = &self.matching.matching;
+        let domains = &self.matching.matching.domains;
         let forwards = matches!(self.action.action, Action::Forward(_));
-        let by_request = !domains.is_empty() || path.is_some() || !headers.is_empty() || !forwards;
+        // By what is written, not by what was understood: a slip in a path does not make the route one of bytes.
+        let by_request = !forwards || ["domains", "path", "headers"].into_iter().any(|key| self.matches_on(key));
         let natural = match tls {
             Some(TlsMode::Passthrough) => Protocol::Tcp,
             Some(_) => Protocol::Http,
@@ -118,6 +120,15 @@ impl Joining<'_, '_> {
             _ => {}
         }
         given
+    }
+
+    fn matches_on(&self, key: &'static str) -> bool {
+        match self.matching.table.take(key).map(|at| &at.node.value) {
+            None => false,
+            Some(Value::List(items)) => !items.is_empty(),
+            Some(Value::Table(entries)) => !entries.is_empty(),
+            Some(_) => true,
+        }
     }
 
     fn certificate(&self, route: &mut Route) {

@@ -3,8 +3,11 @@
 use crate::mistakes;
 use proxy_config::Format;
 
+/// A key, and what to write as its value.
+type Key = (&'static str, Option<&'static str>);
+
 /// Keys by the table they are in, and what to write as their value (none: not built).
-const KEYS: &[(&str, &[(&str, Option<&str>)])] = &[
+const KEYS: &[(&str, &[Key])] = &[
     (
         "",
         &[

@@ -66,6 +66,7 @@ fn what_is_not_of_its_format_is_one_mistake() {
         ("{ 'x-a': 1 }", Format::Json, "JSON strings are in double quotes"),
         ("{ x: 1 }", Format::Json, "this is no JSON"),
         ("{ \"x-a\": \"1\n2\" }", Format::Json, "a JSON string has no line break"),
+        (r#"{ "x-a": "\ud83d\ude00" }"#, Format::Json, "this escape is half a character"),
         (deep.as_str(), Format::Json, "this is nested too deeply"),
         ("a = ", Format::Toml, "this is no TOML"),
         (&format!("a = {deep}"), Format::Toml, "this is no TOML"),
@@ -74,6 +75,36 @@ fn what_is_not_of_its_format_is_one_mistake() {
         assert_eq!(found.len(), 1, "{found:#?}");
         assert!(found[0].contains(expected), "{:.40} {format:?}: {}", text, found[0]);
     }
+}
+
+#[test]
+fn one_mistake_does_not_hide_or_make_another() {
+    let text = "routes:\n  - name: a\n    match: { ports: 80, path: nope }\n    headers: { request: { a: b } }\n    \
+        action: { type: forward, targets: [{ host: b }], tls: { mode: terminate } }\n";
+    let found = mistakes(text, Format::Yaml);
+    let messages = ["a path begins with", "\"port\" is missing", "no certificate to terminate"];
+    assert_eq!(found.len(), messages.len(), "{found:#?}");
+    for (one, message) in found.iter().zip(messages) {
+        assert!(one.contains(message), "{one}");
+    }
+    let plain = mistakes(&text.replace(", tls: { mode: terminate }", ""), Format::Yaml);
+    assert_eq!(plain.len(), 2, "a wrong path is still about requests: {plain:#?}");
+}
+
+#[test]
+fn large_files_take_no_time() {
+    let begin = std::time::Instant::now();
+    let route = |index| {
+        format!(
+            "  - {{ name: r{index}, match: {{ ports: 80, domains: d{index}.test }}, action: {{ type: block }}, wrong: 1 }}\n"
+        )
+    };
+    let text = format!("routes:\n{}", (0..3000).map(route).collect::<String>());
+    assert_eq!(mistakes(&text, Format::Yaml).len(), 3000);
+    for deep in ["- ".repeat(20_000), "{a: ".repeat(20_000), "? ".repeat(20_000), "[".repeat(20_000)] {
+        mistakes(&deep, Format::Yaml);
+    }
+    assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{:?}", begin.elapsed());
 }
 
 #[test]

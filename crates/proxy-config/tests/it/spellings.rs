@@ -154,6 +154,15 @@ fn every_key_of_a_route_lands_in_its_field() {
 }
 
 #[test]
+fn secrets_come_from_the_file_the_environment_or_another_file() {
+    for (token, secret) in [("plain", "plain"), ("${TOKEN}", "from-the-environment"), ("@token.txt", "from-a-file")] {
+        let loaded = yaml(&format!("admin: {{ listen: \"[::1]:9901\", token: \"{token}\" }}"));
+        assert_eq!(loaded.config.settings.admin.as_ref().unwrap().token.as_deref(), Some(secret));
+        assert!(!format!("{loaded:?}").contains(secret), "no secret in debug output");
+    }
+}
+
+#[test]
 fn the_least_configuration_is_all_defaults() {
     for (text, format) in [("", Format::Yaml), ("# nothing\n", Format::Yaml), ("{}", Format::Json), ("", Format::Toml)]
     {
