@@ -58,3 +58,33 @@ proptest! {
         mistakes(&file, Format::Yaml);
     }
 }
+
+/// Routes of every kind on a few ports: what each does is right, only together they may be wrong.
+fn neighbours() -> impl Strategy<Value = String> {
+    let kinds = [
+        "match: { PORTS }, action: { type: forward, targets: [{ host: b, port: 1 }] }",
+        "match: { PORTS, protocol: http }, action: { type: forward, targets: [{ host: b, port: 1 }] }",
+        "match: { PORTS, domains: a.test }, action: { type: forward, targets: [{ host: b, port: 1 }], tls: { mode: passthrough } }",
+        "match: { PORTS }, action: { type: block }",
+        "match: { PORTS, protocol: tcp }, action: { type: block }",
+        "match: { PORTS }, action: { type: static, static: {}, tls: { mode: terminate, certificate: { certFile: a.pem, keyFile: a.key } } }",
+    ];
+    let route = (prop::sample::select(kinds.to_vec()), 1_u16..6, 0_u16..3, any::<bool>());
+    prop::collection::vec(route, 1..6).prop_map(|routes| {
+        let routes = routes.into_iter().enumerate().map(|(index, (kind, from, more, enabled))| {
+            let ports = format!("ports: {{ from: {from}, to: {} }}", from + more);
+            format!("  - {{ name: r{index}, enabled: {enabled}, {} }}\n", kind.replace("PORTS", &ports))
+        });
+        format!("routes:\n{}", routes.collect::<String>())
+    })
+}
+
+proptest! {
+    /// `mistakes` builds the table of whatever is accepted.
+    #[test]
+    fn what_is_accepted_is_a_table(text in neighbours()) {
+        let found = mistakes(&text, Format::Yaml);
+        let expected = |one: &String| one.contains("no byte tells") || one.contains("no route is enabled");
+        prop_assert!(found.iter().all(expected), "{text}{found:#?}");
+    }
+}
