@@ -58,11 +58,15 @@ pub(crate) struct Mistake {
 impl Diagnostics {
     pub(crate) fn new(name: &str, source: &str, mistakes: Vec<Mistake>) -> Self {
         let lines = Lines::new(source);
+        // Places come from three parsers; one inside of a character must not be worse than inexact.
+        let floor = |at| source.floor_char_boundary(at);
+        let whole = |span: Span| Span::new(floor(span.start), floor(span.end));
         let mut found: Vec<_> = mistakes
             .into_iter()
             .map(|mistake| {
-                let (line, column) = lines.place(source, mistake.span.start);
                 let Mistake { severity, message, help, path, span, also } = mistake;
+                let (span, also) = (whole(span), also.map(|(span, label)| (whole(span), label)));
+                let (line, column) = lines.place(source, span.start);
                 Diagnostic { severity, message, line, column, help, path, span, also }
             })
             .collect();
