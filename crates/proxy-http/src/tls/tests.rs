@@ -40,13 +40,21 @@ fn route(name: &str, port: u16, domains: &[&str], certificate: Option<Certificat
     route
 }
 
-/// Shakes hands in memory; the certificate shown, what kind of handshake it was, and the protocol.
+/// What a client saw.
+#[derive(Debug)]
+struct Shaken {
+    shown: Vec<u8>,
+    kind: HandshakeKind,
+    alpn: Option<Vec<u8>>,
+}
+
+/// Shakes hands in memory.
 fn handshake(
     ports: &TlsPorts,
     port: u16,
     client: &Arc<ClientConfig>,
     name: &'static str,
-) -> Result<(Vec<u8>, HandshakeKind, Option<Vec<u8>>), rustls::Error> {
+) -> Result<Shaken, rustls::Error> {
     let mut server = rustls::ServerConnection::new(Arc::clone(ports.config(port).unwrap()))?;
     let mut client = rustls::ClientConnection::new(Arc::clone(client), ServerName::try_from(name).unwrap())?;
     let mut bytes = Vec::new();
@@ -60,8 +68,11 @@ fn handshake(
         client.read_tls(&mut bytes.as_slice()).unwrap();
         client.process_new_packets()?;
     }
-    let shown = client.peer_certificates().unwrap()[0].to_vec();
-    Ok((shown, client.handshake_kind().unwrap(), client.alpn_protocol().map(<[u8]>::to_vec)))
+    Ok(Shaken {
+        shown: client.peer_certificates().unwrap()[0].to_vec(),
+        kind: client.handshake_kind().unwrap(),
+        alpn: client.alpn_protocol().map(<[u8]>::to_vec),
+    })
 }
 
 fn client(shared: &TlsShared, trusts: &[&rustls::pki_types::CertificateDer<'static>]) -> Arc<ClientConfig> {
@@ -126,18 +137,18 @@ fn each_port_shows_the_certificates_of_its_routes_and_of_the_settings() {
         route("bare", 9443, &[], None),
     ]);
     let ports = TlsPorts::new(&settings, &table, &shared).unwrap();
-    let client = client(&shared, &[&shop_root, &blog_root, &general_root]);
+    let client = || client(&shared, &[&shop_root, &blog_root, &general_root]);
     for (port, name, root) in [
         (443, "shop.test", &shop_root),
         (443, "general.test", &general_root),
         (8443, "blog.test", &blog_root),
         (9443, "general.test", &general_root),
     ] {
-        let (shown, _, alpn) = handshake(&ports, port, &client, name).unwrap();
+        let Shaken { shown, alpn, .. } = handshake(&ports, port, &client(), name).unwrap();
         assert_eq!(shown, root.to_vec(), "{port} {name}");
         assert_eq!(alpn.as_deref(), Some(&b"h2"[..]), "the order is ours");
     }
-    assert!(handshake(&ports, 443, &client, "blog.test").is_err(), "another port's certificate is not shown");
+    assert!(handshake(&ports, 443, &client(), "blog.test").is_err(), "another port's certificate is not shown");
     assert!(ports.config(80).is_none());
 }
 
@@ -149,7 +160,7 @@ fn a_session_is_resumed_after_a_reload() {
     let client = client(&shared, &[&root]);
     for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
         let ports = TlsPorts::new(&Settings::default(), &table, &shared).unwrap();
-        assert_eq!(handshake(&ports, 443, &client, "shop.test").unwrap().1, kind);
+        assert_eq!(handshake(&ports, 443, &client, "shop.test").unwrap().kind, kind);
     }
 }
 

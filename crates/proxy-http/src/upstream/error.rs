@@ -6,7 +6,7 @@ use std::fmt;
 /// Why a request got no response from a backend. Everything that is a backend's fault has been reported already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UpstreamError {
-    /// No backend could be reached. The request was not sent, its body is untouched.
+    /// No backend could be reached. The body of the request is untouched.
     Unreachable {
         /// Whether the last one was not reached in time.
         timed_out: bool,
@@ -41,11 +41,6 @@ impl UpstreamError {
             Self::TimedOut => Some("response_timeout"),
             Self::Unreachable { .. } | Self::RequestBody | Self::BadRequest => None,
         }
-    }
-
-    /// Whether no byte of the request has left the proxy.
-    pub(crate) fn is_unsent(self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::BadRequest)
     }
 }
 

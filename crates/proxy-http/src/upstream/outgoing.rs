@@ -1,6 +1,6 @@
 //! The body of a request while a backend takes it.
 
-use crate::body::{BodyError, RequestBody};
+use crate::body::RequestBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
@@ -70,9 +70,9 @@ impl Progress {
 
 impl Body for Outgoing {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = <RequestBody as Body>::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(context);
         if let Some(progress) = &this.progress {

@@ -1,6 +1,6 @@
 //! Backends that fail, and clients that do.
 
-use super::backend::{Backend, nobody, read_head, write};
+use super::backend::{Backend, answer, nobody, read_head, write};
 use super::*;
 use tokio::io::AsyncReadExt;
 
@@ -13,7 +13,7 @@ async fn no_backend_is_a_502() {
     let world = World::new(&[nobody().await, nobody().await]);
     let error = world.get("/").await.unwrap_err();
     assert_eq!(error, UpstreamError::Unreachable { timed_out: false });
-    assert_eq!((error.status().as_u16(), error.is_unsent()), (502, true));
+    assert_eq!(error.status().as_u16(), 502);
     assert_eq!(world.events(), ["dial_refused"; 2]);
     assert_eq!(world.in_flight(), 0);
 }
@@ -37,7 +37,7 @@ async fn the_clock_stands_while_the_client_keeps_us_waiting() {
     let backend = Backend::new(|_, mut stream| async move {
         read_head(&mut stream).await;
         stream.read_exact(&mut [0; 4]).await.unwrap();
-        super::backend::answer(&mut stream, "ok").await;
+        answer(&mut stream, "ok").await;
     })
     .await;
     let world = World::with(&[backend.port], |_| {}, quick, None);
@@ -128,4 +128,38 @@ async fn a_request_given_up_ends_its_connection() {
     assert!(given_up.is_err());
     assert_eq!(world.in_flight(), 0);
     eventually("the backend sees the end", || backend.closed() == backend.accepted()).await;
+}
+
+#[tokio::test]
+async fn a_backend_that_stalls_before_requests_is_a_504_for_all_who_wait() {
+    let backend = Backend::new(|_, mut stream| async move {
+        drop(stream.read_to_end(&mut Vec::new()).await);
+    })
+    .await;
+    let insecure = |forward: &mut Forward| forward.backend_tls.insecure_skip_verify = true;
+    let hurried = |settings: &mut Settings| settings.timeouts.connect = Some(Duration::from_millis(100));
+    let world = World::with(&[backend.port], insecure, hurried, Some(TlsMode::TerminateAndReencrypt));
+    let begun = std::time::Instant::now();
+    for answered in futures_util::future::join_all((0..8).map(|_| world.get("/"))).await {
+        let error = answered.unwrap_err();
+        assert_eq!((error, error.status().as_u16()), (UpstreamError::Unreachable { timed_out: true }, 504));
+    }
+    assert!(begun.elapsed() < PATIENCE / 2, "they wait side by side, not one after the other");
+    assert_eq!((world.events().len(), world.in_flight()), (8, 0));
+}
+
+#[tokio::test]
+async fn an_answer_nobody_asked_for_is_not_taken_for_the_next() {
+    let backend = Backend::new(|number, mut stream| async move {
+        read_head(&mut stream).await;
+        let smuggled = if number == 0 { "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil" } else { "" };
+        write(&mut stream, &format!("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood{smuggled}")).await;
+        drop(stream.read_to_end(&mut Vec::new()).await);
+    })
+    .await;
+    let world = World::new(&[backend.port]);
+    for _ in 0..2 {
+        assert_eq!(world.text("/").await, "good");
+    }
+    assert_eq!((backend.accepted(), world.in_flight()), (2, 0));
 }

@@ -73,18 +73,10 @@ fn reencrypting(port: u16, change: impl FnOnce(&mut Forward)) -> World {
     World::with(&[port], change, |_| {}, Some(TlsMode::TerminateAndReencrypt))
 }
 
-fn file(pem: &str) -> (std::path::PathBuf, impl Drop + use<>) {
-    struct Remove(std::path::PathBuf);
-    impl Drop for Remove {
-        fn drop(&mut self) {
-            std::fs::remove_file(&self.0).unwrap();
-        }
-    }
-    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let path = std::env::temp_dir().join(format!("proxy-http-{}-{number}.pem", std::process::id()));
-    std::fs::write(&path, pem).unwrap();
-    (path.clone(), Remove(path))
+fn file(pem: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), pem).unwrap();
+    file
 }
 
 fn trusting(path: &Path, name: Option<&str>) -> impl FnOnce(&mut Forward) {
@@ -99,16 +91,19 @@ fn trusting(path: &Path, name: Option<&str>) -> impl FnOnce(&mut Forward) {
 async fn only_a_certificate_of_a_trusted_root_and_the_right_name_is_taken() {
     let (backend, root) = encrypted(&["http/1.1"]).await;
     let (_, other_root) = encrypted(&[]).await;
-    let (root, _remove) = file(&root);
-    let (other_root, _remove) = file(&other_root);
+    let (root, other_root) = (file(&root), file(&other_root));
 
-    assert_eq!(reencrypting(backend.port, trusting(&root, None)).text("/").await, "none", "no SNI for an address");
-    assert_eq!(reencrypting(backend.port, trusting(&root, Some("shop.test"))).text("/").await, "shop.test");
+    assert_eq!(
+        reencrypting(backend.port, trusting(root.path(), None)).text("/").await,
+        "none",
+        "no SNI for an address"
+    );
+    assert_eq!(reencrypting(backend.port, trusting(root.path(), Some("shop.test"))).text("/").await, "shop.test");
     let skipping = |forward: &mut Forward| forward.backend_tls.insecure_skip_verify = true;
     assert_eq!(reencrypting(backend.port, skipping).text("/").await, "none");
 
     for (root, name) in [(&other_root, None), (&root, Some("other.test"))] {
-        let world = reencrypting(backend.port, trusting(root, name));
+        let world = reencrypting(backend.port, trusting(root.path(), name));
         let error = world.get("/").await.unwrap_err();
         assert_eq!((error, error.status().as_u16()), (UpstreamError::Unreachable { timed_out: false }, 502));
         assert_eq!((world.events(), world.in_flight()), (vec!["tls_failed"], 0));
@@ -125,9 +120,9 @@ async fn the_protocol_is_the_one_agreed_on() {
         (&["h2", "http/1.1"], BackendProtocol::Http2, "HTTP/2.0 https://shop.test/"),
     ] {
         let (backend, root) = encrypted(offered).await;
-        let (root, _remove) = file(&root);
+        let root = file(&root);
         let world = reencrypting(backend.port, |forward| {
-            trusting(&root, None)(forward);
+            trusting(root.path(), None)(forward);
             forward.backend_protocol = protocol;
         });
         let texts = futures_util::future::join_all((0..3).map(|_| world.text("/"))).await;
