@@ -9,7 +9,7 @@ use super::witness::Witness;
 use super::{Exchange, UpstreamBody, UpstreamError, UpstreamResponse};
 use crate::body::RequestBody;
 use conn_tracker::Report;
-use http::StatusCode;
+use http::{Request, StatusCode};
 use parking_lot::Mutex;
 use proxy_tcp::Backend;
 use std::collections::HashMap;
@@ -71,65 +71,80 @@ impl Pools {
     pub(crate) async fn send(
         &self,
         exchange: Exchange<'_>,
-        request: http::Request<RequestBody>,
+        request: Request<RequestBody>,
     ) -> Result<UpstreamResponse, UpstreamError> {
         let mut request = request.map(Outgoing::new);
         let mut timed_out = false;
         let Some(Some(cluster)) = exchange.generation.clusters.get(exchange.route.index) else {
             return Err(UpstreamError::Unreachable { timed_out });
         };
-        let speech = Speech::new(&exchange);
-        let timeouts = &exchange.generation.settings.timeouts;
         let witness =
             Witness { report: Arc::clone(&self.shared.report), route: exchange.route.id, client: exchange.client };
         for backend in cluster.order(exchange.client) {
-            let in_flight = backend.count();
-            let home = backend.send_proxy.is_none().then(|| self.pool(backend, &exchange));
-            let mut kept = true;
-            loop {
-                let found = kept.then(|| home.as_deref()?.kept(speech)).flatten();
-                let reused = found.is_some();
-                let lease = match found {
-                    Some(lease) => lease,
-                    None => match Box::pin(dial(home.as_deref(), backend, &exchange, speech)).await {
-                        Ok(lease) => lease,
-                        Err(ConnectError { reason, timed_out: late }) => {
-                            witness.backend_failed(reason);
-                            timed_out = late;
-                            break;
-                        }
-                    },
-                };
-                let progress = request.body().progress();
-                let mut lease = lease;
-                match transmit(&mut lease, request, speech, reused, timeouts.response).await {
-                    Outcome::Answered(response) => {
-                        let work = Work { lease, home, in_flight, witness, progress };
-                        let body = match response.status() {
-                            StatusCode::SWITCHING_PROTOCOLS => UpstreamBody::tunnel,
-                            _ => UpstreamBody::new,
-                        };
-                        return Ok(response.map(|incoming| body(incoming, work)));
+            match self.try_backend(backend, &exchange, &witness, request).await {
+                Tried::Answered(response) => return Ok(response),
+                Tried::Failed(error) => {
+                    if let Some(reason) = error.reason() {
+                        witness.backend_failed(reason);
                     }
-                    Outcome::Again(again) => {
-                        lease.retire();
-                        request = again;
-                        if !reused {
-                            witness.backend_failed("connection_lost");
-                            break;
-                        }
-                        kept = false;
-                    }
-                    Outcome::Failed(error) => {
-                        if let Some(reason) = error.reason() {
-                            witness.backend_failed(reason);
-                        }
-                        return Err(error);
-                    }
+                    return Err(error);
+                }
+                Tried::Unreachable(unsent, error) => {
+                    witness.backend_failed(error.reason);
+                    request = unsent;
+                    timed_out = error.timed_out;
                 }
             }
         }
         Err(UpstreamError::Unreachable { timed_out })
+    }
+
+    /// Sends a request to one backend: over a kept connection, and over a new one if that is dead or there is none.
+    async fn try_backend(
+        &self,
+        backend: &Arc<Backend>,
+        exchange: &Exchange<'_>,
+        witness: &Witness,
+        mut request: Request<Outgoing>,
+    ) -> Tried {
+        let in_flight = backend.count();
+        let speech = Speech::new(exchange);
+        let response_timeout = exchange.generation.settings.timeouts.response;
+        // A connection with a PROXY header speaks for one client: it has no home.
+        let home = backend.send_proxy.is_none().then(|| self.pool(backend, exchange));
+        let mut kept = home.as_deref().and_then(|pool| pool.kept(speech));
+        loop {
+            let reused = kept.is_some();
+            let mut lease = match kept.take() {
+                Some(lease) => lease,
+                None => match Box::pin(dial(home.as_deref(), backend, exchange, speech)).await {
+                    Ok(lease) => lease,
+                    Err(error) => return Tried::Unreachable(request, error),
+                },
+            };
+            let progress = request.body().progress();
+            match transmit(&mut lease, request, speech, reused, response_timeout).await {
+                Outcome::Answered(response) => {
+                    let work = Work { lease, home, in_flight, witness: witness.clone(), progress };
+                    let body = match response.status() {
+                        StatusCode::SWITCHING_PROTOCOLS => UpstreamBody::tunnel,
+                        _ => UpstreamBody::new,
+                    };
+                    return Tried::Answered(response.map(|incoming| body(incoming, work)));
+                }
+                Outcome::Failed(error) => return Tried::Failed(error),
+                Outcome::Again(again) => {
+                    lease.retire();
+                    request = again;
+                    if !reused {
+                        return Tried::Unreachable(
+                            request,
+                            ConnectError { reason: "connection_lost", timed_out: false },
+                        );
+                    }
+                }
+            }
+        }
     }
 
     fn pool(&self, backend: &Arc<Backend>, exchange: &Exchange<'_>) -> Arc<Pool> {
@@ -146,7 +161,16 @@ impl Pools {
     }
 }
 
+/// What became of a request at one backend.
+enum Tried {
+    Answered(UpstreamResponse),
+    /// It was not received; the next backend may have it.
+    Unreachable(Request<Outgoing>, ConnectError),
+    Failed(UpstreamError),
+}
+
 impl Pool {
+    /// The connection to take before any new one.
     fn kept(&self, speech: Speech<'_>) -> Option<Lease> {
         let stream = if speech.may_be_http2() { self.stream() } else { None };
         stream.or_else(|| if speech.must_be_http2() { None } else { self.idle(Instant::now()) })
