@@ -138,9 +138,12 @@ impl Rate {
     /// no more than a whole burst.
     pub(crate) fn carry(old: Option<&Self>, new: Option<&Self>, spent: u32, age: u64) -> u32 {
         let (Some(old), Some(new)) = (old, new) else { return 0 };
-        let early = u64::from(spent.saturating_sub(old.ticks.passed(age)));
-        let carried = (early * u64::from(new.interval)).div_ceil(u64::from(old.interval));
-        u32::try_from(carried).unwrap_or(u32::MAX).min(new.tolerance + new.interval + 1)
+        let early = spent.saturating_sub(old.ticks.passed(age));
+        if old == new {
+            return early;
+        }
+        let carried = (u64::from(early) * u64::from(new.interval)).div_ceil(u64::from(old.interval));
+        u32::try_from(carried).unwrap_or(u32::MAX).min(new.tolerance + new.interval)
     }
 }
 

@@ -1,0 +1,341 @@
+//! Random histories, every answer compared with a plain reference: the clock is virtual, the seeds are fixed.
+
+mod reference;
+
+use conn_tracker::{
+    Arrival, Binding, ConnectionTracker, Hold, Inspect, Origin, Prefixes, Reason, RequestHold, RouteId, TopBy,
+};
+use limits_core::{ClientOverride, Limits, RequestRate, RouteLimits, Table, TableConfig};
+use reference::{Held, HeldRequest, Reference};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A small generator of random numbers, the same on every machine.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    fn below(&mut self, most: usize) -> usize {
+        usize::try_from(self.next() % most as u64).unwrap()
+    }
+
+    fn one_in(&mut self, chances: usize) -> bool {
+        self.below(chances) == 0
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())].clone()
+    }
+
+    fn address(&mut self) -> IpAddr {
+        let last = self.below(8);
+        let text = match self.below(7) {
+            0 => format!("192.0.2.{last}"),
+            1 => format!("::ffff:192.0.2.{last}"),
+            2 => format!("10.0.0.{last}"),
+            3 => format!("10.9.0.{last}"),
+            4 => format!("2001:db8:0:{last}::{last}"),
+            5 => format!("2001:db8:1:{last}::1"),
+            _ => format!("198.51.100.{last}"),
+        };
+        text.parse().unwrap()
+    }
+
+    fn limits(&mut self, busy: bool) -> Limits {
+        let rates = [0, 30, 60, 120, 300, 600, 6_000];
+        let special = |network: &str, per_client, rate_per_minute| ClientOverride {
+            network: network.parse().unwrap(),
+            per_client,
+            rate_per_minute,
+        };
+        let most = if busy { 60 } else { 8 };
+        let route = |name: &str, random: &mut Self| RouteLimits {
+            key: name.into(),
+            max_connections: random.pick(&[0, 1, 3, 5, 12]),
+            per_client: random.pick(&[0, 0, 1, 2, 4]),
+            max_requests: random.pick(&[0, 2, 6]),
+            max_requests_per_client: random.pick(&[0, 1, 3]),
+            request_rate: random
+                .pick(&[None, Some((5, 1)), Some((20, 10)), Some((0, 1)), Some((60, 3_600))])
+                .map(|(requests, seconds)| RequestRate { requests, window: Duration::from_secs(seconds) }),
+            enforce: !random.one_in(4),
+        };
+        let mut names = vec!["shop", "api", "mail", "git", "old", "new"];
+        names.retain(|_| !self.one_in(3));
+        Limits {
+            max_connections: self.pick(&[0, most, most / 2, 3]),
+            per_client: self.pick(&[0, 1, 2, 5]),
+            rate_per_minute: self.pick(&rates),
+            rate_burst: self.pick(&[None, None, Some(1), Some(3), Some(1_000)]),
+            pending: self.pick(&[0, 1, 3, most / 2]),
+            exempt: self.pick(&[vec![], vec!["198.51.100.0/30".parse().unwrap(), "2001:db8:1::/49".parse().unwrap()]]),
+            exempt_slots: self.pick(&[0, 1, 2, 256]),
+            overrides: self.pick(&[
+                vec![],
+                vec![special("10.0.0.0/8", Some(3), None), special("10.9.0.0/16", Some(0), Some(120))],
+                vec![special("2001:db8::/48", Some(1), Some(0)), special("10.9.0.3/32", None, Some(60))],
+            ]),
+            enforce: !self.one_in(5),
+            routes: names.iter().map(|name| route(name, self)).collect(),
+        }
+    }
+}
+
+struct World {
+    random: Random,
+    start: Instant,
+    elapsed: Duration,
+    table: Arc<Table>,
+    tracker: Arc<dyn ConnectionTracker>,
+    reference: Reference,
+    routes: Vec<RouteId>,
+    connections: Vec<(Hold, Held)>,
+    requests: Vec<(RequestHold, HeldRequest)>,
+    busy: bool,
+}
+
+impl World {
+    fn new(seed: u64, tracked_clients: u32, busy: bool) -> Self {
+        let mut random = Random(seed);
+        let (start, limits) = (Instant::now(), random.limits(busy));
+        let config = TableConfig { tracked_clients, shards: 1024, ..TableConfig::default() };
+        let table = Table::new(config, limits.clone(), start).unwrap();
+        let routes = table.route_ids();
+        let reference = Reference::new(limits, routes.clone(), tracked_clients as usize);
+        let tracker = table.for_worker();
+        let elapsed = Duration::ZERO;
+        Self { random, start, elapsed, table, tracker, reference, routes, connections: vec![], requests: vec![], busy }
+    }
+
+    fn now(&self) -> Instant {
+        self.start + self.elapsed
+    }
+
+    fn step(&mut self) {
+        match self.random.below(100) {
+            0..30 => self.open(),
+            30..38 => self.identify(),
+            38..58 => self.bind(),
+            58..62 => self.unbind(),
+            62..76 => self.close(),
+            76..86 => self.begin(),
+            86..93 => self.finish(),
+            93..98 => self.wait(),
+            98 => self.expire(),
+            _ => self.reload(),
+        }
+    }
+
+    fn open(&mut self) {
+        let origin = match self.random.below(10) {
+            0 => Origin::Balancer,
+            1 | 2 => Origin::Proxy,
+            _ => Origin::Client(self.random.address()),
+        };
+        let arrival = Arrival { origin, pending: !self.random.one_in(4) };
+        let answer = self.tracker.open(self.now(), arrival);
+        let expected = self.reference.open(self.elapsed.as_nanos(), arrival);
+        match (answer, expected) {
+            (Ok(hold), Ok(held)) => self.connections.push((hold, held)),
+            (answer, expected) => {
+                assert_eq!(answer.map(|hold| self.tracker.close(hold)), expected.map(|_| ()), "{arrival:?}");
+            }
+        }
+        self.compare_last();
+    }
+
+    fn identify(&mut self) {
+        if self.connections.is_empty() {
+            return;
+        }
+        let (place, client) = (self.random.below(self.connections.len()), self.random.address());
+        let (hold, held) = &mut self.connections[place];
+        let answer = self.tracker.identify(self.start + self.elapsed, hold, client);
+        assert_eq!(answer, self.reference.identify(self.elapsed.as_nanos(), held, client), "{client}");
+        self.refused(place, answer.is_err());
+    }
+
+    fn bind(&mut self) {
+        if self.connections.is_empty() || self.routes.is_empty() {
+            return;
+        }
+        let (place, route) = (self.random.below(self.connections.len()), self.random.pick(&self.routes));
+        let (hold, held) = &mut self.connections[place];
+        let answer = self.tracker.bind(self.start + self.elapsed, hold, route);
+        assert_eq!(answer, self.reference.bind(held, route), "{route}");
+        self.refused(place, answer.is_err());
+    }
+
+    /// Some refused connections go on, most end.
+    fn refused(&mut self, place: usize, refused: bool) {
+        let last = self.connections.len() - 1;
+        self.connections.swap(place, last);
+        self.compare_last();
+        if refused && !self.random.one_in(3) {
+            let (hold, held) = self.connections.pop().unwrap();
+            self.tracker.close(hold);
+            self.reference.close(held);
+        }
+    }
+
+    fn unbind(&mut self) {
+        if self.connections.is_empty() || self.routes.is_empty() {
+            return;
+        }
+        let (place, route) = (self.random.below(self.connections.len()), self.random.pick(&self.routes));
+        let (hold, held) = &mut self.connections[place];
+        self.tracker.unbind(hold, route);
+        self.reference.unbind(held, route);
+    }
+
+    fn close(&mut self) {
+        if !self.connections.is_empty() {
+            let place = self.random.below(self.connections.len());
+            let (hold, held) = self.connections.swap_remove(place);
+            self.tracker.close(hold);
+            self.reference.close(held);
+        }
+    }
+
+    fn begin(&mut self) {
+        if self.routes.is_empty() {
+            return;
+        }
+        let client = if self.random.one_in(8) { None } else { Some(self.random.address()) };
+        let route = self.random.pick(&self.routes);
+        let answer = self.tracker.begin(self.now(), client, route);
+        let expected = self.reference.begin(self.elapsed.as_nanos(), client, route);
+        match (answer, expected) {
+            (Ok(hold), Ok(held)) => {
+                assert_eq!((hold.client(), hold.route(), hold.slots()), (held.client, held.route, held.slots));
+                self.requests.push((hold, held));
+            }
+            (answer, expected) => {
+                assert_eq!(answer.map(|hold| self.tracker.finish(hold)), expected.map(|_| ()), "{client:?} {route}");
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        if !self.requests.is_empty() {
+            let place = self.random.below(self.requests.len());
+            let (hold, held) = self.requests.swap_remove(place);
+            self.tracker.finish(hold);
+            self.reference.finish(&held);
+        }
+    }
+
+    /// From nothing over milliseconds to months, so that every epoch is left behind.
+    fn wait(&mut self) {
+        let most = self.random.pick(&[1, 100, 100, 10_000, 10_000, 10_000, 400_000, 10_000_000_000]);
+        self.elapsed += Duration::from_millis(self.random.next() % most);
+    }
+
+    fn expire(&mut self) {
+        while !self.table.expire(self.now(), 3_000).ended {}
+        self.reference.expire(self.elapsed.as_nanos());
+        assert_eq!(self.table.snapshot().tracked_clients, self.reference.tracked() as u64);
+    }
+
+    fn reload(&mut self) {
+        let limits = self.random.limits(self.busy);
+        let ids = self.table.reload(self.now(), limits.clone()).unwrap();
+        for (id, route) in ids.iter().zip(&limits.routes) {
+            assert_eq!(self.table.route_key(*id), Some(&*route.key), "a number keeps its key");
+        }
+        self.reference.reload(self.elapsed.as_nanos(), limits, ids.clone());
+        self.routes.extend(ids);
+        self.routes.sort_unstable();
+        self.routes.dedup();
+    }
+
+    fn compare_last(&self) {
+        let Some((hold, held)) = self.connections.last() else { return };
+        assert_eq!((hold.client(), hold.slots(), hold.is_over()), (held.client, held.slots, held.over));
+        let sorted = |mut bindings: Vec<Binding>| {
+            bindings.sort_by_key(|binding| binding.route());
+            bindings
+        };
+        assert_eq!(sorted(hold.bindings().collect()), sorted(held.bindings.clone()));
+    }
+
+    fn compare_counts(&mut self) {
+        let snapshot = self.table.snapshot();
+        assert_eq!(snapshot.anomalies, 0);
+        let mut refusals = 0;
+        for scope in &snapshot.scopes {
+            let expected = self.reference.scopes.get(&(scope.scope, scope.route)).copied().unwrap_or_default();
+            assert_eq!((scope.active, scope.admitted), expected, "{scope:?}");
+            let both = [(&scope.refused, true), (&scope.would_refuse, false)];
+            for (&(reason, count), enforced) in both.into_iter().flat_map(|(all, e)| all.iter().map(move |r| (r, e))) {
+                assert_eq!(self.reference.refused.get(&(reason, scope.route, enforced)), Some(&count), "{scope:?}");
+                refusals += count;
+            }
+        }
+        assert_eq!(refusals, self.reference.refused.values().sum::<u64>(), "no refusal is missing or shown twice");
+        let expected: Vec<_> = self.reference.top().iter().map(|top| (top.client, top.active)).collect();
+        let top = self.table.top(TopBy::Active, 1_000);
+        assert_eq!(top.iter().map(|top| (top.client, top.active)).collect::<Vec<_>>(), expected);
+        let foremost = self.table.top(TopBy::Active, 3);
+        assert_eq!(foremost, top[..foremost.len()]);
+        let address = self.random.address();
+        let explained = self.table.explain(address);
+        let of_client = self.reference.connections(Prefixes::default().key(address));
+        assert_eq!((explained.active, explained.routes), of_client);
+    }
+
+    fn end(mut self) {
+        while !self.connections.is_empty() {
+            self.close();
+        }
+        while !self.requests.is_empty() {
+            self.finish();
+        }
+        self.compare_counts();
+        self.elapsed += Duration::from_secs(100_000);
+        self.expire();
+        let snapshot = self.table.snapshot();
+        assert!(snapshot.scopes.iter().all(|scope| scope.active == 0), "{snapshot:?}");
+        assert_eq!(snapshot.tracked_clients, 0);
+        assert_eq!(conn_tracker::leaked_holds(), 0);
+    }
+}
+
+#[test]
+fn every_answer_is_that_of_the_reference() {
+    for seed in 0..60 {
+        let mut world = World::new(seed, 1_000, seed % 2 == 0);
+        for step in 0..3_000 {
+            world.step();
+            if step % 100 == 0 {
+                world.compare_counts();
+            }
+        }
+        world.end();
+    }
+}
+
+#[test]
+fn a_table_under_pressure_is_exact() {
+    let mut table_full = 0;
+    for seed in 1_000..1_015 {
+        let mut world = World::new(seed, 9, true);
+        for _ in 0..700 {
+            world.expire(); // the reference forgets at once
+            world.step();
+        }
+        world.compare_counts();
+        let refused = world.reference.refused.iter();
+        table_full +=
+            refused.filter(|((reason, ..), _)| *reason == Reason::TableFull).map(|(_, count)| count).sum::<u64>();
+        world.end();
+    }
+    assert!(table_full > 100, "the table was full {table_full} times");
+}
