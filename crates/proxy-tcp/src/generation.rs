@@ -70,5 +70,6 @@ impl Live {
         if self.newest.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+        self.current = Arc::clone(&self.newest.borrow_and_update());
     }
 }

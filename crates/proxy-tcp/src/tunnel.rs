@@ -4,11 +4,11 @@ use crate::pipe::{PipeLease, Transport};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
@@ -44,31 +44,19 @@ pub(crate) async fn tunnel(
     transport: &Transport,
 ) -> End {
     let activity = Activity::new();
-    let end = {
+    let outcome = {
         let (client_out, client_in) = client.split();
         let (backend_out, backend_in) = backend.split();
         let up = Way { from: client_out, to: backend_in, transport, activity: &activity };
         let down = Way { from: backend_out, to: client_in, transport, activity: &activity };
-        let mut up = pin!(up.carry(early));
-        let mut down = pin!(down.carry(Bytes::new()));
-        let mut expiry = pin!(activity.expiry(lifespan));
-        let (mut up_open, mut down_open) = (true, true);
-        loop {
-            let outcome = tokio::select! {
-                biased;
-                outcome = &mut up, if up_open => { up_open = false; outcome }
-                outcome = &mut down, if down_open => { down_open = false; outcome }
-                end = &mut expiry => break Some(end),
-            };
-            match outcome {
-                Err(Broken::Read) => break None,
-                // Whoever does not take any more may still have said something: the other way goes on to its end.
-                Ok(()) | Err(Broken::Write) if up_open || down_open => {}
-                Ok(()) | Err(Broken::Write) => break Some(End::Closed),
-            }
+        tokio::select! {
+            biased;
+            outcome = up.carry(early) => outcome,
+            outcome = down.carry(Bytes::new()) => outcome,
+            end = activity.expiry(lifespan) => Ok(end),
         }
     };
-    end.unwrap_or_else(|| {
+    outcome.unwrap_or_else(|Reset| {
         for side in [&client, &backend] {
             // The side that broke off does not mind; for the other one this makes the close a reset.
             side.set_zero_linger().unwrap_or_default();
@@ -77,7 +65,10 @@ pub(crate) async fn tunnel(
     })
 }
 
-/// How a direction ended before its stream did.
+/// A side broke off before its stream ended.
+struct Reset;
+
+/// Why a direction cannot go on.
 enum Broken {
     /// Where it comes from broke off.
     Read,
@@ -85,28 +76,37 @@ enum Broken {
     Write,
 }
 
-/// When a tunnel was used last, for the one timer that it has.
+/// What the two directions of a tunnel know of each other. Used by one task; atomic only so that the task may move
+/// between threads, so nothing is ordered by it.
 struct Activity {
     start: Instant,
     last: AtomicU64,
+    /// Directions at their end.
+    ended: AtomicU8,
 }
 
 impl Activity {
     fn new() -> Self {
-        Self { start: Instant::now(), last: AtomicU64::new(0) }
+        Self { start: Instant::now(), last: AtomicU64::new(0), ended: AtomicU8::new(0) }
     }
 
     fn touch(&self) {
         let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        // Ordering: written and read by one task; atomic only so that the task may move between threads.
+        // Ordering: see the type.
         self.last.store(millis, Ordering::Relaxed);
+    }
+
+    /// Notes the end of one direction; whether it was the second one.
+    fn ended(&self) -> bool {
+        // Ordering: see the type.
+        self.ended.fetch_add(1, Ordering::Relaxed) > 0
     }
 
     /// Waits until the tunnel is too old or was unused for too long. Moving bytes does not touch the timer: it goes off,
     /// sees that there was traffic, and is set anew.
     async fn expiry(&self, lifespan: Lifespan) -> End {
         loop {
-            // Ordering: see `touch`.
+            // Ordering: see the type.
             let last = self.start + Duration::from_millis(self.last.load(Ordering::Relaxed));
             let idle_at = lifespan.idle.and_then(|idle| last.checked_add(idle));
             let at = match (idle_at, lifespan.end) {
@@ -150,7 +150,21 @@ const BULK: usize = crate::pipe::BUFFER;
 const TURN: usize = 1 << 20;
 
 impl Way<'_> {
-    async fn carry(mut self, early: Bytes) -> Result<(), Broken> {
+    /// Moves everything there is to move. Returns when that is the end of the tunnel.
+    async fn carry(mut self, early: Bytes) -> Result<End, Reset> {
+        match self.stream(early).await {
+            Err(Broken::Read) => return Err(Reset),
+            // Whoever does not take any more may still have said something: the other direction goes on to its end.
+            Ok(()) | Err(Broken::Write) => {}
+        }
+        if !self.activity.ended() {
+            // The other direction ends the tunnel, unless nobody is left to take what it brings.
+            let _: io::Result<Ready> = self.from.ready(Interest::ERROR).await;
+        }
+        Ok(End::Closed)
+    }
+
+    async fn stream(&mut self, early: Bytes) -> Result<(), Broken> {
         if !early.is_empty() {
             self.write(&early).await?;
         }

@@ -3,7 +3,7 @@
 use crate::admit::{Next, admit, turn_away};
 use crate::connection::Connection;
 use crate::pipe::Transport;
-use crate::{DrainWatch, Live, ServeHttp, WorkerListener};
+use crate::{Drain, DrainWatch, Live, ServeHttp, WorkerListener};
 use bytes::BytesMut;
 use conn_tracker::{ConnectionTracker, Event, EventKind, Report};
 use parking_lot::Mutex;
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// One thread of the data plane. Give each a single-threaded runtime of its own; on a shared one it works too.
@@ -38,32 +39,61 @@ pub struct Worker {
 
 impl Worker {
     /// Accepts connections and serves each in a task of its own, until the drain begins; then takes what the kernel has
-    /// queued and closes the listeners. Connections go on: [`Drain::finished`](crate::Drain::finished) waits for them.
+    /// queued and closes the listeners. Connections go on: [`Drain::finished`] waits for them.
+    ///
+    /// A listener whose port has no route in a newer configuration is closed.
     ///
     /// # Errors
-    /// A listener that cannot be watched. Nothing that happens later is an error.
+    /// A listener that cannot be watched, or a tracker or report that panics while a connection is admitted.
     pub async fn run(self, listeners: Vec<WorkerListener>) -> io::Result<()> {
-        let Self { tracker, report, live, drain, http } = self;
+        let (_, none) = mpsc::unbounded_channel();
+        self.run_with(listeners, none).await
+    }
+
+    /// [`Worker::run`] that takes further listeners while it runs, for ports that a newer configuration adds.
+    ///
+    /// # Errors
+    /// Those of [`Worker::run`].
+    pub async fn run_with(
+        self,
+        listeners: Vec<WorkerListener>,
+        mut added: mpsc::UnboundedReceiver<WorkerListener>,
+    ) -> io::Result<()> {
+        let Self { tracker, report, mut live, mut drain, http } = self;
         let reserve = Mutex::new(Reserve::open());
         let shared = Arc::new(Shared { tracker, report, http, transport: Transport::new(), reserve });
         let batch = (BATCH / listeners.len().max(1)).max(1);
-        let mut loops = JoinSet::new();
-        for WorkerListener { socket, port } in listeners {
-            let address = socket.local_addr()?;
-            let acceptor = Acceptor {
-                listener: watch(socket)?,
-                local: (!address.ip().is_unspecified()).then_some(address),
-                port,
-                batch,
-                live: live.clone(),
-                drain: drain.clone(),
-                shared: Arc::clone(&shared),
-            };
-            loops.spawn(acceptor.run());
+        let mut acceptors = JoinSet::new();
+        let mut stops = Vec::new();
+        let start = |listener: WorkerListener, live: &Live, drain: &DrainWatch, acceptors: &mut JoinSet<()>| {
+            let (stop, stopped) = Drain::new();
+            let port = listener.port;
+            let acceptor = Acceptor::new(listener, batch, live.clone(), stopped, drain.clone(), Arc::clone(&shared))?;
+            acceptors.spawn(acceptor.run());
+            io::Result::Ok((port, stop))
+        };
+        for listener in listeners {
+            stops.push(start(listener, &live, &drain, &mut acceptors)?);
         }
-        // Each acceptor has its own; this one would keep the drain waiting.
+        loop {
+            tokio::select! {
+                () = drain.draining() => break,
+                () = live.changed() => {
+                    let table = &live.current().table;
+                    stops.extract_if(.., |(port, _)| table.port(*port).is_none()).for_each(|(_, stop)| stop.start());
+                }
+                Some(listener) = added.recv() => stops.push(start(listener, &live, &drain, &mut acceptors)?),
+                Some(ended) = acceptors.join_next() => ended.map_err(io::Error::other)?,
+            }
+        }
+        for (_, stop) in stops {
+            stop.start();
+        }
+        // The drain waits for whoever holds these, and from here on that is the connections.
         drop((live, drain));
-        loops.join_all().await;
+        while let Some(ended) = acceptors.join_next().await {
+            ended.map_err(io::Error::other)?;
+        }
         Ok(())
     }
 }
@@ -98,6 +128,9 @@ struct Acceptor {
     /// How many are accepted before others get their turn.
     batch: usize,
     live: Live,
+    /// When to stop accepting.
+    stopped: DrainWatch,
+    /// What connections are given.
     drain: DrainWatch,
     shared: Arc<Shared>,
 }
@@ -108,14 +141,27 @@ const BATCH: usize = 64;
 const BACK_OFF: Duration = Duration::from_millis(50);
 
 impl Acceptor {
+    fn new(
+        WorkerListener { socket, port }: WorkerListener,
+        batch: usize,
+        live: Live,
+        stopped: DrainWatch,
+        drain: DrainWatch,
+        shared: Arc<Shared>,
+    ) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        let local = (!address.ip().is_unspecified()).then_some(address);
+        Ok(Self { listener: watch(socket)?, local, port, batch, live, stopped, drain, shared })
+    }
+
     async fn run(mut self) {
-        let mut drain = self.drain.clone();
-        let mut draining = pin!(drain.draining());
+        let mut stopped = self.stopped.clone();
+        let mut stopped = pin!(stopped.draining());
         self.configure();
         loop {
             tokio::select! {
                 biased;
-                () = &mut draining => break,
+                () = &mut stopped => break,
                 ready = self.listener.readable() => match ready {
                     Ok(mut ready) => ready.retain_ready(),
                     // The runtime is shutting down.

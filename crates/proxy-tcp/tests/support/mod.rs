@@ -207,3 +207,40 @@ pub async fn until(what: &str, holds: impl Fn() -> bool) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
+
+/// An address where nobody listens.
+pub async fn refused() -> SocketAddr {
+    backend().await.1
+}
+
+/// A backend whose queue is full, so that connecting to it neither succeeds nor fails.
+pub struct FullBackend {
+    pub address: SocketAddr,
+    _listener: socket2::Socket,
+    _queued: Vec<socket2::Socket>,
+}
+
+pub async fn full_backend() -> FullBackend {
+    let new = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let listener = new();
+    listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    loop {
+        let socket = new();
+        let connected = socket.connect_timeout(&address, Duration::from_millis(100));
+        queued.push(socket);
+        if connected.is_err() {
+            break;
+        }
+    }
+    FullBackend { address: address.as_socket().unwrap(), _listener: listener, _queued: queued }
+}
+
+/// Checks that no connection is waiting. A marker connection comes after all others, so there is no need to wait.
+pub async fn nobody_came(listener: &TcpListener) {
+    let address = listener.local_addr().unwrap();
+    let (marker, first) = tokio::join!(TcpStream::connect(address), listener.accept());
+    assert_eq!(marker.unwrap().local_addr().unwrap(), first.unwrap().1, "somebody was there before the marker");
+}
