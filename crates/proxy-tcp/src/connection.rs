@@ -123,9 +123,12 @@ impl Connection {
             return self.by_address();
         }
         if !routes.has_tls() {
-            // Read by whoever serves it, into a buffer that it has anyway.
-            if self.received.is_empty() {
-                self.io.readable().await.ok()?;
+            match self.received.capacity() {
+                // Read by whoever serves it, into a buffer that it has anyway.
+                0 => self.io.readable().await.ok()?,
+                // After a PROXY header the socket still counts as readable, so that only reading tells.
+                _ if self.received.is_empty() && !self.read().await.ok()? => return None,
+                _ => {}
             }
             return Some(Destination::Http(None));
         }

@@ -1,11 +1,14 @@
 //! Listening sockets: one for each worker, address and port, opened before anything runs.
 
+use proxy_route::TcpKeepAlive;
 use rustix::io::Errno;
+use rustix::net::sockopt;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
 
 /// Connections that the kernel keeps for one listener until they are accepted. It cuts this to `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4096;
@@ -91,9 +94,10 @@ impl WorkerListener {
     /// A socket that somebody else opened, as by socket activation. `port` selects its routes.
     ///
     /// # Errors
-    /// If it cannot be made non-blocking.
+    /// If its options cannot be set.
     pub fn new(socket: TcpListener, port: u16) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
+        bequeath(&socket, Some(TcpKeepAlive::default()))?;
         Ok(Self { socket, port })
     }
 
@@ -145,7 +149,21 @@ fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
+    // The settings come later; connections that are there before them get the defaults.
+    bequeath(&socket, Some(TcpKeepAlive::default()))?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Sets what every accepted socket inherits from its listener, so that it costs no system call of its own.
+pub(crate) fn bequeath(listener: impl AsFd, keep_alive: Option<TcpKeepAlive>) -> rustix::io::Result<()> {
+    sockopt::set_tcp_nodelay(&listener, true)?;
+    sockopt::set_socket_keepalive(&listener, keep_alive.is_some())?;
+    if let Some(TcpKeepAlive { idle, interval, probes }) = keep_alive {
+        sockopt::set_tcp_keepidle(&listener, idle)?;
+        sockopt::set_tcp_keepintvl(&listener, interval)?;
+        sockopt::set_tcp_keepcnt(&listener, probes)?;
+    }
+    Ok(())
 }

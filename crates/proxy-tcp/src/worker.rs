@@ -2,15 +2,15 @@
 
 use crate::admit::{Next, admit, turn_away};
 use crate::connection::Connection;
+use crate::listen::bequeath;
 use crate::pipe::Transport;
 use crate::{Drain, DrainWatch, Live, ServeHttp, WorkerListener};
 use bytes::BytesMut;
 use conn_tracker::{ConnectionTracker, Event, EventKind, Report};
 use parking_lot::Mutex;
-use proxy_route::TcpKeepAlive;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, acceptfrom_with, sockopt};
+use rustix::net::{SocketFlags, acceptfrom_with};
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -171,7 +171,7 @@ impl Acceptor {
             self.turn().await;
         }
         // The kernel has shaken hands with these already, and will with nobody else once the listener is closed.
-        while let Progress::One = self.take(accept(self.listener.get_ref())) {}
+        while let Progress::One = self.take(self.next(self.listener.get_ref())) {}
     }
 
     /// Accepts one batch.
@@ -180,7 +180,7 @@ impl Acceptor {
             self.configure();
         }
         for _ in 0..self.batch {
-            let accepted = self.listener.try_io(Interest::READABLE, |listener| Ok(accept(listener)?));
+            let accepted = self.listener.try_io(Interest::READABLE, |listener| Ok(self.next(listener)?));
             // Without a number it is the runtime's own word for "not now".
             match self.take(accepted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))) {
                 Progress::One => {}
@@ -191,24 +191,39 @@ impl Acceptor {
         tokio::task::yield_now().await;
     }
 
+    /// Accepts one connection; `None` if it had to be turned away for want of a descriptor.
+    fn next(&self, listener: &TcpListener) -> rustix::io::Result<Option<(OwnedFd, SocketAddr)>> {
+        let exhausted = match accept(listener) {
+            Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => error,
+            accepted => return accepted.map(Some),
+        };
+        let mut reserve = self.shared.reserve.lock();
+        let given_up = reserve.0.take().map(drop);
+        // The system says that it has no descriptor before it looks whether anybody is waiting for one.
+        let turned_away = given_up.map_or(Err(exhausted), |()| accept(listener).map(drop));
+        *reserve = Reserve::open();
+        turned_away.map(|()| None)
+    }
+
     /// Makes of it what an accept gave.
-    fn take(&mut self, accepted: rustix::io::Result<(OwnedFd, SocketAddr)>) -> Progress {
-        let reason = match accepted {
-            Ok((socket, peer)) => {
+    fn take(&mut self, accepted: rustix::io::Result<Option<(OwnedFd, SocketAddr)>>) -> Progress {
+        let (reason, progress) = match accepted {
+            Ok(Some((socket, peer))) => {
                 self.arrived(socket, peer);
                 return Progress::One;
             }
+            Ok(None) => ("descriptors", Progress::One),
             Err(Errno::AGAIN) => return Progress::Empty,
             // Gone before it was accepted, or an error of the network that the next one need not have.
             Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::NOPROTOOPT | Errno::OPNOTSUPP)
             | Err(Errno::NETDOWN | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::HOSTUNREACH | Errno::NONET) => {
                 return Progress::One;
             }
-            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => "descriptors",
-            Err(_) => "accept",
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => ("descriptors", Progress::Stuck),
+            Err(_) => ("accept", Progress::Stuck),
         };
         self.shared.report.event(Event { kind: EventKind::AcceptFailed, reason, route: None, source: None });
-        if reason == "descriptors" && self.use_reserve() { Progress::One } else { Progress::Stuck }
+        progress
     }
 
     /// Takes one connection in, or turns it away.
@@ -241,23 +256,10 @@ impl Acceptor {
         };
     }
 
-    /// Accepts and closes one connection; whether that was possible.
-    fn use_reserve(&self) -> bool {
-        let mut reserve = self.shared.reserve.lock();
-        let Some(file) = reserve.0.take() else {
-            *reserve = Reserve::open();
-            return false;
-        };
-        drop(file);
-        let turned_away = accept(self.listener.get_ref()).map(drop).is_ok();
-        *reserve = Reserve::open();
-        turned_away
-    }
-
     /// Sets what every accepted socket inherits from its listener, so that it costs no system call of its own.
     fn configure(&mut self) {
         let keep_alive = self.live.current().settings.keep_alive.tcp;
-        if let Err(error) = inherit(self.listener.get_ref(), keep_alive) {
+        if let Err(error) = bequeath(self.listener.get_ref(), keep_alive) {
             tracing::warn!(port = self.port, %error, "socket options of the listener could not be set");
         }
     }
@@ -282,15 +284,4 @@ fn accept(listener: &TcpListener) -> rustix::io::Result<(OwnedFd, SocketAddr)> {
     let (socket, peer) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).ok_or(Errno::CONNABORTED)?;
     Ok((socket, peer))
-}
-
-fn inherit(listener: &TcpListener, keep_alive: Option<TcpKeepAlive>) -> rustix::io::Result<()> {
-    sockopt::set_tcp_nodelay(listener, true)?;
-    sockopt::set_socket_keepalive(listener, keep_alive.is_some())?;
-    if let Some(TcpKeepAlive { idle, interval, probes }) = keep_alive {
-        sockopt::set_tcp_keepidle(listener, idle)?;
-        sockopt::set_tcp_keepintvl(listener, interval)?;
-        sockopt::set_tcp_keepcnt(listener, probes)?;
-    }
-    Ok(())
 }

@@ -1,12 +1,12 @@
 //! A worker on a free port, a tracker that does as it is told, and backends.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test uses what it needs, and a test may fail")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses what it needs, and a test may fail")]
 
 use conn_tracker::{
     Arrival, Binding, ConnectionTracker, Event, EventKind, Hold, Origin, Prefixes, Reason, Rejection, Report,
     RequestHold, RouteId, Slots,
 };
 use proxy_route::{Action, Forward, Match, PortRange, Protocol, Route, RouteTable, Settings, Target, TargetPort};
-use proxy_tcp::{Drain, Generation, HttpConnection, Listeners, Live, ServeHttp, Worker};
+use proxy_tcp::{Drain, Generation, HttpConnection, Listeners, Live, ServeHttp, Worker, WorkerListener};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// What a tracker was asked, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +144,7 @@ pub struct Proxy {
     pub http: Arc<Kept>,
     pub drain: Drain,
     pub live: watch::Sender<Arc<Generation>>,
+    pub added: mpsc::UnboundedSender<WorkerListener>,
     pub worker: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
@@ -170,8 +171,9 @@ pub fn start(settings: Settings, routes: Vec<Route>) -> Proxy {
         drain: watch,
         http: http.clone(),
     };
-    let worker = tokio::spawn(worker.run(listeners.into_workers().pop().unwrap()));
-    Proxy { address, tracker, heard, http, drain, live, worker }
+    let (added, more) = mpsc::unbounded_channel();
+    let worker = tokio::spawn(worker.run_with(listeners.into_workers().pop().unwrap(), more));
+    Proxy { address, tracker, heard, http, drain, live, added, worker }
 }
 
 /// A plain TCP route on port 0 to these backends.
