@@ -160,7 +160,7 @@ impl EventCounters {
         counts.requests =
             requests.into_iter().map(|((route, result), count)| RequestCount { route, result, count }).collect();
         counts.admitted = admitted.into_iter().collect();
-        counts.durations = bounds.chain([f64::MAX]).zip(durations).collect();
+        counts.durations = bounds.chain([f64::INFINITY]).zip(durations).collect();
         counts
     }
 

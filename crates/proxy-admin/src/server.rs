@@ -40,13 +40,17 @@ impl Admin {
     /// An endpoint on `listener` that asks `status`. With a `token`, everything but `/healthz` needs it.
     ///
     /// # Errors
-    /// Without a token, if the listener is not on a loopback address: anybody could read, reload and drain.
+    /// Without a token, if the listener is not on a loopback address: anybody could read, reload and drain. An empty token.
     pub fn new(listener: TcpListener, token: Option<String>, status: Arc<dyn Status>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         if token.is_none() && !address.ip().to_canonical().is_loopback() {
             let advice =
                 format!("the admin endpoint on {address} needs a token: set `admin.token`, or listen on 127.0.0.1");
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, advice));
+        }
+        if token.as_ref().is_some_and(String::is_empty) {
+            let advice = "`admin.token` is empty: give it a secret, or leave it out";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, advice));
         }
         listener.set_nonblocking(true)?;
         Ok(Self { listener, access: Access::new(token), status })

@@ -1,1 +1,83 @@
 //! Counting under several threads, and its bounds.
+
+use super::*;
+use std::thread;
+
+fn event(kind: EventKind, reason: &'static str, route: Option<u32>) -> Event {
+    Event { kind, reason, route: route.and_then(RouteId::new), source: "203.0.113.7".parse().ok() }
+}
+
+fn request(route: Option<u32>, status: u16, millis: u64) -> RequestOutcome {
+    RequestOutcome { route: route.and_then(RouteId::new), status, elapsed: Duration::from_millis(millis) }
+}
+
+#[test]
+fn figures_of_all_threads_are_one_sum() {
+    const THREADS: u64 = 8;
+    const EACH: u64 = 5000;
+    let counters = EventCounters::default();
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for step in 0..EACH {
+                    counters.event(event(EventKind::Refused, "client_limit", Some(step as u32 % 2)));
+                    counters.request(request(Some(1), 200, 3));
+                    counters.admitted(443);
+                    counters.handshake();
+                }
+            });
+        }
+    });
+    let counts = counters.counts();
+    let count = THREADS * EACH / 2;
+    let expected = [0, 1].map(|index| EventCount {
+        kind: EventKind::Refused,
+        reason: "client_limit",
+        route: CountedRoute::Route(RouteId::new(index).unwrap()),
+        count,
+    });
+    assert_eq!(counts.events, expected);
+    let route = CountedRoute::Route(RouteId::new(1).unwrap());
+    assert_eq!(counts.requests, [RequestCount { route, result: "2xx", count: THREADS * EACH }]);
+    assert_eq!((counts.admitted, counts.handshakes), (vec![(443, THREADS * EACH)], THREADS * EACH));
+    assert_eq!(counts.duration, Duration::from_millis(3 * THREADS * EACH));
+}
+
+#[test]
+fn results_are_classes_of_the_status() {
+    let counters = EventCounters::default();
+    for status in [0, 99, 100, 204, 308, 429, 503, 599, 600, u16::MAX] {
+        counters.request(request(None, status, 1));
+    }
+    let counts = counters.counts().requests;
+    let counts: Vec<_> = counts.iter().map(|request| (request.result, request.count)).collect();
+    assert_eq!(counts, [("1xx", 1), ("2xx", 1), ("3xx", 1), ("4xx", 1), ("5xx", 2), ("other", 4)]);
+}
+
+#[test]
+fn a_duration_falls_into_the_first_bucket_that_holds_it() {
+    let counters = EventCounters::default();
+    for millis in [0, 1, 2, 3, 60_000, 60_001, u64::MAX / 2] {
+        counters.request(request(None, 200, millis));
+    }
+    let filled: Vec<_> = counters.counts().durations.into_iter().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(filled, [(0.0005, 1), (0.001, 1), (0.0025, 1), (0.005, 1), (60.0, 1), (f64::INFINITY, 2)]);
+}
+
+#[test]
+fn what_exceeds_the_bounds_is_counted_as_other() {
+    let counters = EventCounters::default();
+    let reasons: Vec<&'static str> = (0..100).map(|index| &*format!("reason{index}").leak()).collect();
+    for reason in &reasons {
+        counters.event(event(EventKind::BadRequest, reason, None));
+    }
+    counters.event(event(EventKind::Blocked, "one_more", None));
+    counters.event(event(EventKind::Refused, "route_limit", Some(10_000)));
+    counters.event(event(EventKind::Refused, "route_limit", Some(conn_tracker::MAX_ROUTES - 1)));
+    let events = counters.counts().events;
+    assert_eq!(events.iter().map(|event| event.count).sum::<u64>(), 103);
+    let other = |kind| events.iter().find(|event| event.kind == kind && event.reason == OTHER).unwrap().count;
+    assert_eq!((other(EventKind::BadRequest), other(EventKind::Blocked)), (100 - MAX_REASONS as u64, 1));
+    let beyond: Vec<_> = events.iter().filter(|event| event.route == CountedRoute::Other).collect();
+    assert_eq!((beyond.len(), beyond[0].count), (1, 2));
+}
