@@ -20,10 +20,8 @@ use tokio::sync::Semaphore;
 const MAX_CONNECTIONS: usize = 64;
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16 * 1024;
-/// For the whole head of a request, from the moment that the connection waits for it.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// For a connection, whatever it does: ends those that do not read their answers.
-const LIFETIME: Duration = Duration::from_secs(120);
+/// For every connection.
+const PATIENCE: Patience = Patience { head: Duration::from_secs(10), lifetime: Duration::from_secs(120) };
 /// How long connections may take to finish when the endpoint ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Pause after a failed accept, so that a lack of descriptors does not become a busy loop.
@@ -79,7 +77,7 @@ impl Admin {
                 Ok((stream, _)) => {
                     let router = router.clone();
                     tokio::spawn(async move {
-                        connection(stream, router).await;
+                        connection(stream, router, PATIENCE).await;
                         drop(place);
                     });
                 }
@@ -104,15 +102,71 @@ impl fmt::Debug for Admin {
     }
 }
 
-async fn connection(stream: TcpStream, router: axum::Router) {
+/// How long a slow peer is borne.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// For the whole head of a request, from the moment that the connection waits for it.
+    head: Duration,
+    /// For a connection, whatever it does: ends those that do not read their answers.
+    lifetime: Duration,
+}
+
+async fn connection(stream: TcpStream, router: axum::Router, patience: Patience) {
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(patience.head)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    match tokio::time::timeout(LIFETIME, serving).await {
+    match tokio::time::timeout(patience.lifetime, serving).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a connection to the admin endpoint broke off"),
         Err(_) => tracing::debug!("a connection to the admin endpoint lasted too long"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    const LONG: Duration = Duration::from_secs(60);
+    const SHORT: Duration = Duration::from_millis(100);
+
+    /// Whether the endpoint ends a connection on which this was sent, though the peer neither reads nor closes.
+    async fn ends(request: &str, patience: Patience) -> bool {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let router =
+            axum::Router::new().route("/small", get(async || "ok")).route("/large", get(async || vec![b'x'; 64 << 20]));
+        let serving = tokio::spawn(connection(listener.accept().await.unwrap().0, router, patience));
+        peer.write_all(request.as_bytes()).await.unwrap();
+        tokio::time::timeout(LONG / 2, serving).await.is_ok_and(|ended| ended.is_ok())
+    }
+
+    #[tokio::test]
+    async fn slow_and_idle_peers_are_sent_away() {
+        let patience = Patience { head: SHORT, lifetime: LONG };
+        for request in ["", "GET /small HTTP/1.1\r\nHost: a\r\n", "GET /small HTTP/1.1\r\nHost: a\r\n\r\n"] {
+            assert!(ends(request, patience).await, "{request:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_is_sent_away() {
+        let patience = Patience { head: LONG, lifetime: SHORT };
+        assert!(ends("GET /large HTTP/1.1\r\nHost: a\r\n\r\n", patience).await);
+    }
+
+    #[tokio::test]
+    async fn a_peer_in_time_is_answered() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let router = axum::Router::new().route("/small", get(async || "ok"));
+        tokio::spawn(connection(listener.accept().await.unwrap().0, router, PATIENCE));
+        peer.write_all(b"GET /small HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        peer.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 }
