@@ -21,8 +21,9 @@ const MAX_CELLS: usize = 16;
 ///
 /// **Exact.** Events written plus counts of summaries equal events recorded, whatever the threads, and each count of
 /// a reason or route is exact. **Estimated.** The number of different sources has a standard error of 1.7 %. A source in
-/// `top` has sent *at least* the count it is given; the count is exact while no more than four of an interval's sources
-/// share one of 128 hash sets, and a source with more than a quarter of its set's events is never missing.
+/// `top` has sent *at least* the count it is given: exactly that while no more than four sources of an interval share
+/// one of a cell's 128 hash sets, else less by what it sent before it displaced another. A source with more than a
+/// quarter of the events of its set is never displaced for good.
 ///
 /// **Cost.** Counting takes one uncontended lock of the thread's own cell and no allocation, except when a kind or a
 /// route is seen by a cell for the first time. **Memory.** Per kind that ever folded and cell (one per core, at most 16):
@@ -158,7 +159,8 @@ impl Dedup {
         self.core.sweep(now, self.core.settings.interval);
     }
 
-    /// Writes the summary of every kind that has counted anything, whether its interval is over or not.
+    /// Writes the summary of every kind that has counted anything, whether its interval is over or not; the others
+    /// become quiet.
     pub fn flush(&self, now: Instant) {
         self.core.sweep(now, Duration::ZERO);
     }
@@ -226,7 +228,7 @@ impl Core {
             }
             let total = self.collect(index);
             if total.counts.count == 0 {
-                self.settle(index, state, now, age);
+                self.settle(index, state);
                 continue;
             }
             state.window.lock().since = now;
@@ -248,17 +250,14 @@ impl Core {
 
     /// Makes a kind quiet, unless something was counted meanwhile. Under all cell locks, so that no event can be
     /// between its decision to be counted and its count.
-    fn settle(&self, kind: usize, state: &KindState, now: Instant, age: Duration) {
+    fn settle(&self, kind: usize, state: &KindState) {
         let cells: Vec<MutexGuard<'_, Vec<CellTally>>> = self.cells.iter().map(|cell| cell.tallies.lock()).collect();
         if cells.iter().any(|cell| cell[kind].tally.as_ref().is_some_and(|tally| tally.count > 0)) {
             return;
         }
-        let mut window = state.window.lock();
-        if now.saturating_duration_since(window.since) >= age {
-            window.open = 0;
-            // Ordering: see `claim`.
-            state.folding.store(false, Ordering::Relaxed);
-        }
+        state.window.lock().open = 0;
+        // Ordering: see `claim`.
+        state.folding.store(false, Ordering::Relaxed);
     }
 
     fn summarise(&self, kind: Kind, total: &Total, elapsed: Duration) -> Summary {

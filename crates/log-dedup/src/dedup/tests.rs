@@ -234,6 +234,19 @@ fn the_ticker_ends_intervals() {
     }
 }
 
+/// Between the look at the cells and the decision that a kind is quiet, another thread may count an event.
+#[test]
+fn an_event_counted_while_its_kind_turns_quiet_is_not_forgotten() {
+    let fixture = fixture(Settings::default());
+    let core = &*fixture.dedup.core;
+    fixture.record(0, 1);
+    assert_eq!(core.collect(REFUSED).counts.count, 0);
+    fixture.record(0, 1);
+    core.settle(REFUSED, &core.kinds[REFUSED]);
+    fixture.tick(5);
+    assert_eq!(fixture.pages.lines(), (1, 1));
+}
+
 /// Threads record while another one ends intervals; kinds turn quiet in between.
 #[test]
 fn nothing_is_lost_or_doubled_under_eight_threads() {
