@@ -364,7 +364,7 @@ fn an_ipv4_client_is_the_same_on_an_ipv6_listener() {
             "bind: [\"::\"]\nmaxConnectionsPerIP: 4\nconnectionRateLimitPerMinute: 0\nexempt: [\"::1/128\"]\nroutes:\n{}",
             plain("raw", port, backend.port(), "")
         );
-        let proxy = Proxy::start(&config);
+        let _proxy = Proxy::start(&config);
         let v4 = SocketAddr::new(LOCALHOST, port);
         let attempts = all((0..20).map(|_| async move { ping(tcp_from(client(1), v4).await?).await })).await;
         let held: Vec<_> = attempts.into_iter().filter_map(|one| Attempt::from(one).held()).collect();

@@ -41,8 +41,9 @@ pub(crate) enum Fit {
 pub(crate) fn raise() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // Without permission the soft limit stays, which is what is read next.
-    drop(setrlimit(Resource::Nofile, limit));
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!("the soft limit of file descriptors stays: {error}");
+    }
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
