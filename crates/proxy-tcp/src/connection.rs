@@ -2,7 +2,7 @@
 
 use crate::admit::{Next, bind, bind_by_address, turn_away};
 use crate::hello::TLS_HANDSHAKE;
-use crate::tunnel::{End, Lifespan, tunnel};
+use crate::tunnel::{End, Lifespan, Tunnel};
 use crate::worker::Shared;
 use crate::{
     Backend, ClientHello, DrainWatch, Generation, HelloProgress, HelloReader, HttpConnection, InFlight, proxy_header,
@@ -10,8 +10,10 @@ use crate::{
 use bytes::{Buf, Bytes, BytesMut};
 use conn_tracker::{Event, EventKind, Permit, RouteId, canonical};
 use proxy_route::{FirstStep, HelloDecision, HelloFacts, RoutedRoute};
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::io::{AsyncWriteExt, Interest};
@@ -45,67 +47,108 @@ enum Destination {
     Http(Option<ClientHello>),
 }
 
+/// A connection and its backend. Holds nothing of the configuration that it came by: old ones must not live as long as
+/// the oldest tunnel.
+struct Link {
+    // First, so that the sockets are closed before their slots are free.
+    tunnel: Tunnel,
+    route: RouteId,
+    source: IpAddr,
+    shared: Arc<Shared>,
+    _held: (InFlight, Permit, DrainWatch),
+}
+
+impl Link {
+    async fn carry(&mut self) {
+        let reason = match self.tunnel.carry(&self.shared.transport).await {
+            End::Closed => return,
+            End::Idle => "idle_timeout",
+            End::Lifetime => "lifetime",
+        };
+        let (route, source) = (Some(self.route), Some(self.source));
+        self.shared.report.event(Event { kind: EventKind::Terminated, reason, route, source });
+    }
+}
+
 /// Room for most hellos and all PROXY headers.
 const FIRST_READ: usize = 2048;
 
+/// What is left to do for a connection whose way is found.
+type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 impl Connection {
     /// Takes it wherever its first bytes say.
-    pub(crate) async fn run(mut self, next: Next) {
-        let deadline = self.generation.settings.timeouts.initial_data.and_then(|time| self.accepted.checked_add(time));
-        let destination = match deadline {
-            Some(at) => match tokio::time::timeout_at(at.into(), self.destination(next)).await {
-                Ok(destination) => destination,
-                Err(_) => {
-                    self.report(EventKind::Terminated, "initial_data_timeout", None);
-                    None
-                }
-            },
-            None => self.destination(next).await,
-        };
-        match destination {
-            // Boxed: it is larger than all the rest, which would be that large too for the whole of an HTTP connection.
-            Some(Destination::Tunnel(route)) => Box::pin(self.forward(route)).await,
-            Some(Destination::Http(hello)) => self.serve(hello).await,
-            None => turn_away(self.io, self.generation.settings.on_reject),
+    ///
+    /// Its task lives as long as the connection, so whatever is needed only until the way is found is boxed, and gone
+    /// from then on.
+    pub(crate) fn run(self, next: Next) -> impl Future<Output = ()> + Send {
+        let finding = Box::pin(self.find(next));
+        async move {
+            if let Some(rest) = finding.await {
+                rest.await;
+            }
         }
     }
 
     /// Takes it to a backend of `route`, to which it is bound.
-    pub(crate) async fn forward(self, route: Arc<RoutedRoute>) {
-        let Some((backend, in_flight)) = self.dial(&route).await else { return };
+    pub(crate) fn forward(self, route: Arc<RoutedRoute>) -> impl Future<Output = ()> + Send {
+        let linking = Box::pin(self.link(route));
+        async move {
+            if let Some(mut link) = linking.await {
+                link.carry().await;
+            }
+        }
+    }
+
+    async fn find(mut self, next: Next) -> Option<Rest> {
+        let deadline = self.generation.settings.timeouts.initial_data.and_then(|time| self.accepted.checked_add(time));
+        let destination = match deadline {
+            Some(at) => match tokio::time::timeout_at(at.into(), self.destination(next)).await {
+                Ok(destination) => destination,
+                Err(_) => self.turn_down(EventKind::Terminated, "initial_data_timeout"),
+            },
+            None => self.destination(next).await,
+        };
+        match destination {
+            Some(Destination::Tunnel(route)) => {
+                let mut link = self.link(route).await?;
+                Some(Box::pin(async move { link.carry().await }))
+            }
+            Some(Destination::Http(hello)) => self.hand_over(hello),
+            None => {
+                turn_away(self.io, self.generation.settings.on_reject);
+                None
+            }
+        }
+    }
+
+    /// Connects it to a backend of `route`.
+    async fn link(self, route: Arc<RoutedRoute>) -> Option<Link> {
+        let (backend, in_flight) = self.dial(&route).await?;
         let settings = &self.generation.settings;
         let lifespan = Lifespan {
             idle: settings.keep_alive.tunnel_idle_in_force(),
             end: settings.timeouts.lifetime.and_then(|time| self.accepted.checked_add(time)),
         };
-        let client = self.client();
-        let Self { io, received, generation, shared, permit, drain, .. } = self;
-        // Old configurations must not live as long as the oldest tunnel.
-        drop(generation);
-        let end = tunnel(io, backend, received.freeze(), lifespan, &shared.transport).await;
-        let reason = match end {
-            End::Closed => None,
-            End::Idle => Some("idle_timeout"),
-            End::Lifetime => Some("lifetime"),
-        };
-        if let Some(reason) = reason {
-            let event = Event { kind: EventKind::Terminated, reason, route: Some(route.id), source: Some(client) };
-            shared.report.event(event);
-        }
-        drop(in_flight);
-        drop(permit);
-        drop(drain);
+        let source = self.client();
+        let Self { io, received, shared, permit, drain, .. } = self;
+        let early = received.freeze();
+        let tunnel = Tunnel { client: io, backend, early, lifespan };
+        let held = (in_flight, permit, drain);
+        Some(Link { tunnel, route: route.id, source, shared, _held: held })
     }
 
-    async fn serve(self, hello: Option<ClientHello>) {
-        // Without an address of its own the socket is dead already.
-        let Some(local) = self.local() else { return };
+    fn hand_over(self, hello: Option<ClientHello>) -> Option<Rest> {
+        // A socket that cannot say where it is has been reset.
+        let local = self.local()?;
         let client = self.client();
-        let Self { io, received, peer, permit, port, accepted, shared, drain, generation, .. } = self;
-        drop(generation);
+        let Self { io, received, peer, permit, port, accepted, shared, drain, .. } = self;
         let connection = HttpConnection { io, received, peer, client, local, permit, port, hello, accepted };
-        shared.http.serve(connection).await;
-        drop(drain);
+        let serving = shared.http.serve(connection);
+        Some(Box::pin(async move {
+            serving.await;
+            drop(drain);
+        }))
     }
 
     /// Finds out where it goes; `None` is nowhere, reported unless it left by itself.
@@ -171,15 +214,11 @@ impl Connection {
         self.local = Some(destination);
         let client = self.client();
         if let Some(reason) = self.generation.settings.access.refusal(client) {
-            self.report(EventKind::Blocked, reason, None);
-            return None;
+            return self.turn_down(EventKind::Blocked, reason);
         }
         match self.permit.identify(Instant::now(), client) {
             Ok(()) => Some(()),
-            Err(rejection) => {
-                self.report(EventKind::Refused, rejection.reason.label(), None);
-                None
-            }
+            Err(rejection) => self.turn_down(EventKind::Refused, rejection.reason.label()),
         }
     }
 
@@ -263,7 +302,11 @@ impl Connection {
     }
 
     fn fail<T>(&self, reason: &'static str) -> Option<T> {
-        self.report(EventKind::BadRequest, reason, None);
+        self.turn_down(EventKind::BadRequest, reason)
+    }
+
+    fn turn_down<T>(&self, kind: EventKind, reason: &'static str) -> Option<T> {
+        self.report(kind, reason, None);
         None
     }
 
@@ -273,3 +316,19 @@ impl Connection {
 }
 
 const PROXY_HEADER_FAILED: &str = "proxy_header_failed";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<F, A, B>(_: impl FnOnce(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn tasks_are_small() {
+        // Every connection has one for as long as it lives: a tunnel of its own, HTTP beside what serves it.
+        assert!(size(Connection::run) <= 128, "{}", size(Connection::run));
+        assert!(size(Connection::forward) <= 1280, "{}", size(Connection::forward));
+    }
+}

@@ -1,4 +1,70 @@
-//! Listeners, client identity, SNI, passthrough and dialling of smartproxy.
+//! The data plane of smartproxy below HTTP: from `accept` to the last byte of a passed-on connection.
+//!
+//! Data flows one way: accept → admit → identify → classify → route → bind → tunnel or serve → drop.
+//!
+//! - [`Listeners`] opens every port once per worker, before anything runs; [`Worker`] is one thread of the data plane.
+//! - Admission comes before a byte is read and before the socket is registered anywhere: a refusal is an accept and a
+//!   close. The [`Permit`](conn_tracker::Permit) taken there goes wherever the connection goes, and its slots are given
+//!   back when the last owner drops it.
+//! - A PROXY header of a trusted peer names the client; [`proxy_header`] tells backends the same.
+//! - [`HelloReader`] finds out what a TLS connection is for, without decrypting it. A port whose only route needs no
+//!   bytes waits for none, so that servers may speak first.
+//! - A connection is bound to its route before a backend is dialled. Tunnels move bulk with `splice(2)`, and hold no
+//!   buffer and no pipe while they are idle.
+//! - What turns out to be HTTP, in plain or in TLS that ends here, is handed to a [`ServeHttp`].
+//! - [`Generation`] is one configuration in force, [`Live`] always the newest; [`Drain`] ends everything in order.
+//!
+//! A TCP proxy in a few lines:
+//!
+//! ```
+//! use conn_tracker::{Ignore, RouteId, Unlimited};
+//! use proxy_route::{Action, Forward, PortRange, Protocol, Route, RouteTable, Settings, Target, TargetPort};
+//! use proxy_tcp::{Drain, Generation, Listeners, Live, NoHttp, Worker};
+//! use std::{net::Ipv4Addr, num::NonZeroUsize, sync::Arc};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! use tokio::net::{TcpListener, TcpStream};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let backend = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+//! let target = Target {
+//!     host: "127.0.0.1".into(),
+//!     port: TargetPort::Fixed(backend.local_addr()?.port()),
+//!     send_proxy: None,
+//! };
+//! let mut route = Route::new("echo", Action::Forward(Box::new(Forward::new(vec![target]))));
+//! route.protocol = Protocol::Tcp;
+//! route.matching.ports = vec![PortRange::single(0)]; // a free one
+//! let table = RouteTable::new([(RouteId::new(0).unwrap(), route)])?;
+//!
+//! let listeners = Listeners::bind(&[Ipv4Addr::LOCALHOST.into()], [0], NonZeroUsize::MIN)?;
+//! let address = listeners.addresses()[0];
+//! let (_reload, newest) = tokio::sync::watch::channel(Arc::new(Generation::new(Settings::default(), table)));
+//! let (drain, watch) = Drain::new();
+//! let worker = Worker {
+//!     tracker: Arc::new(Unlimited::default()),
+//!     report: Arc::new(Ignore),
+//!     live: Live::new(newest),
+//!     drain: watch,
+//!     http: Arc::new(NoHttp),
+//! };
+//! let worker = tokio::spawn(worker.run(listeners.into_workers().remove(0)));
+//!
+//! let mut client = TcpStream::connect(address).await?;
+//! let (mut server, _) = backend.accept().await?;
+//! server.write_all(b"hello").await?;
+//! drop(server);
+//! let mut greeting = String::new();
+//! client.read_to_string(&mut greeting).await?;
+//! assert_eq!(greeting, "hello");
+//!
+//! drop(client);
+//! drain.start();
+//! worker.await??; // the listeners are closed
+//! drain.finished().await; // and the last connection is over
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 mod admit;
@@ -19,6 +85,6 @@ pub use generation::{Generation, Live};
 pub use hello::{ClientHello, HelloProgress, HelloReader};
 pub use listen::{BACKLOG, ListenError, Listeners, WorkerListener};
 pub use proxy_header::proxy_header;
-pub use serve::{HttpConnection, ServeHttp};
+pub use serve::{HttpConnection, NoHttp, ServeHttp};
 pub use upstream::{Backend, Cluster, DialError, InFlight};
 pub use worker::Worker;

@@ -42,3 +42,14 @@ pub trait ServeHttp: Debug + Send + Sync + 'static {
     /// Serves one connection.
     fn serve(&self, connection: HttpConnection) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
+
+/// Closes what turns out to be HTTP: for programs that pass everything on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoHttp;
+
+impl ServeHttp for NoHttp {
+    fn serve(&self, connection: HttpConnection) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        drop(connection);
+        Box::pin(std::future::ready(()))
+    }
+}

@@ -1,6 +1,6 @@
 //! Two sockets that are one connection: what comes out of either goes into the other.
 
-use crate::pipe::{PipeLease, Transport};
+use crate::pipe::Transport;
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::io;
@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, Ready};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
@@ -32,37 +32,45 @@ pub(crate) enum End {
     Lifetime,
 }
 
-/// Moves bytes both ways until both sides have ended, `early` before any other to the backend.
-///
-/// An end of one side is passed on once everything before it is through; a reset is passed on at once. Holds no buffer
-/// and no pipe while no byte is on its way.
-pub(crate) async fn tunnel(
-    mut client: TcpStream,
-    mut backend: TcpStream,
-    early: Bytes,
-    lifespan: Lifespan,
-    transport: &Transport,
-) -> End {
-    let activity = Activity::new();
-    let outcome = {
-        let (client_out, client_in) = client.split();
-        let (backend_out, backend_in) = backend.split();
-        let up = Way { from: client_out, to: backend_in, transport, activity: &activity };
-        let down = Way { from: backend_out, to: client_in, transport, activity: &activity };
-        tokio::select! {
-            biased;
-            outcome = up.carry(early) => outcome,
-            outcome = down.carry(Bytes::new()) => outcome,
-            end = activity.expiry(lifespan) => Ok(end),
-        }
-    };
-    outcome.unwrap_or_else(|Reset| {
-        for side in [&client, &backend] {
-            // The side that broke off does not mind; for the other one this makes the close a reset.
-            side.set_zero_linger().unwrap_or_default();
-        }
-        End::Closed
-    })
+/// Two sockets that are one connection.
+#[derive(Debug)]
+pub(crate) struct Tunnel {
+    pub(crate) client: TcpStream,
+    pub(crate) backend: TcpStream,
+    /// What the client sent already; goes to the backend before anything else.
+    pub(crate) early: Bytes,
+    pub(crate) lifespan: Lifespan,
+}
+
+impl Tunnel {
+    /// Moves bytes both ways until both sides have ended.
+    ///
+    /// An end of one side is passed on once everything before it is through; a reset is passed on at once. Holds no
+    /// buffer and no pipe while no byte is on its way.
+    pub(crate) async fn carry(&mut self, transport: &Transport) -> End {
+        let activity = Activity::new();
+        let outcome = {
+            let early = std::mem::take(&mut self.early);
+            let (client_out, client_in) = self.client.split();
+            let (backend_out, backend_in) = self.backend.split();
+            let mut up = Way { from: client_out, to: backend_in, early, transport, activity: &activity };
+            let mut down =
+                Way { from: backend_out, to: client_in, early: Bytes::new(), transport, activity: &activity };
+            tokio::select! {
+                biased;
+                outcome = up.carry() => outcome,
+                outcome = down.carry() => outcome,
+                end = activity.expiry(self.lifespan) => Ok(end),
+            }
+        };
+        outcome.unwrap_or_else(|Reset| {
+            for side in [&self.client, &self.backend] {
+                // The side that broke off does not mind; for the other one this makes the close a reset.
+                side.set_zero_linger().unwrap_or_default();
+            }
+            End::Closed
+        })
+    }
 }
 
 /// A side broke off before its stream ended.
@@ -126,10 +134,12 @@ impl Activity {
     }
 }
 
-/// One direction of a tunnel.
+/// One direction of a tunnel. What it does most of its time is wait for a read; everything else it may wait for is boxed,
+/// so that an idle tunnel is small.
 struct Way<'a> {
     from: ReadHalf<'a>,
     to: WriteHalf<'a>,
+    early: Bytes,
     transport: &'a Transport,
     activity: &'a Activity,
 }
@@ -144,6 +154,14 @@ enum Copied {
     Left(usize, Vec<u8>),
 }
 
+/// How a burst ended.
+enum Burst {
+    /// With the stream.
+    End,
+    /// After so many bytes there were no more for now.
+    Pause(usize),
+}
+
 /// From this on a burst is moved through a pipe.
 const BULK: usize = crate::pipe::BUFFER;
 /// After so many bytes in one go, others get their turn.
@@ -151,39 +169,38 @@ const TURN: usize = 1 << 20;
 
 impl Way<'_> {
     /// Moves everything there is to move. Returns when that is the end of the tunnel.
-    async fn carry(mut self, early: Bytes) -> Result<End, Reset> {
-        match self.stream(early).await {
+    async fn carry(&mut self) -> Result<End, Reset> {
+        match self.stream().await {
             Err(Broken::Read) => return Err(Reset),
             // Whoever does not take any more may still have said something: the other direction goes on to its end.
             Ok(()) | Err(Broken::Write) => {}
         }
         if !self.activity.ended() {
             // The other direction ends the tunnel, unless nobody is left to take what it brings.
-            let _: io::Result<Ready> = self.from.ready(Interest::ERROR).await;
+            drop(Box::pin(self.from.ready(Interest::ERROR)).await);
         }
         Ok(End::Closed)
     }
 
-    async fn stream(&mut self, early: Bytes) -> Result<(), Broken> {
-        if !early.is_empty() {
-            self.write(&early).await?;
+    async fn stream(&mut self) -> Result<(), Broken> {
+        if !self.early.is_empty() {
+            let early = std::mem::take(&mut self.early);
+            Box::pin(self.write(early.into())).await?;
         }
-        drop(early);
         let mut bulk = false;
         loop {
-            if bulk {
-                self.from.as_ref().readable().await.map_err(|_| Broken::Read)?;
-                if let Some(pipe) = self.transport.pipe() {
-                    let Some(moved) = self.splice(pipe).await? else { break };
-                    bulk = moved >= BULK;
-                    continue;
-                }
+            if bulk && let Some(moved) = Box::pin(self.burst()).await? {
+                bulk = match moved {
+                    Burst::End => break,
+                    Burst::Pause(count) => count >= BULK,
+                };
+                continue;
             }
             match poll_fn(|context| self.poll_copy(context)).await? {
                 Copied::End => break,
                 Copied::All(count) => bulk = count >= BULK,
                 Copied::Left(count, rest) => {
-                    self.write(&rest).await?;
+                    Box::pin(self.write(rest)).await?;
                     bulk = count >= BULK;
                 }
             }
@@ -192,11 +209,12 @@ impl Way<'_> {
         self.to.shutdown().await.map_err(|_| Broken::Write)
     }
 
-    async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Broken> {
-        while !bytes.is_empty() {
-            match self.to.write(bytes).await {
+    async fn write(&mut self, bytes: Vec<u8>) -> Result<(), Broken> {
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            match self.to.write(rest).await {
                 Ok(0) | Err(_) => return Err(Broken::Write),
-                Ok(count) => bytes = &bytes[count..],
+                Ok(count) => rest = &rest[count..],
             }
             self.activity.touch();
         }
@@ -224,19 +242,21 @@ impl Way<'_> {
         }))
     }
 
-    /// Moves bytes through a pipe while there are any; says how many, or `None` at the end of the stream.
-    async fn splice(&mut self, mut pipe: PipeLease<'_>) -> Result<Option<usize>, Broken> {
+    /// Moves bytes through a pipe from when there are some until there are none; `None` if there is no pipe.
+    async fn burst(&mut self) -> Result<Option<Burst>, Broken> {
         let (from, to): (&TcpStream, &TcpStream) = (self.from.as_ref(), self.to.as_ref());
+        from.readable().await.map_err(|_| Broken::Read)?;
+        let Some(mut pipe) = self.transport.pipe() else { return Ok(None) };
         let mut moved = 0;
         let mut turn = 0;
         loop {
             match from.try_io(Interest::READABLE, || pipe.fill(from)) {
-                Ok(0) => return Ok(None),
+                Ok(0) => return Ok(Some(Burst::End)),
                 Ok(count) => {
                     moved += count;
                     turn += count;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Some(moved)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Some(Burst::Pause(moved))),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => return Err(Broken::Read),
             }

@@ -21,7 +21,7 @@ async fn clients_are_turned_away_until_there_are_descriptors_again() {
     let clients: Vec<_> = (0..20).map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()).collect();
     let before = getrlimit(Resource::Nofile);
     let lowest_free = u64::try_from(std::fs::File::open("/dev/null").unwrap().as_raw_fd()).unwrap();
-    setrlimit(Resource::Nofile, Rlimit { current: Some(lowest_free), ..before.clone() }).unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(lowest_free), ..before }).unwrap();
     for client in &clients {
         client.connect(&proxy.address.into()).unwrap();
     }
