@@ -184,3 +184,53 @@ impl Drop for InFlight {
         self.backend.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(algorithm: Algorithm, count: u16) -> Cluster {
+        let target = |port| Target { host: "127.0.0.1".into(), port: TargetPort::Fixed(port), send_proxy: None };
+        Cluster::new(&Forward { algorithm, ..Forward::new((0..count).map(target).collect()) })
+    }
+
+    fn ports(cluster: &Cluster, client: &str) -> Vec<u16> {
+        cluster.order(client.parse().unwrap()).map(|backend| backend.port.resolve(0)).collect()
+    }
+
+    #[test]
+    fn every_order_has_every_backend_once() {
+        for algorithm in [Algorithm::IpHash, Algorithm::LeastConnections, Algorithm::RoundRobin] {
+            for count in 0..4 {
+                let cluster = cluster(algorithm, count);
+                for client in ["192.0.2.1", "192.0.2.2", "2001:db8::1"] {
+                    let mut order = ports(&cluster, client);
+                    order.sort_unstable();
+                    assert_eq!(order, (0..count).collect::<Vec<_>>(), "{algorithm:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_one_is_by_the_algorithm() {
+        let turns = cluster(Algorithm::RoundRobin, 3);
+        let firsts: Vec<_> = (0..6).map(|_| ports(&turns, "192.0.2.1")[0]).collect();
+        assert_eq!(firsts, [0, 1, 2, 0, 1, 2]);
+
+        let hashed = cluster(Algorithm::IpHash, 3);
+        let spread = (0..=255).map(|host| ports(&hashed, &format!("192.0.2.{host}"))[0]);
+        assert_eq!(spread.collect::<std::collections::BTreeSet<_>>().len(), 3);
+        assert_eq!(ports(&hashed, "192.0.2.1"), ports(&hashed, "192.0.2.1"));
+
+        let least = cluster(Algorithm::LeastConnections, 3);
+        let held = [least.backends[0].count(), least.backends[2].count()];
+        for _ in 0..4 {
+            assert_eq!(ports(&least, "192.0.2.1")[0], 1, "the only idle one");
+        }
+        drop(held);
+        assert!(least.backends.iter().all(|backend| backend.in_flight() == 0));
+        let firsts = (0..3).map(|_| ports(&least, "192.0.2.1")[0]);
+        assert_eq!(firsts.collect::<std::collections::BTreeSet<_>>().len(), 3, "equals take turns");
+    }
+}

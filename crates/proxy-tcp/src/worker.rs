@@ -50,7 +50,8 @@ impl Worker {
         self.run_with(listeners, none).await
     }
 
-    /// [`Worker::run`] that takes further listeners while it runs, for ports that a newer configuration adds.
+    /// [`Worker::run`] that takes further listeners while it runs, for ports that a newer configuration adds. They may come
+    /// before or after that configuration.
     ///
     /// # Errors
     /// Those of [`Worker::run`].
@@ -82,7 +83,11 @@ impl Worker {
                     let table = &live.current().table;
                     stops.extract_if(.., |(port, _)| table.port(*port).is_none()).for_each(|(_, stop)| stop.start());
                 }
-                Some(listener) = added.recv() => stops.push(start(listener, &live, &drain, &mut acceptors)?),
+                Some(listener) = added.recv() => match start(listener, &live, &drain, &mut acceptors) {
+                    Ok(stop) => stops.push(stop),
+                    // Those that run are not to suffer for it.
+                    Err(error) => tracing::error!(%error, "a new listener could not be watched and is closed"),
+                },
                 Some(ended) = acceptors.join_next() => ended.map_err(io::Error::other)?,
             }
         }
