@@ -4,12 +4,15 @@ use parking_lot::Mutex;
 use rustix::fd::OwnedFd;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fmt, io};
 
 /// What one worker moves bytes with. Shared by all its connections; none of them keeps any of it while it is idle.
 pub(crate) struct Transport {
     /// Pipes that are empty and not in use.
     pipes: Mutex<Vec<Pipe>>,
+    /// Pipes in use.
+    leased: AtomicUsize,
     /// For what is too small to be worth a pipe, and for when there is none. Never locked across a wait.
     pub(crate) buffer: Mutex<Box<[u8]>>,
 }
@@ -32,19 +35,39 @@ struct Pipe {
 pub(crate) const BUFFER: usize = 64 * 1024;
 /// What a pipe should hold: it takes a quarter of the system calls of the kernel's default.
 const PIPE: usize = 256 * 1024;
+/// Pipes in use at once. Clients that read slowly each hold one; beyond these they must not take the descriptors that new
+/// connections need.
+const LEASES: usize = 256;
 /// Pipes kept while nobody uses them; two descriptors each.
 const KEPT: usize = 32;
 
 impl Transport {
     pub(crate) fn new() -> Self {
-        Self { pipes: Mutex::new(Vec::new()), buffer: Mutex::new(vec![0; BUFFER].into_boxed_slice()) }
+        let buffer = vec![0; BUFFER].into_boxed_slice();
+        Self { pipes: Mutex::new(Vec::new()), leased: AtomicUsize::new(0), buffer: Mutex::new(buffer) }
     }
 
     /// A pipe that is worth using, if there is one to be had.
     pub(crate) fn pipe(&self) -> Option<PipeLease<'_>> {
+        // Ordering: a bound on how many; nothing else is read because of it.
+        if self.leased.load(Ordering::Relaxed) >= LEASES {
+            return None;
+        }
         let kept = self.pipes.lock().pop();
         let pipe = kept.or_else(|| Pipe::new().ok()).filter(|pipe| pipe.size >= BUFFER)?;
+        self.leased.fetch_add(1, Ordering::Relaxed);
         Some(PipeLease { transport: self, pipe: Some(pipe), filled: 0 })
+    }
+}
+
+#[cfg(test)]
+impl Transport {
+    pub(crate) fn leased(&self) -> usize {
+        self.leased.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn kept(&self) -> usize {
+        self.pipes.lock().len()
     }
 }
 
@@ -86,6 +109,8 @@ const LEASED: &str = "a lease has its pipe until it drops";
 
 impl Drop for PipeLease<'_> {
     fn drop(&mut self) {
+        // Ordering: see `Transport::pipe`.
+        self.transport.leased.fetch_sub(1, Ordering::Relaxed);
         let empty = self.pipe.take().filter(|_| self.filled == 0);
         let mut kept = self.transport.pipes.lock();
         if kept.len() < KEPT {

@@ -277,3 +277,56 @@ impl Way<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    async fn socket_pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (one, other) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (one.unwrap(), other.unwrap().0)
+    }
+
+    /// Sends 8 MiB through a tunnel, which must be the same at the other end.
+    async fn transfer(transport: &Transport) {
+        let ((mut outer, client), (mut server, backend)) = (socket_pair().await, socket_pair().await);
+        let lifespan = Lifespan { idle: None, end: None };
+        let mut tunnel = Tunnel { client, backend, early: Bytes::from_static(b"early"), lifespan };
+        let data: Vec<u8> = (0..8_u32 << 18).flat_map(u32::to_be_bytes).collect();
+        let send = async {
+            outer.write_all(&data).await.unwrap();
+            outer.shutdown().await.unwrap();
+        };
+        let receive = async {
+            let mut got = Vec::new();
+            server.read_to_end(&mut got).await.unwrap();
+            server.shutdown().await.unwrap();
+            got
+        };
+        let ((), got, end) = tokio::join!(send, receive, tunnel.carry(transport));
+        assert!(got.strip_prefix(b"early").is_some_and(|got| got == data));
+        assert_eq!(end, End::Closed);
+    }
+
+    #[tokio::test]
+    async fn bulk_goes_through_pipes_that_are_given_back() {
+        let transport = Transport::new();
+        transfer(&transport).await;
+        assert_eq!((transport.leased(), transport.kept()), (0, 1));
+        transfer(&transport).await;
+        assert_eq!((transport.leased(), transport.kept()), (0, 1), "the one from before was used again");
+    }
+
+    #[tokio::test]
+    async fn without_a_pipe_everything_is_copied() {
+        let transport = Transport::new();
+        let leases: Vec<_> = std::iter::from_fn(|| transport.pipe()).collect();
+        transfer(&transport).await;
+        assert_eq!(transport.leased(), leases.len());
+        drop(leases);
+        assert_eq!(transport.leased(), 0);
+    }
+}
