@@ -15,3 +15,6 @@ mod upstream;
 pub use generation::HttpGeneration;
 pub use server::HttpServer;
 pub use tls::{TlsBackends, TlsError, TlsPorts, TlsShared};
+
+#[cfg(test)]
+mod tests;
