@@ -4,6 +4,7 @@ use crate::io::Busy;
 use crate::request::InFlight;
 use crate::upstream::UpstreamBody;
 use bytes::Bytes;
+use conn_tracker::{Event, Report};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
@@ -25,6 +26,34 @@ pub(crate) enum RequestBody {
     Streaming(ClientBody),
 }
 
+/// Whether a client was too slow with the body of its request.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    too_slow: AtomicBool,
+    report: Arc<dyn Report>,
+    event: Event,
+}
+
+impl Pace {
+    /// Nothing yet; `event` is what is reported once it is.
+    pub(crate) const fn new(report: Arc<dyn Report>, event: Event) -> Self {
+        Self { too_slow: AtomicBool::new(false), report, event }
+    }
+
+    /// Whether the client was too slow.
+    pub(crate) fn is_too_slow(&self) -> bool {
+        // Ordering: read once the failure of the body has been handed over, which orders it.
+        self.too_slow.load(Ordering::Relaxed)
+    }
+
+    fn give_up(&self) {
+        // Ordering: see `is_too_slow`.
+        if !self.too_slow.swap(true, Ordering::Relaxed) {
+            self.report.event(self.event);
+        }
+    }
+}
+
 /// The body of a request as it comes from the client, which may pause for so long only.
 #[derive(Debug)]
 pub(crate) struct ClientBody {
@@ -32,15 +61,15 @@ pub(crate) struct ClientBody {
     patience: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
-    slow: Arc<AtomicBool>,
+    pace: Arc<Pace>,
     /// The connection cannot be taken from hyper while its body is being read.
     _busy: Busy,
 }
 
 impl ClientBody {
-    /// Breaks off, and sets `slow`, when the client pauses for longer than `patience`.
-    pub(crate) fn new(incoming: Incoming, patience: Option<Duration>, slow: Arc<AtomicBool>, busy: Busy) -> Self {
-        Self { incoming, patience, timer: None, waiting: false, slow, _busy: busy }
+    /// Breaks off, and tells `pace`, when the client pauses for longer than `patience`.
+    pub(crate) fn new(incoming: Incoming, patience: Option<Duration>, pace: Arc<Pace>, busy: Busy) -> Self {
+        Self { incoming, patience, timer: None, waiting: false, pace, _busy: busy }
     }
 
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -55,8 +84,7 @@ impl ClientBody {
             timer.as_mut().reset(Instant::now() + patience);
         }
         ready!(timer.as_mut().poll(context));
-        // Ordering: read by the request once the body is gone, which the hand-over of the failure orders.
-        self.slow.store(true, Ordering::Relaxed);
+        self.pace.give_up();
         Poll::Ready(Some(Err("the client took too long to send the body of its request".into())))
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 /// keeps belong to that runtime.
 #[derive(Debug)]
 pub struct HttpServer {
-    worker: Arc<Worker>,
+    pub(crate) worker: Arc<Worker>,
 }
 
 impl HttpServer {
@@ -27,7 +27,16 @@ impl HttpServer {
         let current = Arc::clone(&newest.borrow_and_update());
         let pools = Pools::new(PoolLimits::default(), Arc::clone(&report));
         let live = Mutex::new(Live { newest, current });
-        Self { worker: Arc::new(Worker { live, pools, report, drain, lingering: AtomicUsize::new(0) }) }
+        let worker = Worker {
+            live,
+            pools,
+            report,
+            drain,
+            lingering: AtomicUsize::new(0),
+            #[cfg(test)]
+            parked: AtomicUsize::new(0),
+        };
+        Self { worker: Arc::new(worker) }
     }
 }
 
@@ -45,6 +54,9 @@ pub(crate) struct Worker {
     pub(crate) report: Arc<dyn Report>,
     pub(crate) drain: DrainWatch,
     lingering: AtomicUsize,
+    /// How often a connection was parked.
+    #[cfg(test)]
+    pub(crate) parked: AtomicUsize,
 }
 
 /// The newest configuration, kept so that asking for it costs no lock that other workers take.

@@ -38,6 +38,7 @@ struct World {
     limits: Arc<Limits>,
     log: Arc<Log>,
     drain: Drain,
+    server: Arc<HttpServer>,
     roots: Arc<rustls::RootCertStore>,
 }
 
@@ -67,8 +68,8 @@ impl World {
         let limits = Arc::new(Limits::default());
         let server = Arc::new(HttpServer::new(newest, Arc::clone(&log) as Arc<dyn Report>, watch));
         let address = listen(Arc::clone(&server), Arc::clone(&limits), PORT).await;
-        let tls_address = listen(server, Arc::clone(&limits), TLS_PORT).await;
-        Self { address, tls_address, limits, log, drain, roots: Arc::new(roots) }
+        let tls_address = listen(Arc::clone(&server), Arc::clone(&limits), TLS_PORT).await;
+        Self { address, tls_address, limits, log, drain, server, roots: Arc::new(roots) }
     }
 
     /// Waits until every slot is free again.

@@ -188,6 +188,8 @@ async fn parked(io: ClientIo, since: Instant, client: &Arc<Downstream>, term: &m
     if io.has_received() {
         return Next::Resume(io);
     }
+    #[cfg(test)]
+    client.worker.parked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
     let (end, reason) = {
         let newest = client.worker.current();
         let settings = &newest.generation.settings;

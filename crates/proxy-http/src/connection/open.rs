@@ -49,7 +49,14 @@ pub(super) async fn open(worker: Arc<Worker>, connection: HttpConnection) -> Opt
     let identity = Identity { client, source, local, port, accepted };
     let activity = Arc::new(Activity::default());
     if hello.is_none() {
-        let (received, speaks) = match tokio::time::timeout_at(deadline, first_bytes(&socket, received)).await {
+        let mut drain = worker.drain.clone();
+        let first = tokio::select! {
+            biased;
+            first = tokio::time::timeout_at(deadline, first_bytes(&socket, received)) => first,
+            // Nothing was asked for yet.
+            () = drain.draining() => return None,
+        };
+        let (received, speaks) = match first {
             Ok(first) => first.ok()?,
             Err(_) => {
                 worker.event(EventKind::Terminated, "initial_data_timeout", None, client);

@@ -4,11 +4,11 @@ use super::target::Target;
 use super::websocket::Handshake;
 use super::{Answer, Serving, answers};
 use crate::HttpGeneration;
-use crate::body::{ClientBody, RequestBody, Source};
+use crate::body::{ClientBody, Pace, RequestBody, Source};
 use crate::headers::{self, Forwarding};
 use crate::tunnel::{self, Tunnel};
 use crate::upstream::{Exchange, UpstreamBody, UpstreamError, UpstreamResponse};
-use conn_tracker::EventKind;
+use conn_tracker::{Event, EventKind};
 use http::header::{CONNECTION, HOST, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
@@ -17,7 +17,6 @@ use hyper_util::rt::TokioIo;
 use proxy_route::{Forward, RoutedRoute};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How the client asked for a tunnel.
 enum Asked {
@@ -50,8 +49,10 @@ impl Serving<'_> {
             return answers::text(StatusCode::FORBIDDEN);
         }
         let client = Arc::clone(&self.flight.client);
-        let slow = Arc::new(AtomicBool::new(false));
-        let request = self.outgoing(newest, route, request, &target, &asked, &slow);
+        let (kind, reason) = (EventKind::Terminated, "request_body_timeout");
+        let event = Event { kind, reason, route: Some(route.id), source: Some(for_whom) };
+        let pace = Arc::new(Pace::new(Arc::clone(&client.worker.report), event));
+        let request = self.outgoing(newest, route, request, &target, &asked, &pace);
         let exchange = Exchange {
             generation: &newest.generation,
             tls: &newest.backends,
@@ -63,14 +64,9 @@ impl Serving<'_> {
             upgrade,
         };
         let response = client.worker.pools.send(exchange, request).await;
-        // Ordering: see `ClientBody`.
-        let slow = slow.load(Ordering::Relaxed);
         match response {
             Ok(response) => self.incoming(newest, route, response, asked),
-            Err(_) if slow => {
-                self.event(EventKind::Terminated, "request_body_timeout", for_whom);
-                self.final_answer(answers::text(StatusCode::REQUEST_TIMEOUT))
-            }
+            Err(_) if pace.is_too_slow() => self.final_answer(answers::text(StatusCode::REQUEST_TIMEOUT)),
             Err(error) => {
                 if matches!(error, UpstreamError::BadRequest) {
                     self.event(EventKind::BadRequest, "request_malformed", for_whom);
@@ -88,7 +84,7 @@ impl Serving<'_> {
         request: Request<Incoming>,
         target: &Target,
         asked: &Asked,
-        slow: &Arc<AtomicBool>,
+        pace: &Arc<Pace>,
     ) -> Request<RequestBody> {
         let client = &self.flight.client;
         let settings = &newest.generation.settings;
@@ -124,7 +120,7 @@ impl Serving<'_> {
             true => RequestBody::Empty,
             false => {
                 let patience = settings.timeouts.request_body;
-                RequestBody::Streaming(ClientBody::new(body, patience, Arc::clone(slow), client.activity.busy()))
+                RequestBody::Streaming(ClientBody::new(body, patience, Arc::clone(pace), client.activity.busy()))
             }
         };
         let mut request = Request::new(body);

@@ -1,1 +1,165 @@
-//! Soon.
+//! Bodies both ways: whole, in constant memory, at once, or visibly cut short.
+
+use super::client::{exchange, get, get2, text};
+use super::*;
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const LARGE: usize = 64 * 1024 * 1024;
+
+#[tokio::test]
+async fn large_bodies_pass_both_ways() {
+    let backend = Backend::start().await;
+    let world = World::new(vec![over_tls(forward("tls", &backend)), forward("plain", &backend)]).await;
+    let upload = || {
+        let chunk = Bytes::from(vec![b'x'; 64 * 1024]);
+        let chunks = (0..1024).map(move |_| Ok::<_, std::io::Error>(Frame::data(chunk.clone())));
+        StreamBody::new(futures_util::stream::iter(chunks))
+    };
+    let (mut http1, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(connect(world.address).await)).await.unwrap();
+    tokio::spawn(connection);
+    let post = Request::post("/count").header("host", "a").body(upload()).unwrap();
+    assert_eq!(text(soon(http1.send_request(post)).await.unwrap()).await, LARGE.to_string());
+    let io = TokioIo::new(world.tls(&["h2"]).await);
+    let (mut http2, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let post = Request::post("http://a/count").body(upload()).unwrap();
+    assert_eq!(text(soon(http2.send_request(post)).await.unwrap()).await, LARGE.to_string());
+    for mut body in [
+        soon(world.http1().await.send_request(get("a", "/large"))).await.unwrap().into_body(),
+        soon(world.https2().await.send_request(get2("a", "/large"))).await.unwrap().into_body(),
+    ] {
+        let mut count = 0;
+        while let Some(frame) = soon(body.frame()).await {
+            count += frame.unwrap().into_data().unwrap().len();
+        }
+        assert_eq!(count, LARGE);
+    }
+    drop((http1, http2));
+    world.settled().await;
+}
+
+#[tokio::test]
+async fn events_arrive_at_once() {
+    let backend = Backend::start().await;
+    let world = World::new(vec![forward("all", &backend)]).await;
+    let first = async |response: hyper::Response<hyper::body::Incoming>| {
+        let mut body = response.into_body();
+        soon(body.frame()).await.unwrap().unwrap().into_data().unwrap()
+    };
+    let mut http1 = world.http1().await;
+    assert_eq!(first(soon(http1.send_request(get("a", "/events"))).await.unwrap()).await, "data: one\n\n");
+    let mut http2 = world.http2().await;
+    assert_eq!(first(soon(http2.send_request(get2("a", "/events"))).await.unwrap()).await, "data: one\n\n");
+    drop((http1, http2));
+    world.settled().await;
+}
+
+#[tokio::test]
+async fn trailers_pass() {
+    let (plain, h2) = (Backend::start().await, Backend::start_h2().await);
+    let mut grpc = forward_with("grpc", &h2, |forward| forward.backend_protocol = proxy_route::BackendProtocol::Http2);
+    grpc.matching.domains = vec!["grpc.test".parse().unwrap()];
+    let world = World::new(vec![forward("all", &plain), grpc]).await;
+    let mut client = world.http2().await;
+    for host in ["shop.test", "grpc.test"] {
+        let mut request = get2(host, "/trailers");
+        request.headers_mut().insert("te", "trailers".parse().unwrap());
+        let response = soon(client.send_request(request)).await.unwrap();
+        let collected = soon(response.into_body().collect()).await.unwrap();
+        assert_eq!(collected.trailers().unwrap()["grpc-status"], "0", "{host}");
+        assert_eq!(collected.to_bytes(), "body");
+    }
+    let raw = b"GET /trailers HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: close, te\r\n\r\n";
+    let answer = exchange(world.raw().await, raw).await;
+    assert!(answer.ends_with("0\r\ngrpc-status: 0\r\n\r\n"), "{answer}");
+    drop(client);
+    world.settled().await;
+}
+
+#[tokio::test]
+async fn responses_without_body_have_none() {
+    let backend = Backend::start().await;
+    let world = World::new(vec![forward("all", &backend)]).await;
+    let (mut http1, mut http2) = (world.http1().await, world.http2().await);
+    for (method, path, status) in [("HEAD", "/x", 200), ("GET", "/204", 204), ("GET", "/304", 304), ("HEAD", "/x", 200)]
+    {
+        let method: Method = method.parse().unwrap();
+        let mut request = get("a", path);
+        *request.method_mut() = method.clone();
+        let response = soon(http1.send_request(request)).await.unwrap();
+        assert_eq!(response.status(), status);
+        let length = response.headers().get("content-length").map(|length| length.to_str().unwrap().to_owned());
+        assert_eq!(length.as_deref(), (method == Method::HEAD).then_some("16"), "{path}");
+        assert_eq!(text(response).await, "");
+        let mut request = get2("a", path);
+        *request.method_mut() = method.clone();
+        let response = soon(http2.send_request(request)).await.unwrap();
+        assert_eq!((response.status().as_u16(), text(response).await), (status, String::new()));
+    }
+    assert_eq!(world.limits.held(), 2, "both connections stay");
+    drop((http1, http2));
+    world.settled().await;
+}
+
+#[tokio::test]
+async fn an_expectation_is_met_once_the_backend_wants_the_body() {
+    let backend = Backend::start().await;
+    let world = World::new(vec![forward("all", &backend)]).await;
+    let mut stream = world.raw().await;
+    stream
+        .write_all(b"POST /count HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(soon(backend::read_head(&mut stream)).await, "HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"abc").await.unwrap();
+    let head = soon(backend::read_head(&mut stream)).await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert_eq!(soon(stream.read_u8()).await.unwrap(), b'3');
+    assert!(!backend.seen.lock().contains("expect"));
+    drop(stream);
+    world.settled().await;
+}
+
+#[tokio::test]
+async fn a_response_cut_short_is_seen_to_be() {
+    for head in ["transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n", "content-length: 100\r\n\r\nhello"] {
+        let backend = Backend::raw(move |mut stream| async move {
+            backend::read_head(&mut stream).await;
+            _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}").as_bytes()).await;
+        })
+        .await;
+        let world = World::new(vec![forward("all", &backend)]).await;
+        let answer = exchange(world.raw().await, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(answer.contains("hello") && !answer.ends_with("0\r\n\r\n"), "{answer}");
+        let response = soon(world.http2().await.send_request(get2("a", "/"))).await.unwrap();
+        assert!(soon(response.into_body().collect()).await.is_err());
+        world.settled().await;
+        assert_eq!(world.log.events(), [("backend_failed", "connection_lost"); 2]);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_stops_is_given_up() {
+    let backend = Backend::start().await;
+    let world = World::with(vec![forward("all", &backend)], |settings| {
+        settings.timeouts.request_body = Some(Duration::from_millis(100));
+    })
+    .await;
+    let answer = exchange(world.raw().await, b"POST /count HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc").await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    // The response has begun: it breaks off.
+    let answer = exchange(
+        world.raw().await,
+        b"POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    )
+    .await;
+    assert!(answer.contains("abc") && !answer.ends_with("0\r\n\r\n"), "{answer}");
+    world.settled().await;
+    eventually("both are told", || world.log.events() == [("terminated", "request_body_timeout"); 2]).await;
+}

@@ -1,1 +1,109 @@
-//! Soon.
+//! Slots: taken before a backend is dialled, given back when all is over.
+
+use super::client::{exchange, get, get2, text};
+use super::*;
+use http::StatusCode;
+
+fn two_routes(backend: &Backend) -> Vec<Route> {
+    let mut first = forward("first", backend);
+    first.matching.path = Some("/a".into());
+    let mut second = forward("second", backend);
+    second.matching.path = Some("/b".into());
+    vec![first, second]
+}
+
+#[tokio::test]
+async fn a_refused_first_request_frees_the_slots_and_is_answered() {
+    let backend = Backend::start().await;
+    let world = World::new(two_routes(&backend)).await;
+    for (reason, status) in [(Reason::RouteLimit, "503"), (Reason::RouteClientLimit, "429")] {
+        world.limits.refuse(0, Some(reason));
+        let mut stream = world.raw().await;
+        // The body is not read: the answer arrives all the same, and the slots are free while the client lingers.
+        let request = format!("POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n{}", "x".repeat(50_000));
+        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
+        let head = soon(backend::read_head(&mut stream)).await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
+        assert!(head.contains("connection: close"), "{head}");
+        let after = head.lines().find_map(|line| line.strip_prefix("retry-after: ")).unwrap().parse::<u32>().unwrap();
+        assert!((1..=3).contains(&after));
+        eventually("the slots are free", || world.limits.held() == 0).await;
+        let rest = exchange(stream, b"").await;
+        assert!(rest.contains(status), "{rest:?}");
+        assert_eq!(world.log.events.lock().pop(), Some(("refused", reason.label())));
+    }
+    assert_eq!(backend.accepted.load(Ordering::SeqCst), 0, "no backend was dialled");
+    world.settled().await;
+}
+
+#[tokio::test]
+async fn a_refused_later_route_leaves_the_connection_what_it_has() {
+    let backend = Backend::start().await;
+    let world = World::new(two_routes(&backend)).await;
+    let mut client = world.http1().await;
+    assert_eq!(text(soon(client.send_request(get("a", "/a"))).await.unwrap()).await, "you asked for /a");
+    world.limits.refuse(1, Some(Reason::RouteClientLimit));
+    let refused = soon(client.send_request(get("a", "/b"))).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(!refused.headers().contains_key("connection"));
+    text(refused).await;
+    assert_eq!((world.limits.held(), world.limits.bound()), (1, 1));
+    world.limits.refuse(1, None);
+    assert_eq!(text(soon(client.send_request(get("a", "/b"))).await.unwrap()).await, "you asked for /b");
+    assert_eq!(world.limits.bound(), 2);
+    drop(client);
+    world.settled().await;
+    assert_eq!(world.log.outcomes(), [200, 429, 200]);
+}
+
+#[tokio::test]
+async fn a_refused_stream_leaves_its_connection() {
+    let backend = Backend::start().await;
+    let world = World::new(two_routes(&backend)).await;
+    world.limits.refuse(0, Some(Reason::RouteLimit));
+    let mut client = world.http2().await;
+    let refused = soon(client.send_request(get2("a", "/a"))).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(text(refused).await, "503 Service Unavailable\n");
+    assert_eq!(text(soon(client.send_request(get2("a", "/b"))).await.unwrap()).await, "you asked for /b");
+    world.limits.refuse(0, None);
+    assert_eq!(text(soon(client.send_request(get2("a", "/a"))).await.unwrap()).await, "you asked for /a");
+    assert_eq!((world.limits.held(), world.limits.bound()), (1, 2));
+    drop(client);
+    world.settled().await;
+}
+
+#[tokio::test]
+async fn a_request_given_up_gives_everything_back() {
+    let backend = Backend::start().await;
+    let world = World::new(vec![forward("all", &backend), over_tls(forward("tls", &backend))]).await;
+    for round in 0..3 {
+        let mut client = world.http1().await;
+        let mut streams = world.https2().await;
+        let waiting = tokio::spawn(async move {
+            let (_one, _other) =
+                tokio::join!(client.send_request(get("a", "/never")), streams.send_request(get2("a", "/never")));
+        });
+        eventually("both requests are under way", || world.limits.requests.load(Ordering::SeqCst) == 2).await;
+        waiting.abort();
+        world.settled().await;
+        assert_eq!(world.log.outcomes().len(), 2 * (round + 1));
+    }
+    assert!(world.log.outcomes().iter().all(|&status| status == 499), "{:?}", world.log.outcomes());
+}
+
+#[tokio::test]
+async fn a_backend_that_cannot_be_reached_is_a_502() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backend = Backend { address: nobody.local_addr().unwrap(), accepted: Arc::default(), seen: Arc::default() };
+    drop(nobody);
+    let world = World::new(vec![forward("all", &backend)]).await;
+    let mut client = world.http1().await;
+    let response = soon(client.send_request(get("a", "/"))).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(text(response).await, "502 Bad Gateway\n");
+    drop(client);
+    world.settled().await;
+    assert_eq!(world.log.events(), [("backend_failed", "dial_refused")]);
+}

@@ -1,1 +1,102 @@
-//! Soon.
+//! Tunnels: over HTTP/1.1 and over a stream of HTTP/2.
+
+use super::client::{exchange, get2, text};
+use super::*;
+use http::{Method, Request, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const UPGRADE: &[u8] = b"GET /chat HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\n\
+    sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n";
+
+#[tokio::test]
+async fn an_upgraded_connection_is_a_tunnel() {
+    let backend = Backend::echoing_tunnel().await;
+    let world = World::new(vec![forward("all", &backend)]).await;
+    let mut stream = world.raw().await;
+    // What follows the head at once belongs to the tunnel.
+    stream.write_all(&[UPGRADE, b"early"].concat()).await.unwrap();
+    let head = soon(backend::read_head(&mut stream)).await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    assert!(head.contains("upgrade: websocket") && head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+    let mut echoed = [0; 5];
+    soon(stream.read_exact(&mut echoed)).await.unwrap();
+    assert_eq!(&echoed, b"early");
+    assert_eq!((world.limits.held(), world.limits.bound()), (1, 1));
+    let large = vec![7; 1024 * 1024];
+    let (mut from, mut to) = stream.split();
+    let mut back = vec![0; large.len()];
+    let (wrote, read) = tokio::join!(to.write_all(&large), soon(from.read_exact(&mut back)));
+    wrote.unwrap();
+    read.unwrap();
+    assert_eq!(back, large);
+    assert!(world.log.outcomes().is_empty(), "the request goes on");
+    to.shutdown().await.unwrap();
+    assert_eq!(soon(from.read(&mut echoed)).await.unwrap(), 0, "the end of one side is passed on");
+    world.settled().await;
+    assert_eq!(world.log.outcomes(), [101]);
+    assert!(world.log.events().is_empty(), "{:?}", world.log.events());
+}
+
+#[tokio::test]
+async fn a_stream_is_a_tunnel() {
+    let backend = Backend::echoing_tunnel().await;
+    let world = World::new(vec![over_tls(forward("tls", &backend))]).await;
+    let io = TokioIo::new(world.tls(&["h2"]).await);
+    let (mut client, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let mut request =
+        Request::builder().method(Method::CONNECT).uri("https://shop.test/chat").body(String::new()).unwrap();
+    request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
+    // The client may ask so only once it has the server's settings.
+    let first = Request::builder().uri("https://shop.test/").body(String::new()).unwrap();
+    text(soon(client.send_request(first)).await.unwrap()).await;
+    let mut response = soon(client.send_request(request)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(!response.headers().contains_key("sec-websocket-accept"));
+    let mut tunnel = TokioIo::new(soon(hyper::upgrade::on(&mut response)).await.unwrap());
+    drop(client);
+    tunnel.write_all(b"hello").await.unwrap();
+    let mut echoed = [0; 5];
+    soon(tunnel.read_exact(&mut echoed)).await.unwrap();
+    assert_eq!(&echoed, b"hello");
+    assert_eq!((world.limits.held(), world.limits.bound()), (1, 1));
+    tunnel.shutdown().await.unwrap();
+    assert_eq!(soon(tunnel.read(&mut echoed)).await.unwrap(), 0);
+    drop(tunnel);
+    world.settled().await;
+    assert_eq!(world.log.outcomes(), [502, 101]);
+}
+
+#[tokio::test]
+async fn upgrades_are_refused_where_they_are_off_or_not_agreed_to() {
+    let (backend, wrong) = (Backend::start().await, Backend::echoing_tunnel().await);
+    let mut off = forward_with("off", &backend, |forward| forward.websocket = false);
+    off.matching.domains = vec!["a".parse().unwrap()];
+    let world = World::new(vec![off, forward("wrong", &wrong)]).await;
+    let after = b"GET /x HTTP/1.1
+host: a
+connection: close
+
+";
+    let refused = exchange(world.raw().await, &[UPGRADE, after].concat()).await;
+    assert!(refused.starts_with("HTTP/1.1 403") && refused.ends_with("you asked for /x"), "{refused}");
+    // A backend that changes protocols without being asked.
+    let response = soon(world.http2().await.send_request(get2("b.test", "/"))).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    text(response).await;
+    world.settled().await;
+}
+
+#[tokio::test]
+async fn idle_tunnels_end() {
+    let backend = Backend::echoing_tunnel().await;
+    let world = World::with(vec![forward("all", &backend)], |settings| {
+        settings.keep_alive.tunnel_idle = Some(Duration::from_millis(150));
+    })
+    .await;
+    let answer = exchange(world.raw().await, UPGRADE).await;
+    assert!(answer.starts_with("HTTP/1.1 101"));
+    world.settled().await;
+    assert_eq!(world.log.events(), [("terminated", "idle_timeout")]);
+}

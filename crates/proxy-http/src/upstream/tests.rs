@@ -6,11 +6,11 @@ mod reuse;
 mod speech;
 
 use super::{Exchange, PoolLimits, Pools, UpstreamError, UpstreamResponse};
-use crate::body::{ClientBody, RequestBody};
+use crate::body::{ClientBody, Pace, RequestBody};
 use crate::io::Activity;
 use crate::{TlsBackends, TlsShared};
 use bytes::Bytes;
-use conn_tracker::{Event, EventKind, Report, RouteId};
+use conn_tracker::{Event, EventKind, Ignore, Report, RouteId};
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -129,7 +129,9 @@ async fn streaming(declared: usize) -> (RequestBody, DuplexStream) {
     let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {declared}\r\n\r\n");
     client.write_all(head.as_bytes()).await.unwrap();
     let busy = Arc::new(Activity::default()).busy();
-    let body = ClientBody::new(receiver.await.unwrap(), None, Arc::default(), busy);
+    let event = Event { kind: EventKind::Terminated, reason: "request_body_timeout", route: None, source: None };
+    let pace = Pace::new(Arc::new(Ignore), event);
+    let body = ClientBody::new(receiver.await.unwrap(), None, Arc::new(pace), busy);
     (RequestBody::Streaming(body), client)
 }
 
