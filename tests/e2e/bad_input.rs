@@ -172,7 +172,8 @@ fn what_nothing_is_routed_for_is_told_so() {
     on_eight_threads(async {
         let target = Target::start().await;
         let baseline = Baseline::of(&target.proxy).await;
-        let answer = target.answer(target.web, b"GET / HTTP/1.1\r\nHost: unknown.test\r\nConnection: close\r\n\r\n").await;
+        let answer =
+            target.answer(target.web, b"GET / HTTP/1.1\r\nHost: unknown.test\r\nConnection: close\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
         target.assert_counted("no_route", 1).await;
         let stream = tls(tcp(target.tls).await.expect("accepted"), "end.test", &["http/1.1"]).await.expect("TLS");
@@ -201,7 +202,10 @@ fn a_backend_that_refuses_hangs_breaks_off_or_babbles_is_answered_for() {
         }
         let answer = target.answer(target.web, ask("broken").as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("only this"), "{answer}");
-        assert!(answer.to_lowercase().contains("content-length: 100"), "the client sees that bytes are missing: {answer}");
+        assert!(
+            answer.to_lowercase().contains("content-length: 100"),
+            "the client sees that bytes are missing: {answer}"
+        );
         target.assert_counted("connection_lost", 1).await;
 
         let refused = target.answer(target.nowhere, b"").await;

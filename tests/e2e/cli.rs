@@ -49,10 +49,9 @@ fn check_accepts_what_is_right_and_refuses_what_is_not_built() {
 #[test]
 fn run_refuses_a_bad_configuration_and_more_connections_than_descriptors() {
     let folder = tempfile::tempdir().expect("a folder");
-    for (text, told) in [
-        ("workers: many\n", "workers"),
-        ("maxConnections: 4000000000\nroutes: []\n", "file descriptors"),
-    ] {
+    for (text, told) in
+        [("workers: many\n", "workers"), ("maxConnections: 4000000000\nroutes: []\n", "file descriptors")]
+    {
         let path = folder.path().join("bad.yaml");
         std::fs::write(&path, text).expect("it can be written");
         let output = Command::new(binary()).args(["run", "-c"]).arg(&path).output().expect("the binary runs");
@@ -108,7 +107,8 @@ routes:
 
 #[test]
 fn the_demo_shows_its_addresses_and_serves_them() {
-    let mut demo = Command::new(binary()).arg("demo").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut demo =
+        Command::new(binary()).arg("demo").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
     let mut lines = BufReader::new(demo.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
     let told: Vec<String> = lines.by_ref().take_while(|line| !line.contains("as it happens")).collect();
     let told = told.join("\n");
@@ -117,14 +117,17 @@ fn the_demo_shows_its_addresses_and_serves_them() {
         format!("{start}{}", rest.split(|char: char| !char.is_ascii_digit()).next().unwrap_or_default())
     };
     for (base, more) in [(url("http://127.0.0.1:"), ""), (url("https://127.0.0.1:"), "-k")] {
-        let output = Command::new("curl").args(["-s", "--max-time", "20", &base]).args(more.split_whitespace()).output();
+        let output =
+            Command::new("curl").args(["-s", "--max-time", "20", &base]).args(more.split_whitespace()).output();
         let body = output.expect("curl is installed").stdout;
         assert!(String::from_utf8_lossy(&body).contains("hello from the backend"), "{base}: {body:?}");
     }
     // Eight at once: five are held, three are refused.
     let slow = format!("{}/slow", url("http://127.0.0.1:"));
     let curls: Vec<_> = (0..8)
-        .map(|_| Command::new("curl").args(["-s", "--max-time", "30", &slow]).stdout(Stdio::null()).spawn().expect("curl"))
+        .map(|_| {
+            Command::new("curl").args(["-s", "--max-time", "30", &slow]).stdout(Stdio::null()).spawn().expect("curl")
+        })
         .collect();
     let served = curls.into_iter().filter_map(|mut curl| curl.wait().ok()).filter(|status| status.success()).count();
     assert_eq!(served, 5);

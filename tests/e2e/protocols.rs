@@ -257,8 +257,7 @@ routes:
                     certs::inline()
                 ));
                 let address = SocketAddr::from(([127, 0, 0, 1], port));
-                let stream =
-                    client::tls(tcp(address).await.expect("accepted"), "end.test", &["h2"]).await;
+                let stream = client::tls(tcp(address).await.expect("accepted"), "end.test", &["h2"]).await;
                 let mut sender = client::http2(stream.expect("TLS ends here")).await;
                 let answer = in_time("an answer", sender.send_request(request(Method::GET, "/head", &[]))).await;
                 let answer = answer.expect("an answer");

@@ -1,4 +1,10 @@
 //! The `smartproxy` binary: command line, wiring, signals. Everything else is in the crates it is made of.
+//!
+//! ```sh
+//! smartproxy demo                 # everything in one command
+//! smartproxy check -c site.yaml   # every mistake at once
+//! smartproxy run -c site.yaml     # until SIGTERM, then drains
+//! ```
 
 mod check;
 mod cli;
