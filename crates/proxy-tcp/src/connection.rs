@@ -5,11 +5,11 @@ use crate::hello::TLS_HANDSHAKE;
 use crate::tunnel::{End, Lifespan, Tunnel};
 use crate::worker::Shared;
 use crate::{
-    Backend, ClientHello, DrainWatch, Generation, HelloProgress, HelloReader, HttpConnection, InFlight, proxy_header,
+    ClientHello, DialError, DrainWatch, Generation, HelloProgress, HelloReader, HttpConnection, InFlight, proxy_header,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use conn_tracker::{Event, EventKind, Permit, RouteId, canonical};
-use proxy_route::{FirstStep, HelloDecision, HelloFacts, RoutedRoute};
+use proxy_route::{FirstStep, HelloDecision, HelloFacts, ProxyVersion, RoutedRoute};
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -123,7 +123,7 @@ impl Connection {
     }
 
     /// Connects it to a backend of `route`.
-    async fn link(self, route: Arc<RoutedRoute>) -> Option<Link> {
+    async fn link(mut self, route: Arc<RoutedRoute>) -> Option<Link> {
         let (backend, in_flight) = self.dial(&route).await?;
         let settings = &self.generation.settings;
         let lifespan = Lifespan {
@@ -249,34 +249,40 @@ impl Connection {
     }
 
     /// Connects to the first backend that can be reached and tells it who is coming, if it wants to know.
-    async fn dial(&self, route: &RoutedRoute) -> Option<(TcpStream, InFlight)> {
-        let cluster = self.generation.clusters[route.index].as_ref()?;
+    async fn dial(&mut self, route: &RoutedRoute) -> Option<(TcpStream, InFlight)> {
+        let generation = Arc::clone(&self.generation);
+        let cluster = generation.clusters[route.index].as_ref()?;
         for backend in cluster.order(self.client()) {
             let in_flight = backend.count();
+            let addresses = backend.send_proxy.map(|version| (version, self.source, self.local()));
+            let dialling = backend.dial(self.port, generation.settings.timeouts.connect);
             let reason = tokio::select! {
                 biased;
-                outcome = self.reach(backend) => match outcome {
+                outcome = reach(dialling, addresses) => match outcome {
                     Ok(stream) => return Some((stream, in_flight)),
                     Err(reason) => reason,
                 },
-                // A client that reset the connection; one that merely said all it has to say is still to be served.
-                _ = self.io.ready(Interest::ERROR) => return None,
+                () = self.left(route) => return None,
             };
             self.report(EventKind::BackendFailed, reason, Some(route.id));
         }
         None
     }
 
-    async fn reach(&self, backend: &Backend) -> Result<TcpStream, &'static str> {
-        let timeout = self.generation.settings.timeouts.connect;
-        let mut stream = backend.dial(self.port, timeout).await.map_err(|error| error.label())?;
-        if let Some(version) = backend.send_proxy {
-            let local = self.local().ok_or(PROXY_HEADER_FAILED)?;
-            let header: Bytes = proxy_header(version, self.source, local);
-            // A new socket has room for it, so this does not wait.
-            stream.write_all(&header).await.map_err(|_| PROXY_HEADER_FAILED)?;
+    /// Waits until the client has left, while its backend is dialled.
+    ///
+    /// A client in the middle of its TLS handshake has left at the end of its stream: it cannot be served without
+    /// saying more. A plain one may merely have said all it has to say, so only a reset counts.
+    async fn left(&mut self, route: &RoutedRoute) {
+        if route.tls.is_some() {
+            while self.received.len() < MOST_EARLY {
+                if !self.read().await.unwrap_or(false) {
+                    return;
+                }
+            }
         }
-        Ok(stream)
+        // Whatever the outcome, waiting for it is over only when the socket has failed.
+        drop(self.io.ready(Interest::ERROR).await);
     }
 
     /// Reads what there is, after waiting for it without a buffer; `false` at the end of the stream.
@@ -315,6 +321,23 @@ impl Connection {
     }
 }
 
+/// Waits for a connection to a backend and tells it who is coming, where it wants to know: in which version, for whom and
+/// where to.
+async fn reach(
+    dialling: impl Future<Output = Result<TcpStream, DialError>>,
+    addresses: Option<(ProxyVersion, SocketAddr, Option<SocketAddr>)>,
+) -> Result<TcpStream, &'static str> {
+    let mut stream = dialling.await.map_err(|error| error.label())?;
+    if let Some((version, source, local)) = addresses {
+        let header: Bytes = proxy_header(version, source, local.ok_or(PROXY_HEADER_FAILED)?);
+        // A new socket has room for it, so this does not wait.
+        stream.write_all(&header).await.map_err(|_| PROXY_HEADER_FAILED)?;
+    }
+    Ok(stream)
+}
+
+/// How much a TLS client may say before its backend is reached: early data, kept to be passed on.
+const MOST_EARLY: usize = 16 * 1024;
 const PROXY_HEADER_FAILED: &str = "proxy_header_failed";
 
 #[cfg(test)]

@@ -9,12 +9,19 @@ use std::{fmt, io};
 
 /// What one worker moves bytes with. Shared by all its connections; none of them keeps any of it while it is idle.
 pub(crate) struct Transport {
-    /// Pipes that are empty and not in use.
-    pipes: Mutex<Vec<Pipe>>,
+    spare: Mutex<Spare>,
     /// Pipes in use.
     leased: AtomicUsize,
     /// For what is too small to be worth a pipe, and for when there is none. Never locked across a wait.
     pub(crate) buffer: Mutex<Box<[u8]>>,
+}
+
+/// Pipes that are empty and not in use.
+#[derive(Default)]
+struct Spare {
+    pipes: Vec<Pipe>,
+    /// How many of them nobody has needed since the last [`Transport::trim`].
+    unneeded: usize,
 }
 
 /// A pipe in use by one connection. Dropped empty it is kept for the next one, else it is closed.
@@ -44,7 +51,7 @@ const KEPT: usize = 32;
 impl Transport {
     pub(crate) fn new() -> Self {
         let buffer = vec![0; BUFFER].into_boxed_slice();
-        Self { pipes: Mutex::new(Vec::new()), leased: AtomicUsize::new(0), buffer: Mutex::new(buffer) }
+        Self { spare: Mutex::default(), leased: AtomicUsize::new(0), buffer: Mutex::new(buffer) }
     }
 
     /// A pipe that is worth using, if there is one to be had.
@@ -53,10 +60,28 @@ impl Transport {
         if self.leased.load(Ordering::Relaxed) >= LEASES {
             return None;
         }
-        let kept = self.pipes.lock().pop();
+        let kept = self.spare.lock().take();
         let pipe = kept.or_else(|| Pipe::new().ok()).filter(|pipe| pipe.size >= BUFFER)?;
         self.leased.fetch_add(1, Ordering::Relaxed);
         Some(PipeLease { transport: self, pipe: Some(pipe), filled: 0 })
+    }
+
+    /// Closes the pipes that nobody has needed since the last call: descriptors and kernel memory come back after a burst.
+    pub(crate) fn trim(&self) {
+        let mut spare = self.spare.lock();
+        let needed = spare.pipes.len() - spare.unneeded;
+        let unneeded = spare.pipes.split_off(needed);
+        spare.unneeded = needed;
+        drop(spare);
+        drop(unneeded);
+    }
+}
+
+impl Spare {
+    fn take(&mut self) -> Option<Pipe> {
+        let pipe = self.pipes.pop();
+        self.unneeded = self.unneeded.min(self.pipes.len());
+        pipe
     }
 }
 
@@ -67,7 +92,7 @@ impl Transport {
     }
 
     pub(crate) fn kept(&self) -> usize {
-        self.pipes.lock().len()
+        self.spare.lock().pipes.len()
     }
 }
 
@@ -112,15 +137,35 @@ impl Drop for PipeLease<'_> {
         // Ordering: see `Transport::pipe`.
         self.transport.leased.fetch_sub(1, Ordering::Relaxed);
         let empty = self.pipe.take().filter(|_| self.filled == 0);
-        let mut kept = self.transport.pipes.lock();
-        if kept.len() < KEPT {
-            kept.extend(empty);
+        let mut spare = self.transport.spare.lock();
+        if spare.pipes.len() < KEPT {
+            spare.pipes.extend(empty);
         }
     }
 }
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport").field("pipes", &self.pipes.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Transport").field("spare", &self.spare.lock().pipes.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipes_that_nobody_needs_are_closed() {
+        let transport = Transport::new();
+        let leases: Vec<_> = (0..3).map(|_| transport.pipe().expect("pipes are to be had")).collect();
+        drop(leases);
+        assert_eq!(transport.kept(), 3);
+        transport.trim();
+        assert_eq!(transport.kept(), 3, "all three were needed since the start");
+        drop(transport.pipe());
+        transport.trim();
+        assert_eq!(transport.kept(), 1, "one was needed since the last time");
+        transport.trim();
+        assert_eq!(transport.kept(), 0);
     }
 }

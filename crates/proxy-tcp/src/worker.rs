@@ -76,9 +76,11 @@ impl Worker {
         for listener in listeners {
             stops.push(start(listener, &live, &drain, &mut acceptors)?);
         }
+        let mut trim = tokio::time::interval(TRIM);
         loop {
             tokio::select! {
                 () = drain.draining() => break,
+                _ = trim.tick() => shared.transport.trim(),
                 () = live.changed() => {
                     let table = &live.current().table;
                     stops.extract_if(.., |(port, _)| table.port(*port).is_none()).for_each(|(_, stop)| stop.start());
@@ -102,6 +104,9 @@ impl Worker {
         Ok(())
     }
 }
+
+/// How often pipes that nobody needs are looked for.
+const TRIM: Duration = Duration::from_millis(500);
 
 /// What all connections of a worker share.
 #[derive(Debug)]

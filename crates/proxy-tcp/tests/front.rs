@@ -73,8 +73,9 @@ async fn closed(client: &mut TcpStream) {
 async fn passed_on(proxy: &Proxy, listener: &TcpListener, sent: &[u8]) -> Vec<u8> {
     let mut client = connect(proxy).await;
     client.write_all(sent).await.unwrap();
-    client.shutdown().await.unwrap();
+    // Not before the backend is reached: a TLS client that ends earlier has left.
     let (mut server, _) = listener.accept().await.unwrap();
+    client.shutdown().await.unwrap();
     let mut got = Vec::new();
     server.read_to_end(&mut got).await.unwrap();
     got
@@ -261,10 +262,10 @@ async fn a_hello_may_come_byte_by_byte() {
             client.write_all(std::slice::from_ref(byte)).await.unwrap();
             tokio::task::yield_now().await;
         }
-        client.shutdown().await.unwrap();
     };
-    let take = async { listener.accept().await.unwrap().0.read_to_end(&mut got).await.unwrap() };
-    tokio::join!(drip, take);
+    let (_, accepted) = tokio::join!(drip, listener.accept());
+    client.shutdown().await.unwrap();
+    accepted.unwrap().0.read_to_end(&mut got).await.unwrap();
     assert_eq!(got, sent);
 }
 
