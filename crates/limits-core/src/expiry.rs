@@ -44,7 +44,7 @@ impl Table {
     /// [`TableConfig::tracked_clients`](crate::TableConfig::tracked_clients) when it is full) in a minute or so. A
     /// lock is held for 1,024 places at most. Empty parts of the table cost one place each.
     pub fn expire(&self, now: Instant, budget: usize) -> Expired {
-        let now = self.nanoseconds(now);
+        let now = self.micros(now);
         let mut walk = self.walk.lock();
         let mut expired = Expired::default();
         while expired.visited < budget && !expired.ended {

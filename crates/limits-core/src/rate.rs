@@ -3,91 +3,83 @@
 //! A client's state is the time until which it has used up its rate ("spent"), in ticks since an epoch that many
 //! clients share. Before the 32 bits run out the owner of the epoch moves it on and subtracts the difference, so no
 //! comparison ever meets a wrapped number. A state of 0, or of any time gone by, is that of a client never seen.
+//!
+//! Time comes in whole microseconds. For nearly all rates a tick is a whole fraction of one in which an admission takes
+//! a whole number of ticks: then nothing is rounded. Otherwise the interval between admissions is rounded up.
 
 use std::time::Duration;
 
-/// The finest tick. Finer ones would only move the epoch more often.
-const FINEST: Duration = Duration::from_micros(1);
 /// No burst lasts longer than this many ticks, and no epoch is older.
 const SPAN: u64 = 1 << 30;
-/// More ticks in a period would overflow 64-bit products early.
-const TICKS_MOST: u32 = 60_000_000;
+/// The highest rate, in admissions per period; and never more than one per microsecond.
+const HIGHEST: u32 = 60_000_000;
 
-/// A unit of time: a whole number of ticks in a period.
+/// A unit of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticks {
-    /// Nanoseconds.
-    period: u64,
-    per_period: u64,
+    /// `count` ticks in `micros` microseconds; one of the two is 1.
+    count: u64,
+    micros: u64,
 }
 
 impl Ticks {
     /// A clock that stands still: for clients without a rate.
-    pub(crate) const STILL: Self = Self { period: 1, per_period: 0 };
+    pub(crate) const STILL: Self = Self { count: 0, micros: 1 };
 
-    /// The unit in which each of these rates, if possible, takes a whole number of ticks per admission, so that nothing
-    /// is rounded. The first one always does. Rates are `(admissions per period, burst)` and never 0.
+    /// The unit for some rates, `(admissions per period, burst)`, neither of them 0.
     pub(crate) fn fitting(period: Duration, rates: &[(u32, u32)]) -> Self {
-        let Some(&(first, _)) = rates.first() else { return Self::STILL };
-        let span = |&(rate, burst): &(u32, u32)| SPAN * u64::from(rate) / u64::from(burst.max(rate));
-        let finest = u64::from(rate_most(period));
-        let most = rates.iter().map(span).fold(finest, u64::min);
-        let common = rates.iter().try_fold(1, |common, &(rate, _)| {
-            let common = least_common_multiple(common, u64::from(rate));
-            (common <= most).then_some(common)
-        });
-        let unit = common.unwrap_or_else(|| u64::from(first));
-        let period = u64::try_from(period.as_nanos()).expect("a period is at most a day");
-        Self { period, per_period: unit * (most / unit).max(1) }
-    }
-
-    /// How long, in nanoseconds, an epoch may last.
-    pub(crate) fn span(self) -> u64 {
-        if self.per_period == 0 {
-            return u64::MAX;
+        if rates.is_empty() {
+            return Self::STILL;
         }
-        let until_full = u128::from(SPAN) * u128::from(self.period) / u128::from(self.per_period);
-        let until_product_overflows = u64::MAX / self.per_period;
-        u64::try_from(until_full).unwrap_or(u64::MAX).min(until_product_overflows)
+        let period = micros(period);
+        let fits =
+            |ticks: Self| rates.iter().all(|&(rate, burst)| ticks.span_of(period, rate, burst.max(rate)) <= SPAN);
+        // The fewest ticks in a microsecond for which no interval is rounded.
+        let exact = rates.iter().try_fold(1_u64, |count, &(rate, _)| {
+            let rate = u64::from(rate);
+            let needed = rate / divisor(rate, period);
+            Some(count / divisor(count, needed) * needed).filter(|&count| count <= SPAN)
+        });
+        let exact = exact.map(|count| Self { count, micros: 1 });
+        let coarser = (0..).map(|zeros| Self { count: 1, micros: 10_u64.pow(zeros) });
+        exact.into_iter().chain(coarser).find(|&ticks| fits(ticks)).expect("some tick is long enough")
     }
 
-    /// The ticks that have begun and ended in `nanoseconds`; saturates.
-    pub(crate) fn passed(self, nanoseconds: u64) -> u32 {
-        let ticks = match nanoseconds.checked_mul(self.per_period) {
-            Some(product) => product / self.period,
-            None => {
-                // Longer than an epoch, so the epoch is about to be moved. Rare, and 128 bits are slow.
-                let product = u128::from(nanoseconds) * u128::from(self.per_period);
-                u64::try_from(product / u128::from(self.period)).unwrap_or(u64::MAX)
-            }
-        };
-        u32::try_from(ticks).unwrap_or(u32::MAX)
+    fn span_of(self, period: u64, rate: u32, burst: u32) -> u64 {
+        self.interval(period, rate).saturating_mul(burst.into())
     }
 
-    /// The ticks that have begun in `nanoseconds`.
-    fn begun(self, nanoseconds: u64) -> u32 {
-        let product = nanoseconds.saturating_mul(self.per_period);
-        u32::try_from(product.div_ceil(self.period)).unwrap_or(u32::MAX)
+    fn interval(self, period: u64, rate: u32) -> u64 {
+        period.saturating_mul(self.count).div_ceil(u64::from(rate) * self.micros)
+    }
+
+    /// How long, in microseconds, an epoch may last.
+    pub(crate) fn span(self) -> u64 {
+        (SPAN * self.micros).checked_div(self.count).unwrap_or(u64::MAX)
+    }
+
+    /// The whole ticks in some microseconds; saturates.
+    pub(crate) fn passed(self, micros: u64) -> u32 {
+        u32::try_from(micros.saturating_mul(self.count) / self.micros).unwrap_or(u32::MAX)
     }
 
     fn duration(self, ticks: u32) -> Duration {
-        let nanoseconds = (u128::from(ticks) * u128::from(self.period)).div_ceil(u128::from(self.per_period.max(1)));
-        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+        Duration::from_micros((u64::from(ticks) * self.micros).div_ceil(self.count.max(1)))
     }
 }
 
-/// The highest rate that can be counted in `period`: one per tick of the finest.
+/// The highest rate that can be counted in `period`.
 pub(crate) fn rate_most(period: Duration) -> u32 {
-    let ticks = u64::try_from(period.as_nanos() / FINEST.as_nanos()).unwrap_or(u64::MAX);
-    u32::try_from(ticks).map_or(TICKS_MOST, |ticks| ticks.min(TICKS_MOST))
+    u32::try_from(micros(period)).map_or(HIGHEST, |micros| micros.min(HIGHEST))
 }
 
-fn least_common_multiple(a: u64, b: u64) -> u64 {
-    let (mut divisor, mut rest) = (a, b);
-    while rest != 0 {
-        (divisor, rest) = (rest, divisor % rest);
-    }
-    a / divisor * b
+fn micros(period: Duration) -> u64 {
+    u64::try_from(period.as_nanos().div_ceil(1_000)).expect("a period is at most a day")
+}
+
+/// The greatest common one.
+fn divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { divisor(b, a % b) }
 }
 
 /// A limit on how often.
@@ -102,16 +94,11 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// `rate` and `burst` are not 0; `ticks` were made for them.
-    pub(crate) fn new(ticks: Ticks, rate: u32, burst: u32) -> Self {
-        let interval = ticks.per_period.div_ceil(u64::from(rate));
-        let tolerance = interval * u64::from(burst - 1);
-        Self {
-            ticks,
-            interval: u32::try_from(interval).expect("at most the ticks of a period"),
-            tolerance: u32::try_from(tolerance).expect("ticks fit the burst"),
-            per_period: rate,
-        }
+    /// `rate` and `burst` are not 0; `ticks` were made for them and this period.
+    pub(crate) fn new(ticks: Ticks, period: Duration, rate: u32, burst: u32) -> Self {
+        let interval = u32::try_from(ticks.interval(micros(period), rate)).expect("ticks fit the rate");
+        let tolerance = interval.checked_mul(burst - 1).expect("ticks fit the burst");
+        Self { ticks, interval, tolerance, per_period: rate }
     }
 
     pub(crate) fn ticks(&self) -> Ticks {
@@ -122,15 +109,12 @@ impl Rate {
         self.per_period
     }
 
-    /// What `spent` becomes if one more is admitted `age` nanoseconds after the epoch, else how long to wait.
-    ///
-    /// The tick that `age` is inside has not passed when one asks whether the client is early, and has when the next
-    /// admission is put off: both roundings are against the client.
+    /// What `spent` becomes if one more is admitted `age` microseconds after the epoch, else how long to wait.
     pub(crate) fn admit(&self, spent: u32, age: u64) -> Result<u32, Duration> {
-        let early = spent.saturating_sub(self.ticks.passed(age));
-        match early.checked_sub(self.tolerance) {
+        let passed = self.ticks.passed(age);
+        match spent.saturating_sub(passed).checked_sub(self.tolerance) {
             Some(wait @ 1..) => Err(self.ticks.duration(wait)),
-            _ => Ok(spent.max(self.ticks.begun(age)) + self.interval),
+            _ => Ok(spent.max(passed) + self.interval),
         }
     }
 
@@ -138,11 +122,8 @@ impl Rate {
     /// no more than a whole burst.
     pub(crate) fn carry(old: Option<&Self>, new: Option<&Self>, spent: u32, age: u64) -> u32 {
         let (Some(old), Some(new)) = (old, new) else { return 0 };
-        let early = spent.saturating_sub(old.ticks.passed(age));
-        if old == new {
-            return early;
-        }
-        let carried = (u64::from(early) * u64::from(new.interval)).div_ceil(u64::from(old.interval));
+        let early = u64::from(spent.saturating_sub(old.ticks.passed(age)));
+        let carried = (early * u64::from(new.interval)).div_ceil(u64::from(old.interval));
         u32::try_from(carried).unwrap_or(u32::MAX).min(new.tolerance + new.interval)
     }
 }

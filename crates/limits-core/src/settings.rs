@@ -84,7 +84,7 @@ impl RouteRule {
                 }
                 at_most("a request rate", rate.requests, rate_most(rate.window))?;
                 let ticks = Ticks::fitting(rate.window, &[(rate.requests, rate.requests)]);
-                Some(Rate::new(ticks, rate.requests, rate.requests))
+                Some(Rate::new(ticks, rate.window, rate.requests, rate.requests))
             }
             _ => None,
         };
@@ -122,7 +122,7 @@ fn admit_rate(rate: Option<&Rate>, reason: Reason, spent: u32, age: u64) -> Resu
 pub(crate) struct Settings {
     pub(crate) most: Most,
     pub(crate) enforce: bool,
-    /// How long an epoch of a shard may last, in nanoseconds.
+    /// How long an epoch of a shard may last, in microseconds.
     pub(crate) span: u64,
     /// What the rates of all clients are counted in.
     pub(crate) ticks: Ticks,
@@ -231,7 +231,7 @@ fn clients(limits: &Limits, prefixes: Prefixes) -> Result<(Ticks, ClientRule, Ov
     rates.retain(|&(rate, _)| rate > 0);
     let ticks = Ticks::fitting(MINUTE, &rates);
 
-    let rate = |rate, burst| (rate > 0).then(|| Rate::new(ticks, rate, burst));
+    let rate = |rate, burst| (rate > 0).then(|| Rate::new(ticks, MINUTE, rate, burst));
     let general =
         ClientRule { connections: Ceiling::new(limits.per_client), rate: rate(limits.rate_per_minute, burst) };
     let mut overrides = Overrides::new();

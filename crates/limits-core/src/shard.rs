@@ -27,7 +27,7 @@ pub(crate) struct Shard {
     pub(crate) clients: Clients,
     pub(crate) pairs: Pairs,
     pub(crate) tally: Tally,
-    /// What the `spent` of entries counts from, in nanoseconds since the start of the table.
+    /// What the `spent` of entries counts from, in microseconds since the start of the table.
     epoch: u64,
     /// The latest time that any decision brought: time never runs backwards here.
     latest: u64,
@@ -53,7 +53,7 @@ impl Shard {
         }
     }
 
-    /// Nanoseconds since the epoch.
+    /// Microseconds since the epoch.
     pub(crate) fn age(&self) -> u64 {
         self.latest - self.epoch
     }

@@ -115,7 +115,7 @@ impl Table {
         let checked = Settings::check(&limits, self.prefixes)?;
         let ids = self.routes.name(keys(&limits))?;
         let settings = Arc::new(checked.with_routes(&ids));
-        let now = self.nanoseconds(now);
+        let now = self.micros(now);
         for shard in &self.shards {
             shard.lock().adopt(&settings, now);
         }
@@ -148,8 +148,9 @@ impl Table {
         Arc::new(Worker::new(Arc::clone(self), number % self.shards.len()))
     }
 
-    pub(crate) fn nanoseconds(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.started).as_nanos()).unwrap_or(u64::MAX)
+    /// Time as everything inside counts it: in whole microseconds since the table was made.
+    pub(crate) fn micros(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.started).as_micros()).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn place(&self, address: IpAddr) -> Place {
@@ -191,7 +192,7 @@ impl Table {
     }
 
     pub(crate) fn open(&self, desk: usize, now: Instant, arrival: Arrival) -> Result<Hold, Rejection> {
-        let now = self.nanoseconds(now);
+        let now = self.micros(now);
         let slots = if arrival.pending { Slots::GLOBAL.with(Slots::PENDING) } else { Slots::GLOBAL };
         match arrival.origin {
             Origin::Client(address) => self.open_client(now, canonical(address), slots),
@@ -281,7 +282,7 @@ impl Table {
             hold.set_client(Some(place.key)); // let in by a dry run: it takes nothing, as if it had been refused
             return Ok(());
         }
-        let mut shard = self.lock_with_room(place, self.nanoseconds(now));
+        let mut shard = self.lock_with_room(place, self.micros(now));
         let age = shard.age();
         let Shard { settings, clients, tally, .. } = &mut *shard;
         if settings.is_exempt(address) && self.process.exempt(slots, settings.most) {
@@ -319,7 +320,7 @@ impl Table {
             hold.push(Binding::new(route, false, false)); // exempt, or let in by a dry run
             return Ok(());
         }
-        let answer = self.bind_counted(desk, self.nanoseconds(now), hold, route);
+        let answer = self.bind_counted(desk, self.micros(now), hold, route);
         if hold.slots().has(Slots::PENDING) {
             self.expect(self.process.give(Slots::PENDING));
             hold.set_slots(hold.slots().without(Slots::PENDING));
@@ -455,7 +456,7 @@ impl Table {
         client: Option<IpAddr>,
         route: RouteId,
     ) -> Result<RequestHold, Rejection> {
-        let now = self.nanoseconds(now);
+        let now = self.micros(now);
         let Some(state) = self.routes.state(route) else {
             debug_assert!(false, "{route} was never given out");
             return Err(Rejection::full(Reason::RequestLimit, 0));
