@@ -51,6 +51,7 @@ mod inspect;
 mod limits;
 mod packed;
 mod rate;
+mod requests;
 mod routes;
 mod settings;
 mod shard;

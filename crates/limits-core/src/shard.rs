@@ -5,7 +5,7 @@ use crate::entry::{Clients, PairUsage, Pairs, Swept, Usage};
 use crate::rate::Rate;
 use crate::settings::Settings;
 use crate::sync::Arc;
-use conn_tracker::Reason;
+use conn_tracker::{Reason, Rejection, Slots};
 
 /// What happened under one shard's lock since the start, in the scopes of no route.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,6 +18,25 @@ pub(crate) struct Tally {
     pub(crate) would_refuse: [u64; Reason::ALL.len()],
     /// Connections open now that are counted per client.
     pub(crate) client_connections: u64,
+}
+
+impl Tally {
+    pub(crate) fn note_opened(&mut self, slots: Slots) {
+        self.global += 1;
+        self.pending += u64::from(slots.has(Slots::PENDING));
+    }
+
+    pub(crate) fn note_client(&mut self) {
+        self.client += 1;
+        self.client_connections += 1;
+    }
+
+    /// Counts a refusal, and turns it into an admission in a dry run.
+    pub(crate) fn refuse(&mut self, rejection: Rejection, enforce: bool) -> Result<(), Rejection> {
+        let counters = if enforce { &mut self.refused } else { &mut self.would_refuse };
+        counters[rejection.reason.index()] += 1;
+        if enforce { Err(rejection) } else { Ok(()) }
+    }
 }
 
 #[derive(Debug)]

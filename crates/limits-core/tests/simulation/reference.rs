@@ -200,7 +200,7 @@ impl Reference {
         }
     }
 
-    pub(crate) fn close(&mut self, held: Held) {
+    pub(crate) fn close(&mut self, held: &Held) {
         for &binding in &held.bindings {
             self.release(held.client, binding);
         }
