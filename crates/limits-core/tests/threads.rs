@@ -250,7 +250,9 @@ fn nothing_is_ever_above_and_nothing_is_left_behind() {
         done.store(true, Ordering::Relaxed);
     });
     assert!(admitted.load(Ordering::Relaxed) > 1_000);
-    while !table.expire(begun + Duration::from_secs(10_000), 100_000).ended {}
+    for _the_walk_may_be_half_way in 0..2 {
+        while !table.expire(begun + Duration::from_secs(10_000), 100_000).ended {}
+    }
     let snapshot = table.snapshot();
     assert!(snapshot.scopes.iter().all(|scope| scope.active == 0), "{snapshot:?}");
     assert_eq!((snapshot.tracked_clients, snapshot.anomalies), (0, 0));
