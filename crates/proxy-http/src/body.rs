@@ -1,5 +1,6 @@
 //! Bodies on their way through the proxy, in constant memory.
 
+use crate::clock::later;
 use crate::io::Busy;
 use crate::request::InFlight;
 use crate::upstream::UpstreamBody;
@@ -81,7 +82,7 @@ impl ClientBody {
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
         if !self.waiting {
             self.waiting = true;
-            timer.as_mut().reset(Instant::now() + patience);
+            timer.as_mut().reset(later(Instant::now(), patience));
         }
         ready!(timer.as_mut().poll(context));
         self.pace.give_up();

@@ -7,20 +7,25 @@ mod open;
 
 pub(crate) use downstream::Downstream;
 
+use crate::clock::later;
 use crate::server::Worker;
 use conn_tracker::EventKind;
 use open::{Opened, Speaks};
 use proxy_tcp::{DrainWatch, HttpConnection};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Serves a connection until it is over.
-pub(crate) async fn serve(worker: Arc<Worker>, connection: HttpConnection) {
+pub(crate) fn serve(worker: Arc<Worker>, connection: HttpConnection) -> impl Future<Output = ()> + Send {
     // Boxed stage by stage: what an idle connection keeps is the smallest of them.
-    let Some(Opened { io, client, speaks }) = Box::pin(open::open(worker, connection)).await else { return };
-    match speaks {
-        Speaks::Http1 => http1::serve(io, client).await,
-        Speaks::Http2 => Box::pin(http2::serve(io, client)).await,
+    let opening = Box::pin(open::open(worker, connection));
+    async move {
+        match opening.await {
+            Some(Opened { io, client, speaks: Speaks::Http1 }) => http1::serve(io, client).await,
+            Some(Opened { io, client, speaks: Speaks::Http2 }) => Box::pin(http2::serve(io, client)).await,
+            None => {}
+        }
     }
 }
 
@@ -52,7 +57,7 @@ impl Term {
         let timeouts = client.worker.current().generation.settings.timeouts;
         Self {
             drain: client.worker.drain.clone(),
-            lifetime: timeouts.lifetime.and_then(|lifetime| client.accepted.checked_add(lifetime)),
+            lifetime: timeouts.lifetime.map(|lifetime| later(Instant::from_std(client.accepted), lifetime)),
             grace: timeouts.graceful_shutdown,
             draining: None,
         }
@@ -62,16 +67,16 @@ impl Term {
     async fn called(&mut self, finishing: bool) -> Call {
         if finishing {
             let lifetime = self.lifetime.map(|end| (end + LIFETIME_GRACE, "lifetime"));
-            let drain = self.draining.zip(self.grace).map(|(begun, grace)| (begun + grace, "drain"));
+            let drain = self.draining.zip(self.grace).map(|(begun, grace)| (later(begun, grace), "drain"));
             let Some((end, reason)) = [lifetime, drain].into_iter().flatten().min() else {
                 return std::future::pending().await;
             };
-            tokio::time::sleep_until(end.into()).await;
+            tokio::time::sleep_until(end).await;
             return Call::Stop(reason);
         }
         let lifetime = async {
             match self.lifetime {
-                Some(end) => tokio::time::sleep_until(end.into()).await,
+                Some(end) => tokio::time::sleep_until(end).await,
                 None => std::future::pending().await,
             }
         };

@@ -1,6 +1,7 @@
 //! One configuration in force, as HTTP needs it.
 
 use crate::{TlsBackends, TlsError, TlsPorts, TlsShared};
+use proxy_route::IpSet;
 use proxy_tcp::Generation;
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ pub struct HttpGeneration {
     pub ports: TlsPorts,
     /// How TLS backends are spoken to, by the routes of `generation`.
     pub backends: TlsBackends,
+    /// Peers whose forwarding headers are believed.
+    pub(crate) trusted: IpSet,
 }
 
 impl HttpGeneration {
@@ -23,6 +26,7 @@ impl HttpGeneration {
     pub fn new(generation: Arc<Generation>, shared: &TlsShared) -> Result<Self, TlsError> {
         let ports = TlsPorts::new(&generation.settings, &generation.table, shared)?;
         let backends = TlsBackends::new(&generation.table, shared)?;
-        Ok(Self { generation, ports, backends })
+        let trusted = generation.settings.trusted_proxies.iter().copied().collect();
+        Ok(Self { generation, ports, backends, trusted })
     }
 }

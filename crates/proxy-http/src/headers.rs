@@ -2,8 +2,7 @@
 
 use http::header::{CONNECTION, EXPECT, FORWARDED, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use ipnet::IpNet;
-use proxy_route::{HeaderEdits, HeaderSource};
+use proxy_route::{HeaderEdits, HeaderSource, IpSet};
 use std::net::IpAddr;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -115,9 +114,8 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 
 /// Who a request is for: `from`, or whom trusted proxies name: the right-most hop that is not one of them. A hop that
 /// cannot be read ends the search at the proxy that told of it.
-pub(crate) fn client(headers: &HeaderMap, from: IpAddr, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
-    if !is_trusted(&from) {
+pub(crate) fn client(headers: &HeaderMap, from: IpAddr, trusted: &IpSet) -> IpAddr {
+    if !trusted.contains(from) {
         return from;
     }
     let listed = headers.contains_key(X_FORWARDED_FOR);
@@ -127,7 +125,7 @@ pub(crate) fn client(headers: &HeaderMap, from: IpAddr, trusted: &[IpNet]) -> Ip
     for hop in hops.into_iter().rev() {
         let Some(address) = (if listed { hop_address(hop) } else { forwarded_for(hop) }) else { break };
         client = address;
-        if !is_trusted(&client) {
+        if !trusted.contains(client) {
             break;
         }
     }

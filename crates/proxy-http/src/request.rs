@@ -115,8 +115,7 @@ impl Serving<'_> {
     async fn serve(&mut self, request: Request<Incoming>) -> Result<Answer, Dropped> {
         let client = Arc::clone(&self.flight.client);
         let newest = client.worker.current();
-        let settings = &newest.generation.settings;
-        let for_whom = headers::client(request.headers(), client.client, &settings.trusted_proxies);
+        let for_whom = headers::client(request.headers(), client.client, &newest.trusted);
         let target = match Target::of(&request) {
             Ok(target) => target,
             Err(status) => {
@@ -138,7 +137,7 @@ impl Serving<'_> {
             let answer = answers::refused(&refused.rejection);
             return if refused.first && self.h1 { self.released_answer(answer) } else { Ok(answer) };
         }
-        let counted = (!settings.trusted_proxies.iter().any(|network| network.contains(&for_whom))).then_some(for_whom);
+        let counted = (!newest.trusted.contains(for_whom)).then_some(for_whom);
         match client.begin(self.flight.began, counted, route.id) {
             Ok(permit) => self.flight.permit = permit,
             Err(rejection) => {

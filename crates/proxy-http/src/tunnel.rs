@@ -1,5 +1,6 @@
 //! Bytes both ways, once a connection has been upgraded.
 
+use crate::clock::later;
 use crate::connection::Downstream;
 use crate::request::InFlight;
 use crate::upstream::UpstreamBody;
@@ -88,11 +89,11 @@ where
         if up.moved + down.moved != before {
             moved = Instant::now();
         }
-        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(moved + idle)));
+        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(later(moved, idle))));
         loop {
             ready!(timer.as_mut().poll(context));
             // The timer is not moved with every byte: when it fires, it looks how long ago the last one was.
-            let due = moved + idle;
+            let due = later(moved, idle);
             if due <= Instant::now() {
                 return Poll::Ready(TunnelEnd::Idle);
             }

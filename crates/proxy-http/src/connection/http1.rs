@@ -5,6 +5,7 @@
 
 use super::downstream::Downstream;
 use super::{Call, Term};
+use crate::clock::{NEVER, later};
 use crate::io::ClientIo;
 use crate::request;
 use crate::tunnel;
@@ -44,7 +45,13 @@ pub(super) async fn serve(io: ClientIo, client: Arc<Downstream>) {
     loop {
         next = match next {
             Next::Resume(io) => Box::pin(active(io, &client, &mut term)).await,
-            Next::Park(io, since) => parked(io, since, &client, &mut term).await,
+            Next::Park(io, since) => {
+                if io.has_received() || parked(&io, since, &client, &mut term).await {
+                    Next::Resume(io)
+                } else {
+                    Box::pin(close(io)).await
+                }
+            }
             Next::Tunnel(io) => Box::pin(tunneling(io, &client, &mut term)).await,
             Next::Over => return,
         };
@@ -183,36 +190,31 @@ async fn linger(mut io: ClientIo) {
     _ = tokio::time::timeout(LINGER, reading).await;
 }
 
-/// Waits until an idle connection has something to say, or has to end.
-async fn parked(io: ClientIo, since: Instant, client: &Arc<Downstream>, term: &mut Term) -> Next {
-    if io.has_received() {
-        return Next::Resume(io);
-    }
+/// Waits until an idle connection has something to say, or, `false`, has to end.
+async fn parked(io: &ClientIo, since: Instant, client: &Downstream, term: &mut Term) -> bool {
     #[cfg(test)]
     client.worker.parked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-    let (end, reason) = {
-        let newest = client.worker.current();
-        let settings = &newest.generation.settings;
-        if client.activity.requests() == 0 {
-            let accepted = Instant::from_std(client.accepted);
-            (settings.timeouts.initial_data.map(|limit| accepted + limit), "initial_data_timeout")
-        } else {
-            (settings.keep_alive.http_idle.map(|limit| since + limit), "idle_timeout")
-        }
-    };
-    let idle = async {
-        match end {
-            Some(end) => tokio::time::sleep_until(end).await,
-            None => std::future::pending().await,
-        }
-    };
+    let (end, reason) = end_of_idleness(since, client, term);
     tokio::select! {
         biased;
-        _ = io.readable() => return Next::Resume(io),
-        () = idle => client.terminated(reason),
-        _ = term.called(false) => if term.is_lifetime() { client.terminated("lifetime") },
+        _ = io.readable() => return true,
+        () = tokio::time::sleep_until(end) => client.terminated(reason),
+        () = term.drain.draining() => {}
     }
-    close(io).await
+    false
+}
+
+/// When an idle connection ends, and why: one timer is enough for it.
+fn end_of_idleness(since: Instant, client: &Downstream, term: &Term) -> (Instant, &'static str) {
+    let newest = client.worker.current();
+    let settings = &newest.generation.settings;
+    let (begin, limit, reason) = match client.activity.requests() {
+        0 => (Instant::from_std(client.accepted), settings.timeouts.initial_data, "initial_data_timeout"),
+        _ => (since, settings.keep_alive.http_idle, "idle_timeout"),
+    };
+    let idle = (later(begin, limit.unwrap_or(NEVER)), reason);
+    let lifetime = term.lifetime.map(|end| (end, "lifetime"));
+    lifetime.filter(|lifetime| lifetime.0 < idle.0).unwrap_or(idle)
 }
 
 /// Ends a connection that owes nothing.

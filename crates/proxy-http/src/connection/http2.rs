@@ -93,14 +93,10 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Tells of a client that does not speak the protocol; one that goes away is no event.
 fn report(client: &Downstream, error: &hyper::Error) {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(one) = cause {
-        if one.is::<std::io::Error>() {
-            return;
-        }
-        cause = one.source();
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    if cause.is_some_and(|cause| !cause.is_io() && !cause.is_remote()) {
+        client.worker.event(EventKind::BadRequest, "request_malformed", None, client.client);
     }
-    client.worker.event(EventKind::BadRequest, "request_malformed", None, client.client);
 }
 
 /// How long a connection has been without a request.

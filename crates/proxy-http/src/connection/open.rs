@@ -1,6 +1,7 @@
 //! From the first byte of a connection to the protocol that it speaks.
 
 use super::downstream::{Downstream, Identity};
+use crate::clock::later;
 use crate::io::{Activity, ClientIo, Prefixed, Transport};
 use crate::server::Worker;
 use bytes::{Bytes, BytesMut};
@@ -43,7 +44,7 @@ pub(super) async fn open(worker: Arc<Worker>, connection: HttpConnection) -> Opt
     let HttpConnection { io: socket, received, peer, client, local, permit, port, hello, accepted } = connection;
     let newest = worker.current();
     let patience = newest.generation.settings.timeouts.initial_data.unwrap_or(OPENING);
-    let deadline = Instant::from_std(accepted) + patience;
+    let deadline = later(Instant::from_std(accepted), patience);
     // The socket was accepted with the peer's address; the PROXY header's client has that of its header.
     let source = if peer.ip() == client { peer } else { SocketAddr::new(client, peer.port()) };
     let identity = Identity { client, source, local, port, accepted };

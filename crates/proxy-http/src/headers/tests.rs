@@ -1,1 +1,128 @@
+use super::*;
+use ipnet::IpNet;
 
+type Fields<'a> = &'a [(&'a str, &'a str)];
+
+fn map(fields: Fields<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+    }
+    headers
+}
+
+/// The fields as text, sorted.
+fn text(headers: &HeaderMap) -> Vec<String> {
+    let mut all: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+    all.sort();
+    all
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn what_is_for_one_connection_goes() {
+    let cases: &[(Fields<'_>, &[&str])] = &[
+        (&[("connection", "close"), ("accept", "*/*")], &["accept: */*"]),
+        (&[("connection", "keep-alive, X-One"), ("connection", "x-two"), ("x-one", "1"), ("x-two", "2")], &[]),
+        (&[("connection", "te"), ("te", "gzip, trailers")], &["te: trailers"]),
+        (&[("te", "gzip")], &[]),
+        (&[("transfer-encoding", "chunked"), ("trailer", "x-sum")], &["trailer: x-sum"]),
+        (&[("upgrade", "h2c"), ("http2-settings", "AAMAAABk"), ("connection", "upgrade, http2-settings")], &[]),
+        (&[("proxy-authorization", "x"), ("proxy-connection", "keep-alive"), ("keep-alive", "timeout=1")], &[]),
+        (&[("connection", "not a name\u{7f}"), ("cookie", "a=b")], &["cookie: a=b"]),
+    ];
+    for (fields, expected) in cases {
+        let fields: Vec<_> = fields.iter().map(|&(name, value)| (name, value.trim_end_matches('\u{7f}'))).collect();
+        let mut headers = map(&fields);
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(text(&headers), *expected, "{fields:?}");
+    }
+}
+
+#[test]
+fn upgrades_are_asked_for_with_both_headers() {
+    let cases: &[(Fields<'_>, Option<&str>)] = &[
+        (&[("connection", "Upgrade"), ("upgrade", "websocket")], Some("websocket")),
+        (&[("connection", "keep-alive, upgrade"), ("upgrade", "other/1")], Some("other/1")),
+        (&[("upgrade", "websocket")], None),
+        (&[("connection", "upgrade")], None),
+        (&[("connection", "upgrade"), ("upgrade", "h2c")], None),
+        (&[("connection", "upgrade"), ("upgrade", "websocket, H2C")], None),
+    ];
+    for (fields, expected) in cases {
+        let found = upgrade(&map(fields));
+        assert_eq!(found.as_ref().map(|value| value.to_str().unwrap()), *expected, "{fields:?}");
+    }
+}
+
+#[test]
+fn only_trusted_peers_speak_for_others() {
+    let said = [
+        ("x-forwarded-for", "192.0.2.1, 192.0.2.2"),
+        ("x-forwarded-for", "192.0.2.3"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "outer.test"),
+        ("x-forwarded-port", "443"),
+        ("forwarded", "for=192.0.2.1"),
+        ("expect", "100-continue"),
+    ];
+    let from = Forwarding { from: address("198.51.100.9"), trusted: false, tls: false, host: "a.test", port: 80 };
+    let mut headers = map(&said);
+    forward(&mut headers, &from);
+    let own = [
+        "x-forwarded-for: 198.51.100.9",
+        "x-forwarded-host: a.test",
+        "x-forwarded-port: 80",
+        "x-forwarded-proto: http",
+    ];
+    assert_eq!(text(&headers), own);
+    let mut headers = map(&said);
+    forward(&mut headers, &Forwarding { trusted: true, ..from });
+    let kept = [
+        "forwarded: for=192.0.2.1",
+        "x-forwarded-for: 192.0.2.1, 192.0.2.2, 192.0.2.3, 198.51.100.9",
+        "x-forwarded-host: outer.test",
+        "x-forwarded-port: 443",
+        "x-forwarded-proto: https",
+    ];
+    assert_eq!(text(&headers), kept);
+    let mut headers = map(&[]);
+    forward(&mut headers, &Forwarding { trusted: true, tls: true, ..from });
+    assert_eq!(headers[X_FORWARDED_PROTO], "https");
+}
+
+#[test]
+fn the_client_is_the_right_most_hop_that_is_not_trusted() {
+    let trusted: IpSet = ["10.0.0.0/8", "2001:db8::/32"].iter().map(|text| text.parse::<IpNet>().unwrap()).collect();
+    let cases: &[(&str, Fields<'_>, &str)] = &[
+        ("192.0.2.9", &[("x-forwarded-for", "198.51.100.1")], "192.0.2.9"),
+        ("10.0.0.1", &[], "10.0.0.1"),
+        ("10.0.0.1", &[("x-forwarded-for", "198.51.100.1")], "198.51.100.1"),
+        ("10.0.0.1", &[("x-forwarded-for", "6.6.6.6, 198.51.100.1, 10.2.3.4")], "198.51.100.1"),
+        ("10.0.0.1", &[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "198.51.100.1")], "198.51.100.1"),
+        ("10.0.0.1", &[("x-forwarded-for", "10.9.9.9, 10.2.3.4")], "10.9.9.9"),
+        ("10.0.0.1", &[("x-forwarded-for", "198.51.100.1, unknown, 10.2.3.4")], "10.2.3.4"),
+        ("10.0.0.1", &[("x-forwarded-for", "198.51.100.1:4711")], "198.51.100.1"),
+        ("10.0.0.1", &[("x-forwarded-for", "[2001:db9::1]:4711")], "2001:db9::1"),
+        ("10.0.0.1", &[("x-forwarded-for", "::ffff:198.51.100.1")], "198.51.100.1"),
+        ("10.0.0.1", &[("forwarded", "for=6.6.6.6, proto=https;For=\"[2001:db9::1]:1\"")], "2001:db9::1"),
+        ("10.0.0.1", &[("forwarded", "for=_hidden")], "10.0.0.1"),
+        ("10.0.0.1", &[("forwarded", "for=6.6.6.6"), ("x-forwarded-for", "198.51.100.1")], "198.51.100.1"),
+        ("2001:db8::1", &[("x-forwarded-for", "198.51.100.1")], "198.51.100.1"),
+    ];
+    for (from, fields, expected) in cases {
+        assert_eq!(client(&map(fields), address(from), &trusted), address(expected), "{from} {fields:?}");
+    }
+}
+
+#[test]
+fn rules_set_and_remove_in_order() {
+    let mut headers = map(&[("x-a", "1"), ("x-a", "2"), ("x-b", "1")]);
+    let edits = [("X-A", Some("3")), ("x-b", None), ("x-c", Some("1")), ("x-c", None), ("bad name", Some("1"))];
+    let edits = edits.iter().map(|&(name, value)| (name.to_owned(), value.map(str::to_owned))).collect();
+    edit(&mut headers, &HeaderEdits(edits));
+    assert_eq!(text(&headers), ["x-a: 3"]);
+}

@@ -94,7 +94,7 @@ impl Serving<'_> {
         let host = if target.host.is_empty() { client.local.to_string() } else { target.host.clone() };
         let forwarding = Forwarding {
             from: client.client,
-            trusted: settings.trusted_proxies.iter().any(|network| network.contains(&client.client)),
+            trusted: newest.trusted.contains(client.client),
             tls: client.tls.is_some(),
             host: &host,
             port: client.port,

@@ -81,7 +81,8 @@ mod tests {
     #[test]
     fn one_host_is_asked_for() {
         let bad = StatusCode::BAD_REQUEST;
-        let cases: &[(Version, &str, &[&str], Result<&str, StatusCode>)] = &[
+        type Case<'a> = (Version, &'a str, &'a [&'a str], Result<&'a str, StatusCode>);
+        let cases: &[Case<'_>] = &[
             (Version::HTTP_11, "/", &["shop.test"], Ok("shop.test")),
             (Version::HTTP_11, "/", &["shop.test:8080"], Ok("shop.test:8080")),
             (Version::HTTP_11, "/", &["[::1]:80"], Ok("[::1]:80")),

@@ -107,3 +107,19 @@ async fn a_backend_that_cannot_be_reached_is_a_502() {
     world.settled().await;
     assert_eq!(world.log.events(), [("backend_failed", "dial_refused")]);
 }
+
+#[tokio::test]
+async fn only_so_many_refused_connections_linger() {
+    let backend = Backend::start().await;
+    let world = World::new(two_routes(&backend)).await;
+    let lingering: Vec<_> = (0..512).map(|_| world.server.worker.linger().expect("there is room")).collect();
+    world.limits.refuse(0, Some(Reason::RouteLimit));
+    let mut stream = world.raw().await;
+    tokio::io::AsyncWriteExt::write_all(&mut stream, b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let read = soon(tokio::io::AsyncReadExt::read_u8(&mut stream)).await;
+    assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    drop(lingering);
+    let answer = exchange(world.raw().await, b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    world.settled().await;
+}

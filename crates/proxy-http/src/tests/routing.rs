@@ -172,3 +172,52 @@ async fn rewriting_holds_both_ways() {
         assert!(!seen.lines().any(|line| line.starts_with(gone)), "{gone} in {seen}");
     }
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_speak_http2_is_reported() {
+    let backend = Backend::start().await;
+    let world = World::new(vec![forward("all", &backend)]).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    // A DATA frame on stream 0.
+    let broken = [preface.as_slice(), &[0, 0, 0, 4, 0, 0, 0, 0, 0], &[0, 0, 1, 0, 0, 0, 0, 0, 0, 7]].concat();
+    exchange(world.raw().await, &broken).await;
+    world.settled().await;
+    assert_eq!(world.log.events(), [("bad_request", "request_malformed")]);
+    // One that resets its connection is not.
+    let mut client = world.http2().await;
+    text(soon(client.send_request(get2("a", "/x"))).await.unwrap()).await;
+    drop(client);
+    let stream = world.raw().await;
+    stream.try_write(preface).unwrap();
+    stream.set_zero_linger().unwrap();
+    drop(stream);
+    world.settled().await;
+    assert_eq!(world.log.events().len(), 1);
+}
+
+#[tokio::test]
+async fn a_trusted_peer_names_the_client() {
+    let backend = Backend::start().await;
+    let mut inside = forward("inside", &backend);
+    inside.matching.client_ip = Some(["192.0.2.0/24".parse::<ipnet::IpNet>().unwrap()].into_iter().collect());
+    inside.security.access.block = ["192.0.2.66/32".parse::<ipnet::IpNet>().unwrap()].into_iter().collect();
+    let world = World::with(vec![inside], |settings| {
+        settings.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        settings.access.block = ["192.0.2.77/32".parse::<ipnet::IpNet>().unwrap()].into_iter().collect();
+    })
+    .await;
+    let mut client = world.http1().await;
+    for (said, status) in
+        [("192.0.2.1", 200), ("198.51.100.1, 192.0.2.1", 200), ("192.0.2.66", 403), ("192.0.2.77", 403)]
+    {
+        let mut request = get("a", "/x");
+        request.headers_mut().insert("x-forwarded-for", said.parse().unwrap());
+        let response = soon(client.send_request(request)).await.unwrap();
+        assert_eq!(response.status(), status, "{said}");
+        text(response).await;
+    }
+    let response = soon(client.send_request(get("a", "/x"))).await.unwrap();
+    assert_eq!(response.status(), StatusCode::NOT_FOUND, "the peer itself is not inside");
+    drop(client);
+    world.settled().await;
+}

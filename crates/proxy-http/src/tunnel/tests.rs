@@ -1,1 +1,50 @@
+use super::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
+#[tokio::test]
+async fn each_side_may_end_before_the_other() {
+    // A channel of one byte makes every write a partial one.
+    let (mut client, near) = duplex(1);
+    let (far, mut backend) = duplex(1);
+    let tunnel = tokio::spawn(copy_both(near, far, None));
+    let (sent, received) = tokio::join!(
+        async {
+            client.write_all(&[7; 4096]).await.unwrap();
+            client.shutdown().await.unwrap();
+        },
+        async {
+            let mut all = Vec::new();
+            backend.read_to_end(&mut all).await.unwrap();
+            all
+        }
+    );
+    assert_eq!((sent, received), ((), vec![7; 4096]));
+    let mut answer = [0; 5];
+    let (wrote, read) = tokio::join!(backend.write_all(b"still"), client.read_exact(&mut answer));
+    wrote.unwrap();
+    read.unwrap();
+    assert_eq!(&answer, b"still");
+    assert!(!tunnel.is_finished());
+    drop(backend);
+    assert_eq!(tunnel.await.unwrap(), TunnelEnd::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_ends_a_tunnel_and_any_byte_keeps_it() {
+    let idle = Duration::from_secs(60);
+    let (mut client, near) = duplex(64);
+    let (far, mut backend) = duplex(64);
+    let began = Instant::now();
+    let tunnel = tokio::spawn(copy_both(near, far, Some(idle)));
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(backend.read_u8().await.unwrap(), b'x');
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        backend.write_all(b"y").await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'y');
+    }
+    assert_eq!(tunnel.await.unwrap(), TunnelEnd::Idle);
+    let lasted = began.elapsed() - Duration::from_secs(240);
+    assert!(lasted >= idle && lasted < idle + Duration::from_secs(1), "{lasted:?}");
+}
