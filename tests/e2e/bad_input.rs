@@ -25,7 +25,7 @@ impl Target {
         let silent = Backend::start(|mut stream| async move {
             // Reads everything, says nothing.
             let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         })
         .await;
         let broken = Backend::start(|mut stream| async move {
