@@ -227,7 +227,7 @@ fn a_client_that_dies_in_any_stage_leaves_nothing_behind() {
             for death in [Death::Fin, Death::Rst] {
                 let mut doomed = Vec::new();
                 for _ in 0..8 {
-                    doomed.push(client::in_time("the stage", house.reach(stage)).await);
+                    doomed.push(client::in_time("the stage", Box::pin(house.reach(stage))).await);
                 }
                 doomed.into_iter().for_each(|stream| kill(stream, death));
                 eventually(&format!("{stage:?}, {death:?}: every slot is free"), Duration::from_secs(2), || {

@@ -40,7 +40,7 @@ impl Proxy {
         let ready = follow(child.stderr.take().expect("it is piped"), Arc::clone(&log));
         if ready.recv_timeout(Duration::from_secs(20)).is_err() {
             let _ = child.kill();
-            panic!("the proxy is not ready:\n{config}\n{}", log.lock().unwrap().join("\n"));
+            panic!("the proxy is not ready:\n{config}\n{}", log.lock().expect("nobody panics with the log").join("\n"));
         }
         Self { child, admin, log, _folder: folder }
     }
@@ -51,7 +51,7 @@ impl Proxy {
 
     /// Everything logged so far.
     pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().join("\n")
+        self.log.lock().expect("nobody panics with the log").join("\n")
     }
 
     /// Sends a signal.
@@ -93,7 +93,7 @@ fn follow(output: impl std::io::Read + Send + 'static, log: Arc<Mutex<Vec<String
     std::thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             let is_ready = line.contains(" ready");
-            log.lock().unwrap().push(line);
+            log.lock().expect("nobody panics with the log").push(line);
             if is_ready {
                 let _ = sender.send(());
             }
