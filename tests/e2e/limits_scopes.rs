@@ -297,12 +297,15 @@ fn a_client_may_open_so_many_a_minute_and_no_more() {
             plain("raw", port, backend.port(), "")
         );
         let proxy = Proxy::start(&config);
+        let baseline = Baseline::of(&proxy).await;
         let address = SocketAddr::new(LOCALHOST, port);
         let attempts = all((0..50).map(|_| async move { ping(tcp_from(client(1), address).await?).await })).await;
         let held: Vec<_> = attempts.into_iter().filter_map(|one| Attempt::from(one).held()).collect();
         assert!((10..=11).contains(&held.len()), "ten at once, and at most one more per six seconds: {}", held.len());
         assert_eq!(admin::refused(proxy.admin, "client", None, "client_rate"), 50 - held.len() as u64);
         ping(tcp_from(client(2), address).await.expect("another client")).await.expect("has a rate of its own");
+        drop((held, backend));
+        baseline.assert_restored(&proxy).await;
     });
 }
 
@@ -364,13 +367,16 @@ fn an_ipv4_client_is_the_same_on_an_ipv6_listener() {
             "bind: [\"::\"]\nmaxConnectionsPerIP: 4\nconnectionRateLimitPerMinute: 0\nexempt: [\"::1/128\"]\nroutes:\n{}",
             plain("raw", port, backend.port(), "")
         );
-        let _proxy = Proxy::start(&config);
+        let proxy = Proxy::start(&config);
+        let baseline = Baseline::of(&proxy).await;
         let v4 = SocketAddr::new(LOCALHOST, port);
         let attempts = all((0..20).map(|_| async move { ping(tcp_from(client(1), v4).await?).await })).await;
         let held: Vec<_> = attempts.into_iter().filter_map(|one| Attempt::from(one).held()).collect();
         assert_eq!(held.len(), 4);
         let v6 = SocketAddr::new("::1".parse().expect("an address"), port);
         ping(TcpStream::connect(v6).await.expect("the listener is dual stack")).await.expect("an exempt client");
+        drop((held, backend));
+        baseline.assert_restored(&proxy).await;
     });
 }
 

@@ -234,15 +234,14 @@ fn a_backend_in_tls_is_verified() {
         let ca = folder.path().join("ca.pem");
         std::fs::write(&ca, &certs::identity().chain_pem).expect("it can be written");
         for (alpn, version) in [(&["h2", "http/1.1"][..], "HTTP/2.0"), (&["http/1.1"][..], "HTTP/1.1")] {
-            let backend = Backend::https(alpn).await;
             for (tls, status) in [
                 (format!("backendTls: {{ ca: {:?}, serverName: other.test }}", ca.to_str().expect("text")), 200),
                 ("backendTls: { serverName: other.test }".to_owned(), 502),
                 (format!("backendTls: {{ ca: {:?}, serverName: stranger.test }}", ca.to_str().expect("text")), 502),
                 ("backendTls: { insecureSkipVerify: true }".to_owned(), 200),
             ] {
-                let port = free_port();
-                let _proxy = Proxy::start(&format!(
+                let (backend, port) = (Backend::https(alpn).await, free_port());
+                let proxy = Proxy::start(&format!(
                     "bind: [\"127.0.0.1\"]
 routes:
   - name: again
@@ -256,6 +255,7 @@ routes:
                     backend.port(),
                     certs::inline()
                 ));
+                let baseline = Baseline::of(&proxy).await;
                 let address = SocketAddr::from(([127, 0, 0, 1], port));
                 let stream = client::tls(tcp(address).await.expect("accepted"), "end.test", &["h2"]).await;
                 let mut sender = client::http2(stream.expect("TLS ends here")).await;
@@ -265,6 +265,8 @@ routes:
                 let body = answer.into_body().collect().await.expect("a body").to_bytes();
                 let body = String::from_utf8_lossy(&body);
                 assert!(status != 200 || body.contains(version), "{tls}: {body}");
+                drop((sender, backend));
+                baseline.assert_restored(&proxy).await;
             }
         }
     });

@@ -15,7 +15,6 @@ mod head;
 mod outgoing;
 mod pool;
 mod pools;
-mod proxy_header;
 mod transmit;
 mod witness;
 

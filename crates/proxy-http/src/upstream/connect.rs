@@ -3,11 +3,11 @@
 use super::Exchange;
 use super::outgoing::Outgoing;
 use super::pool::Multiplexed;
-use super::proxy_header::proxy_header;
 use crate::tls::RouteTls;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use proxy_route::{Action, BackendProtocol};
+use proxy_tcp::proxy_header;
 use proxy_tcp::{Backend, DialError};
 use std::future::{Future, poll_fn};
 use std::io;
