@@ -53,9 +53,10 @@ impl Tunnel {
             let early = std::mem::take(&mut self.early);
             let (client_out, client_in) = self.client.split();
             let (backend_out, backend_in) = self.backend.split();
-            let mut up = Way { from: client_out, to: backend_in, early, transport, activity: &activity };
+            let mut up = Way { from: client_out, to: backend_in, early, upward: true, transport, activity: &activity };
+            let early = Bytes::new();
             let mut down =
-                Way { from: backend_out, to: client_in, early: Bytes::new(), transport, activity: &activity };
+                Way { from: backend_out, to: client_in, early, upward: false, transport, activity: &activity };
             tokio::select! {
                 biased;
                 outcome = up.carry() => outcome,
@@ -140,6 +141,8 @@ struct Way<'a> {
     from: ReadHalf<'a>,
     to: WriteHalf<'a>,
     early: Bytes,
+    /// Whether it leads from the client to the backend.
+    upward: bool,
     transport: &'a Transport,
     activity: &'a Activity,
 }
@@ -212,7 +215,12 @@ impl Way<'_> {
     async fn write(&mut self, bytes: Vec<u8>) -> Result<(), Broken> {
         let mut rest = &bytes[..];
         while !rest.is_empty() {
-            match self.to.write(rest).await {
+            let written = tokio::select! {
+                biased;
+                written = self.to.write(rest) => written,
+                () = abandoned(self.from.as_ref(), self.upward) => return Err(Broken::Read),
+            };
+            match written {
                 Ok(0) | Err(_) => return Err(Broken::Write),
                 Ok(count) => rest = &rest[count..],
             }
@@ -264,7 +272,11 @@ impl Way<'_> {
                 match to.try_io(Interest::WRITABLE, || pipe.empty(to)) {
                     Ok(_) => self.activity.touch(),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        to.writable().await.map_err(|_| Broken::Write)?;
+                        tokio::select! {
+                            biased;
+                            ready = to.writable() => ready.map_err(|_| Broken::Write)?,
+                            () = abandoned(from, self.upward) => return Err(Broken::Read),
+                        }
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(_) => return Err(Broken::Write),
@@ -275,6 +287,14 @@ impl Way<'_> {
                 tokio::task::yield_now().await;
             }
         }
+    }
+}
+
+/// Waits until a client resets its connection. Asked for while its bytes wait for the backend: nobody reads from it then,
+/// so nothing else would tell that it is gone. What a backend said before it broke off is still to arrive.
+async fn abandoned(from: &TcpStream, upward: bool) {
+    if !upward || from.ready(Interest::ERROR).await.is_err() {
+        std::future::pending().await
     }
 }
 

@@ -135,6 +135,28 @@ async fn a_reset_of_one_side_resets_the_other() {
 }
 
 #[tokio::test]
+async fn a_client_that_resets_frees_its_slot_though_the_backend_takes_nothing() {
+    // In one piece it is copied, as a stream it goes through a pipe; either way it gets stuck.
+    for pause in [Duration::ZERO, Duration::from_millis(1)] {
+        let (listener, address) = backend().await;
+        let proxy = start(Settings::default(), vec![tcp(&[address])]);
+        let (client, _server) = pair(&proxy, &listener).await;
+        let stuck = async {
+            loop {
+                client.writable().await.unwrap();
+                let _ = client.try_write(&[0; 64 * 1024]);
+                tokio::time::sleep(pause).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_millis(500), stuck).await.unwrap_err();
+        assert_eq!(proxy.tracker.closed(), 0);
+        client.set_zero_linger().unwrap();
+        drop(client);
+        settled(&proxy, 1).await;
+    }
+}
+
+#[tokio::test]
 async fn what_a_side_said_before_it_broke_off_arrives() {
     let (listener, address) = backend().await;
     let proxy = start(Settings::default(), vec![tcp(&[address])]);
