@@ -2,7 +2,7 @@
 
 use crate::admit::{Next, admit, turn_away};
 use crate::connection::Connection;
-use crate::listen::bequeath;
+use crate::listen::{BACKLOG, bequeath};
 use crate::pipe::Transport;
 use crate::{Drain, DrainWatch, Live, ServeHttp, WorkerListener};
 use bytes::BytesMut;
@@ -181,7 +181,10 @@ impl Acceptor {
             self.turn().await;
         }
         // The kernel has shaken hands with these already, and will with nobody else once the listener is closed.
-        while let Progress::One = self.take(self.next(self.listener.get_ref())) {}
+        // Not more than a queue holds: those who go on coming could keep the worker here for ever.
+        for _ in 0..BACKLOG {
+            let Progress::One = self.take(self.next(self.listener.get_ref())) else { return };
+        }
     }
 
     /// Accepts one batch.
