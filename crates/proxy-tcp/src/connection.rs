@@ -216,6 +216,10 @@ impl Connection {
         if let Some(reason) = self.generation.settings.access.refusal(client) {
             return self.turn_down(EventKind::Blocked, reason);
         }
+        if self.generation.balancers.contains(client) {
+            // Its users are limited by request, as where it connects by itself.
+            return Some(());
+        }
         match self.permit.identify(Instant::now(), client) {
             Ok(()) => Some(()),
             Err(rejection) => self.turn_down(EventKind::Refused, rejection.reason.label()),

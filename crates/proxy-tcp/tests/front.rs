@@ -140,6 +140,17 @@ async fn balancers_are_in_no_client_scope() {
 }
 
 #[tokio::test]
+async fn balancers_behind_a_proxy_are_in_no_client_scope_either() {
+    let (listener, address) = backend().await;
+    let settings = Settings { trusted_proxies: vec!["203.0.113.0/24".parse().unwrap()], ..behind_proxy() };
+    let proxy = start(settings, vec![tcp(&[address])]);
+    let header = proxy_header(ProxyVersion::V1, CLIENT.parse().unwrap(), SERVER.parse().unwrap());
+    assert_eq!(passed_on(&proxy, &listener, &header).await, b"");
+    let calls = proxy.tracker.calls.lock().unwrap().clone();
+    assert!(matches!(calls[..2], [Call::Open(Origin::Proxy, true), Call::Bind(_)]), "{calls:?}");
+}
+
+#[tokio::test]
 async fn a_proxy_header_names_the_client_however_it_is_split() {
     let (listener, address) = backend().await;
     for version in [ProxyVersion::V1, ProxyVersion::V2] {
