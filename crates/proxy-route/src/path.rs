@@ -1,5 +1,6 @@
 //! Path patterns: `/exact`, `/prefix/*`, `/users/:id/orders`.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// A pattern for the path of a request, without its query.
@@ -118,6 +119,59 @@ impl PathPattern {
     }
 }
 
+/// The path as it is matched: what a backend that resolves it would find. `%41` is `A`, `//` and `/./` are `/`, and
+/// `/a/../b` is `/b`, so that nobody gets by a route by writing its path in another way. Characters that have a meaning in
+/// a path stay escaped (`%2F`), and so does what is no escape. A path that needs nothing of this is given back as it is.
+pub(crate) fn normal_path(path: &str) -> Cow<'_, str> {
+    let plain = |path: &str| !path.contains("//") && !path.contains("/.") && !path.contains('%');
+    if plain(path) || !path.starts_with('/') {
+        return Cow::Borrowed(path);
+    }
+    let decoded = unescape(path);
+    let mut segments: Vec<&str> = Vec::new();
+    let mut parts = decoded[1..].split('/').peekable();
+    while let Some(part) = parts.next() {
+        let last = parts.peek().is_none();
+        match part {
+            ".." => _ = segments.pop(),
+            "." => {}
+            "" if !last => {}
+            _ => {
+                segments.push(part);
+                continue;
+            }
+        }
+        if last {
+            // It names what is in a folder, not the folder.
+            segments.push("");
+        }
+    }
+    Cow::Owned(format!("/{}", segments.join("/")))
+}
+
+/// Decodes the escapes of characters that mean the same without one.
+fn unescape(path: &str) -> String {
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        decoded.push_str(&rest[..at]);
+        let escaped = rest.get(at + 1..at + 3).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let escaped = escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match escaped.map(char::from) {
+            Some(char) if char.is_ascii_alphanumeric() || "-._~".contains(char) => {
+                decoded.push(char);
+                rest = &rest[at + 3..];
+            }
+            _ => {
+                decoded.push('%');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    decoded.push_str(rest);
+    decoded
+}
+
 impl fmt::Display for PathPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -149,6 +203,34 @@ mod tests {
         }
         assert_eq!("api".parse::<PathPattern>(), Err(PathError::NoSlash));
         assert_eq!("/a?b".parse::<PathPattern>(), Err(PathError::Query));
+    }
+
+    #[test]
+    fn every_spelling_of_a_path_is_one_path() {
+        for (written, matched) in [
+            ("/admin/x", "/admin/x"),
+            ("//admin/x", "/admin/x"),
+            ("/./admin/x", "/admin/x"),
+            ("/a/../admin/x", "/admin/x"),
+            ("/a/%2e%2E/admin/x", "/admin/x"),
+            ("/%61dmin/%78", "/admin/x"),
+            ("/../../admin/x", "/admin/x"),
+            ("/a//b///", "/a/b/"),
+            ("/a/..", "/"),
+            ("/a/b/..", "/a/"),
+            ("/a/.", "/a/"),
+            ("/", "/"),
+            ("//", "/"),
+            ("/.well-known/x", "/.well-known/x"),
+            ("/a...b/..c", "/a...b/..c"),
+            ("/a%2fb%2", "/a%2fb%2"),
+            ("/%zz%+1%C3%A9%", "/%zz%+1%C3%A9%"),
+            ("*", "*"),
+            ("", ""),
+        ] {
+            assert_eq!(normal_path(written), matched, "{written}");
+            assert_eq!(normal_path(matched), matched, "it is normal already");
+        }
     }
 
     #[test]

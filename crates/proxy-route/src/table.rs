@@ -1,6 +1,7 @@
 //! The route table: which route a connection or request belongs to.
 
 use crate::domain::{normal_host, parents};
+use crate::path::normal_path;
 use crate::{DomainPattern, HelloFacts, Protocol, RequestFacts, Route, TlsMode};
 use conn_tracker::RouteId;
 use std::cmp::Reverse;
@@ -191,10 +192,13 @@ impl PortRoutes {
         }
     }
 
-    /// The route of a request, among those with the request's kind of transport.
+    /// The route of a request, among those with the request's kind of transport. Different spellings of one path (`//a`,
+    /// `/./a`, `/%61`, `/b/../a`) have the same route.
     #[must_use]
     pub fn by_request(&self, facts: &RequestFacts<'_>) -> Option<&Arc<RoutedRoute>> {
         let routes = if facts.tls.is_some() { &self.tls_http } else { &self.plain_http };
+        let path = normal_path(facts.path);
+        let facts = &RequestFacts { path: &path, ..*facts };
         routes.find(facts.host, |route| route.matching.fits_request(facts))
     }
 
