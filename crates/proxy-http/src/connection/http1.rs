@@ -89,6 +89,8 @@ async fn active(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next
     };
     let mut connection = Box::new(builder.serve_connection(TokioIo::new(io), service));
     let mut timer = Box::pin(tokio::time::sleep(tick));
+    // Until its first request the connection is pending, however slowly it goes on.
+    let first = timeouts.initial_data.map(|limit| Instant::from_std(client.accepted) + limit);
     let mut idle: Option<(Instant, usize)> = None;
     let mut finishing = false;
     let mut called = Box::pin(term.called(false));
@@ -100,6 +102,15 @@ async fn active(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next
                 let requests = client.activity.requests();
                 let now = Instant::now();
                 timer.as_mut().reset(now + tick);
+                if requests == 0 && first.is_some_and(|first| first <= now) {
+                    client.terminated("initial_data_timeout");
+                    let mut io = connection.into_parts().io.into_inner();
+                    if client.activity.is_partial() {
+                        time_out(&mut io).await;
+                        linger(io).await;
+                    }
+                    return Next::Over;
+                }
                 if finishing || !client.activity.can_park() {
                     idle = None;
                     continue;
@@ -161,8 +172,7 @@ async fn failed(error: &hyper::Error, io: &mut ClientIo, client: &Downstream) {
         client.terminated(if begun { "request_header_timeout" } else { "idle_timeout" });
         if begun {
             // A client that has sent nothing of a request would take an answer for that to its next one.
-            _ = tokio::time::timeout(LINGER, io.write_all(TIMED_OUT)).await;
-            _ = io.shutdown().await;
+            time_out(io).await;
             client.end_gently();
         }
     } else if error.is_parse() {
@@ -170,6 +180,15 @@ async fn failed(error: &hyper::Error, io: &mut ClientIo, client: &Downstream) {
         client.worker.event(EventKind::BadRequest, reason, None, client.client);
         client.end_gently();
     }
+}
+
+/// Tells a client that its request took too long.
+async fn time_out(io: &mut ClientIo) {
+    let telling = async {
+        io.write_all(TIMED_OUT).await?;
+        io.shutdown().await
+    };
+    _ = tokio::time::timeout(LINGER, telling).await;
 }
 
 const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";

@@ -126,6 +126,10 @@ impl Idle {
 
     /// Looks at the connection: why it has to end, if it has.
     fn too_long(&mut self, client: &Downstream) -> Option<&'static str> {
+        // Requests that no route takes do not make it one that may stay.
+        if !client.is_bound() && self.first.is_some_and(|first| client.accepted.elapsed() >= first) {
+            return Some("initial_data_timeout");
+        }
         let requests = client.activity.requests();
         if requests != self.requests || client.activity.is_busy() {
             self.requests = requests;
@@ -133,10 +137,6 @@ impl Idle {
             return None;
         }
         let since = *self.since.get_or_insert_with(Instant::now);
-        let (allowed, reason) = match requests {
-            0 => (self.first, "initial_data_timeout"),
-            _ => (self.allowed, "idle_timeout"),
-        };
-        allowed.is_some_and(|allowed| since.elapsed() >= allowed).then_some(reason)
+        self.allowed.is_some_and(|allowed| since.elapsed() >= allowed).then_some("idle_timeout")
     }
 }

@@ -93,6 +93,48 @@ async fn a_client_that_says_nothing_or_too_little_ends() {
 }
 
 #[tokio::test]
+async fn nothing_a_client_does_keeps_it_pending_for_longer() {
+    let backend = Backend::start().await;
+    let mut route = over_tls(forward("tls", &backend));
+    route.matching.domains = vec!["shop.test".parse().unwrap()];
+    let world = World::with(vec![forward("all", &backend), route], |settings| {
+        settings.timeouts.initial_data = Some(Duration::from_millis(800));
+    })
+    .await;
+    let begun = Instant::now();
+    // A head that never ends, begun late or within TLS; far from the time-out of a head.
+    let plain = async {
+        let stream = world.raw().await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        exchange(stream, b"GET / HTTP/1.1\r\nhost: a\r\n").await
+    };
+    let tls = async {
+        let mut stream = world.tls(&["http/1.1"]).await;
+        stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        let mut all = Vec::new();
+        _ = soon(stream.read_to_end(&mut all)).await;
+        String::from_utf8_lossy(&all).into_owned()
+    };
+    // Requests that no route takes.
+    let lost = async {
+        let mut client = world.https2().await;
+        while let Ok(response) = soon(client.send_request(get2("other.test", "/"))).await {
+            assert_eq!(response.status(), http::StatusCode::NOT_FOUND);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let (plain, tls, ()) = tokio::join!(plain, tls, lost);
+    for answer in [plain, tls] {
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
+    world.settled().await;
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    let pending = world.log.events().iter().filter(|event| **event == ("terminated", "initial_data_timeout")).count();
+    assert_eq!(pending, 3, "{:?}", world.log.events());
+}
+
+#[tokio::test]
 async fn a_drain_finishes_what_is_under_way() {
     let backend = Backend::raw(|mut stream| async move {
         backend::read_head(&mut stream).await;
