@@ -78,7 +78,8 @@ pub(crate) fn forward(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
         let all = before.chain([from.as_str()]).collect::<Vec<_>>().join(", ");
         set(headers, X_FORWARDED_FOR, &all);
     } else {
-        for name in [FORWARDED, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_FORWARDED_PORT] {
+        let claims: Vec<HeaderName> = headers.keys().filter(|name| speaks_for_others(name)).cloned().collect();
+        for name in claims {
             headers.remove(name);
         }
         set(headers, X_FORWARDED_FOR, &from);
@@ -94,6 +95,20 @@ pub(crate) fn forward(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
         headers.insert(X_FORWARDED_PORT, HeaderValue::from(forwarding.port));
     }
 }
+
+/// Whether a header says for whom, by which way or as what a request was made. Backends that read headers as variables
+/// take `_` for `-`.
+fn speaks_for_others(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    let alike = |text: &[u8], known: &[u8]| {
+        text.len() == known.len()
+            && text.iter().zip(known).all(|(byte, one)| byte == one || (*byte, *one) == (b'_', b'-'))
+    };
+    let forwarded = name.get(..X_FORWARDED.len()).is_some_and(|start| alike(start, X_FORWARDED));
+    forwarded || alike(name, b"forwarded") || alike(name, b"x-real-ip")
+}
+
+const X_FORWARDED: &[u8] = b"x-forwarded-";
 
 /// Applies the rules of a route, in order. A name or value that cannot be one changes nothing.
 pub(crate) fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {

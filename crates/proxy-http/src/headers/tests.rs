@@ -69,8 +69,9 @@ fn only_trusted_peers_speak_for_others() {
         ("forwarded", "for=192.0.2.1"),
         ("expect", "100-continue"),
     ];
+    let more = [("x-real-ip", "192.0.2.1"), ("x_forwarded_for", "192.0.2.1"), ("x-forwarded-prefix", "/admin")];
     let from = Forwarding { from: address("198.51.100.9"), trusted: false, tls: false, host: "a.test", port: 80 };
-    let mut headers = map(&said);
+    let mut headers = map(&[&said[..], &more].concat());
     forward(&mut headers, &from);
     let own = [
         "x-forwarded-for: 198.51.100.9",

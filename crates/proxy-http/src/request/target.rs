@@ -1,6 +1,6 @@
 //! What a request asks for.
 
-use http::header::HOST;
+use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 
 /// What a request asks for.
@@ -16,15 +16,23 @@ impl Target {
     /// Reads the target of a request.
     ///
     /// # Errors
-    /// The status for a request whose target cannot be told: none or several hosts, a host that is not one, or a method
-    /// that asks for a tunnel to anywhere.
+    /// The status for a request whose target cannot be told: none or several hosts, a host that is not one, no path, or a
+    /// method that asks for a tunnel to anywhere. Also for a body in a coding that would be lost on the way.
     pub(super) fn of<B>(request: &Request<B>) -> Result<Self, StatusCode> {
         let is_extended = request.extensions().get::<hyper::ext::Protocol>().is_some();
         if request.method() == Method::CONNECT && !is_extended {
             return Err(StatusCode::METHOD_NOT_ALLOWED);
         }
+        if has_foreign_coding(request.headers()) {
+            return Err(StatusCode::NOT_IMPLEMENTED);
+        }
         let named = host(request.headers(), request.version())?;
         let uri = request.uri().clone();
+        // What is matched has to be what is sent: no host in place of the path, and `*` only where it means the server.
+        let of_server = uri.path() == "*" && request.method() == Method::OPTIONS;
+        if !uri.path().starts_with('/') && !of_server {
+            return Err(StatusCode::BAD_REQUEST);
+        }
         let host = uri.authority().map_or(named, |authority| authority.as_str());
         if !is_host(host) {
             return Err(StatusCode::BAD_REQUEST);
@@ -59,6 +67,12 @@ fn host(headers: &HeaderMap, version: Version) -> Result<&str, StatusCode> {
         (None, _) if version != Version::HTTP_11 => Ok(""),
         _ => Err(StatusCode::BAD_REQUEST),
     }
+}
+
+/// Whether the body is in a transfer coding besides `chunked`. The coding belongs to one connection, so it would be taken
+/// off the head and stay on the body.
+fn has_foreign_coding(headers: &HeaderMap) -> bool {
+    headers.get_all(TRANSFER_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
 /// Whether a text has only what a host and port are made of; above all no user, path or second host.
@@ -107,6 +121,22 @@ mod tests {
     fn tunnels_to_anywhere_are_refused() {
         let refused = target(Version::HTTP_11, "CONNECT", "shop.test:443", &["shop.test"]);
         assert_eq!(refused.unwrap_err(), StatusCode::METHOD_NOT_ALLOWED);
+    }
+
+    #[test]
+    fn a_target_has_a_path() {
+        let bad = StatusCode::BAD_REQUEST;
+        for (method, uri, expected) in [
+            ("GET", "shop.test", Err(bad)),
+            ("GET", "shop.test:80", Err(bad)),
+            ("GET", "*", Err(bad)),
+            ("OPTIONS", "*", Ok("*")),
+            ("GET", "http://shop.test", Ok("/")),
+            ("GET", "//shop.test/x", Ok("//shop.test/x")),
+        ] {
+            let target = target(Version::HTTP_11, method, uri, &["shop.test"]);
+            assert_eq!(target.as_ref().map(Target::path).map_err(|status| *status), expected, "{method} {uri}");
+        }
     }
 
     #[test]

@@ -110,6 +110,8 @@ async fn an_unusable_head_is_refused_and_reported() {
         ("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", "400", "request_malformed"),
         ("GET / HTTP/1.1\r\nhost: a@b\r\n\r\n", "400", "request_malformed"),
         ("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n", "405", "request_malformed"),
+        ("GET a HTTP/1.1\r\nhost: a\r\n\r\n", "400", "request_malformed"),
+        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n", "501", "request_malformed"),
         ("nonsense\r\n\r\n", "400", "request_malformed"),
         ("GET / HTTP/1.1\r\nbad header: 1\r\n\r\n", "400", "request_malformed"),
         ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nx", "400", "request_malformed"),
