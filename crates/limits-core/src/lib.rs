@@ -44,6 +44,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod admission;
 mod capacity;
 mod entry;
 mod expiry;
@@ -51,6 +52,7 @@ mod inspect;
 mod limits;
 mod packed;
 mod rate;
+mod release;
 mod requests;
 mod routes;
 mod settings;
