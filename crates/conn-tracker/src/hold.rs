@@ -1,6 +1,6 @@
 //! What a tracker remembers of one connection or request: plain data, carried by the connection itself.
 
-use crate::{ClientKey, RouteId};
+use crate::{ClientKey, Reason, RouteId};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -117,6 +117,8 @@ pub struct Hold {
     bound: [Option<Stored>; INLINE],
     slots: Slots,
     over: bool,
+    /// Why the last decision would have refused, until somebody asks.
+    untold: Option<Reason>,
     open: bool,
 }
 
@@ -143,7 +145,7 @@ const _: () = assert!(size_of::<Hold>() <= 56, "a hold is carried by every conne
 impl Hold {
     /// A hold on `slots`, for `client` if its key is counted. Called by trackers.
     pub fn new(client: Option<ClientKey>, slots: Slots) -> Self {
-        Self { client, spilled: None, bound: [None; INLINE], slots, over: false, open: true }
+        Self { client, spilled: None, bound: [None; INLINE], slots, over: false, untold: None, open: true }
     }
 
     /// The client that the connection is counted for; `None` for exempt connections and trusted proxies.
@@ -174,9 +176,15 @@ impl Hold {
         self.over
     }
 
-    /// Marks the connection as one that a limit would have refused.
-    pub const fn mark_over(&mut self) {
+    /// Marks the connection as one that a limit would have refused. Called by trackers.
+    pub const fn mark_over(&mut self, reason: Reason) {
         self.over = true;
+        self.untold = Some(reason);
+    }
+
+    /// Why a limit would have refused the connection, told once per decision.
+    pub const fn take_would_refuse(&mut self) -> Option<Reason> {
+        self.untold.take()
     }
 
     /// The routes the connection is bound to.
@@ -245,13 +253,25 @@ pub struct RequestHold {
     client: Option<ClientKey>,
     route: RouteId,
     slots: Slots,
+    over: Option<Reason>,
     open: bool,
 }
 
 impl RequestHold {
     /// A hold on `slots` of `route`, for `client` if its key is counted. Called by trackers.
     pub const fn new(client: Option<ClientKey>, route: RouteId, slots: Slots) -> Self {
-        Self { client, route, slots, open: true }
+        Self { client, route, slots, over: None, open: true }
+    }
+
+    /// A hold on nothing, for a request that only a dry run lets pass. Called by trackers.
+    pub const fn unheld(client: Option<ClientKey>, route: RouteId, reason: Reason) -> Self {
+        Self { client, route, slots: Slots::NONE, over: Some(reason), open: true }
+    }
+
+    /// Why a limit would have refused the request.
+    #[must_use]
+    pub const fn would_refuse(&self) -> Option<Reason> {
+        self.over
     }
 
     /// The client that the request is counted for.

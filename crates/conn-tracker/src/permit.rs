@@ -1,6 +1,6 @@
 //! The owners of slots: what drops them gives them back.
 
-use crate::{Arrival, ClientKey, ConnectionTracker, Hold, Rejection, RequestHold, RouteId};
+use crate::{Arrival, ClientKey, ConnectionTracker, Hold, Reason, Rejection, RequestHold, RouteId, Slots};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -68,6 +68,26 @@ impl Permit {
         self.hold.as_ref().expect(HELD).is_over()
     }
 
+    /// Why the last decision would have refused the connection if limits were enforced; told once per decision.
+    pub fn would_refuse(&mut self) -> Option<Reason> {
+        self.hold.as_mut().expect(HELD).take_would_refuse()
+    }
+
+    /// Gives every slot back while the connection lives on; from here on it holds none. For connections that only a dry
+    /// run lets live: enforced, they would be closed here.
+    pub fn let_go(&mut self) {
+        let over = Hold::new(self.client(), Slots::NONE);
+        if let Some(hold) = self.hold.replace(over) {
+            self.tracker.close(hold);
+        }
+    }
+
+    /// Whether the connection holds no slot at all: it would not be there if limits were enforced.
+    #[must_use]
+    pub fn is_unheld(&self) -> bool {
+        self.hold.as_ref().expect(HELD).slots() == Slots::NONE
+    }
+
     /// The tracker behind the permit, to begin requests with.
     #[must_use]
     pub fn tracker(&self) -> &Arc<dyn ConnectionTracker> {
@@ -113,6 +133,12 @@ impl RequestPermit {
         let hold = tracker.begin(now, client, route)?;
         Ok(Self { tracker: Arc::clone(tracker), hold: Some(hold) })
     }
+
+    /// Why the request would have been refused if limits were enforced.
+    #[must_use]
+    pub fn would_refuse(&self) -> Option<Reason> {
+        self.hold.as_ref().and_then(RequestHold::would_refuse)
+    }
 }
 
 impl Drop for RequestPermit {
@@ -141,6 +167,18 @@ mod tests {
         assert_moves_between_threads::<Permit>();
         assert_moves_between_threads::<RequestPermit>();
         assert_moves_between_threads::<Arc<dyn ConnectionTracker>>();
+    }
+
+    #[test]
+    fn a_connection_may_live_on_without_its_slots() {
+        let unlimited = Arc::new(Unlimited::default());
+        let tracker: Arc<dyn ConnectionTracker> = unlimited.clone();
+        let arrival = Arrival::client(IpAddr::from([192, 0, 2, 1]));
+        let mut permit = Permit::open(&tracker, Instant::now(), arrival).unwrap();
+        assert!(!permit.is_unheld());
+        permit.let_go();
+        assert!(permit.is_unheld() && permit.client().is_some());
+        assert_eq!((unlimited.active(), permit.would_refuse()), (0, None));
     }
 
     #[test]

@@ -23,11 +23,13 @@ pub enum EventKind {
     Terminated,
     /// A TLS handshake failed.
     TlsFailed,
+    /// A limit would have refused, but it is only tried out.
+    WouldRefuse,
 }
 
 impl EventKind {
     /// Every kind, in the order of [`EventKind::index`].
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AcceptFailed,
         Self::BackendFailed,
         Self::BadRequest,
@@ -35,6 +37,7 @@ impl EventKind {
         Self::Refused,
         Self::Terminated,
         Self::TlsFailed,
+        Self::WouldRefuse,
     ];
 
     /// The place of the kind in [`EventKind::ALL`], for arrays of counters.
@@ -54,6 +57,7 @@ impl EventKind {
             Self::Refused => "refused",
             Self::Terminated => "terminated",
             Self::TlsFailed => "tls_failed",
+            Self::WouldRefuse => "would_refuse",
         }
     }
 }

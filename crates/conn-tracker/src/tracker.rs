@@ -64,7 +64,8 @@ pub trait ConnectionTracker: Debug + Send + Sync + 'static {
     fn identify(&self, now: Instant, hold: &mut Hold, client: IpAddr) -> Result<(), Rejection>;
 
     /// Binds a connection to a route: route, then route × client. Gives the pending slot back, whatever the answer.
-    /// Binding a route that is bound already changes nothing.
+    /// Binding a route that is bound already changes nothing. In a dry run, a connection that the limit would have refused
+    /// is let pass and not bound.
     ///
     /// # Errors
     /// The first of them that is full.

@@ -49,9 +49,9 @@ impl ConnectionTracker for Unlimited {
     }
 
     fn close(&self, mut hold: Hold) {
-        hold.settle();
         // Ordering: see `active`.
-        self.active.fetch_sub(1, Ordering::Relaxed);
+        self.active.fetch_sub(u64::from(hold.slots().has(Slots::GLOBAL)), Ordering::Relaxed);
+        hold.settle();
     }
 
     fn begin(&self, _now: Instant, client: Option<IpAddr>, route: RouteId) -> Result<RequestHold, Rejection> {

@@ -45,7 +45,7 @@ impl Table {
                 let answer = tally.refuse(rejection, settings.enforce);
                 drop(shard);
                 self.sketch.note(place);
-                answer.map(|()| unheld(Some(place.key)))
+                answer.map(|()| unheld(Some(place.key), rejection.reason))
             }
         }
     }
@@ -58,7 +58,7 @@ impl Table {
                 tally.note_opened(slots);
                 Ok(Hold::new(None, slots))
             }
-            Err(rejection) => tally.refuse(rejection, settings.enforce).map(|()| unheld(None)),
+            Err(rejection) => tally.refuse(rejection, settings.enforce).map(|()| unheld(None, rejection.reason)),
         }
     }
 
@@ -132,7 +132,7 @@ impl Table {
                 self.expect(self.process.give(slots));
                 hold.set_client(Some(place.key));
                 hold.set_slots(Slots::NONE);
-                hold.mark_over();
+                hold.mark_over(rejection.reason);
                 Ok(())
             }
         }
@@ -208,8 +208,8 @@ impl Table {
                 if enforced {
                     return Err(rejection);
                 }
-                hold.mark_over();
-                hold.push(Binding::new(route, false, false));
+                // Not bound: the next decision for this route is one more, as it would be if this one were enforced.
+                hold.mark_over(rejection.reason);
                 Ok(())
             }
         }
@@ -243,8 +243,8 @@ impl Table {
 }
 
 /// A connection that only a dry run lets in: it holds nothing, so that the counts are those of enforcing.
-fn unheld(client: Option<ClientKey>) -> Hold {
+fn unheld(client: Option<ClientKey>, reason: Reason) -> Hold {
     let mut hold = Hold::new(client, Slots::NONE);
-    hold.mark_over();
+    hold.mark_over(reason);
     hold
 }

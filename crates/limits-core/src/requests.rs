@@ -75,7 +75,7 @@ impl Table {
                 if let Some((_, place)) = client {
                     self.sketch.note(place);
                 }
-                if enforced { Err(rejection) } else { Ok(RequestHold::new(key, route, Slots::NONE)) }
+                if enforced { Err(rejection) } else { Ok(RequestHold::unheld(key, route, rejection.reason)) }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! One request: which route, whether it may, and what answers it.
 
+mod admit;
 mod answers;
 mod forward;
 mod target;
@@ -132,18 +133,8 @@ impl Serving<'_> {
             self.event(EventKind::Blocked, reason, for_whom);
             return Ok(self.unbound_answer(answers::text(StatusCode::FORBIDDEN)));
         }
-        if let Err(refused) = client.bind(self.flight.began, route.id) {
-            self.event(EventKind::Refused, refused.rejection.reason.label(), for_whom);
-            let answer = answers::refused(&refused.rejection);
-            return if refused.first && self.h1 { self.released_answer(answer) } else { Ok(answer) };
-        }
-        let counted = (!newest.trusted.contains(for_whom)).then_some(for_whom);
-        match client.begin(self.flight.began, counted, route.id) {
-            Ok(permit) => self.flight.permit = permit,
-            Err(rejection) => {
-                self.event(EventKind::Refused, rejection.reason.label(), for_whom);
-                return Ok(answers::refused(&rejection));
-            }
+        if let Some(refused) = self.admit(&newest, &route, for_whom) {
+            return refused;
         }
         Ok(match &route.action {
             Action::Forward(rules) => self.forward(&newest, &route, rules, request, target, for_whom).await,

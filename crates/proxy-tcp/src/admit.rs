@@ -1,7 +1,7 @@
 //! The decision at accept, before a byte is read and before the socket costs anything but itself.
 
 use crate::Generation;
-use conn_tracker::{Arrival, ConnectionTracker, Event, EventKind, Origin, Permit, Report, canonical};
+use conn_tracker::{Arrival, ConnectionTracker, Event, EventKind, Origin, Permit, Report, RouteId, canonical};
 use proxy_route::{AccessList, FirstStep, OnReject, RoutedRoute};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -61,6 +61,7 @@ pub(crate) fn admit(
             return None;
         }
     };
+    would_refuse(report, &mut permit, client, None);
     let next = if through_proxy {
         Next::ProxyHeader
     } else if pending {
@@ -104,8 +105,18 @@ pub(crate) fn bind(
     };
     if let Some((kind, reason)) = refusal {
         report.event(Event { kind, reason, route: Some(route.id), source: Some(client) });
+    } else if would_refuse(report, permit, client, Some(route.id)) && !generation.settings.enforce {
+        // Enforced, the connection would end here: others must find the counts as they would be then.
+        permit.let_go();
     }
     refusal.is_none()
+}
+
+/// Whether only a dry run let the last decision pass; reports it if so.
+pub(crate) fn would_refuse(report: &dyn Report, permit: &mut Permit, client: IpAddr, route: Option<RouteId>) -> bool {
+    let Some(reason) = permit.would_refuse() else { return false };
+    report.event(Event { kind: EventKind::WouldRefuse, reason: reason.label(), route, source: Some(client) });
+    true
 }
 
 /// Closes the socket of a connection that does not come in.

@@ -1,6 +1,6 @@
 //! One admitted connection: who is it, where does it go, and taking it there.
 
-use crate::admit::{Next, bind, bind_by_address, turn_away};
+use crate::admit::{Next, bind, bind_by_address, turn_away, would_refuse};
 use crate::hello::TLS_HANDSHAKE;
 use crate::tunnel::{End, Lifespan, Tunnel};
 use crate::worker::Shared;
@@ -221,7 +221,10 @@ impl Connection {
             return Some(());
         }
         match self.permit.identify(Instant::now(), client) {
-            Ok(()) => Some(()),
+            Ok(()) => {
+                would_refuse(&*self.shared.report, &mut self.permit, client, None);
+                Some(())
+            }
             Err(rejection) => self.turn_down(EventKind::Refused, rejection.reason.label()),
         }
     }

@@ -65,6 +65,7 @@ fn described(kind: EventKind) -> Kind {
         EventKind::Refused => Kind::new(name, "refused", "connection", "connections"),
         EventKind::Terminated => Kind::new(name, "terminated", "connection", "connections").at(Level::INFO),
         EventKind::TlsFailed => Kind::new(name, "failed", "TLS handshake", "TLS handshakes"),
+        EventKind::WouldRefuse => Kind::new(name, "would refuse", "connection or request", "connections or requests"),
         _ => Kind::new(name, "noted", name, name),
     }
 }

@@ -181,7 +181,6 @@ impl Reference {
         if let Some(rejection) = refusal {
             self.refuse(rejection, Some(route), self.limits.enforce && limits.enforce)?;
             held.over = true;
-            held.bindings.push(Binding::new(route, false, false));
             return Ok(());
         }
         self.add(Scope::Route, Some(route));

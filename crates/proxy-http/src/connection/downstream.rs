@@ -3,7 +3,7 @@
 use crate::io::Activity;
 use crate::server::{Lingering, Worker};
 use crate::tunnel::Tunnel;
-use conn_tracker::{Permit, Rejection, RequestPermit, RouteId};
+use conn_tracker::{Permit, Reason, Rejection, RequestPermit, RouteId};
 use http::Version;
 use parking_lot::Mutex;
 use proxy_route::TlsVersion;
@@ -54,6 +54,14 @@ pub(crate) struct Refusal {
     pub(crate) first: bool,
 }
 
+/// What a route would have refused if its limits were enforced.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WouldRefuse {
+    pub(crate) reason: Reason,
+    /// Whether the connection had no route before.
+    pub(crate) first: bool,
+}
+
 impl Downstream {
     /// A connection that holds `permit` and is bound to nothing.
     pub(crate) fn new(
@@ -69,18 +77,19 @@ impl Downstream {
         Self { worker, client, source, local, port, tls, accepted, activity, slots, tunnel, lingering, ending }
     }
 
-    /// Binds the connection to a route, unless it is already.
-    pub(crate) fn bind(&self, now: Instant, route: RouteId) -> Result<(), Refusal> {
+    /// Binds the connection to a route, unless it is already; answers what only a dry run let pass.
+    pub(crate) fn bind(&self, now: Instant, route: RouteId) -> Result<Option<WouldRefuse>, Refusal> {
         let mut slots = self.slots.lock();
         let first = !slots.bound;
         let Some(permit) = slots.permit.as_mut() else {
             // Only an HTTP/1.1 connection that is closing has given its slots back, and it takes no more requests.
-            let rejection = Rejection::full(conn_tracker::Reason::RouteLimit, 0);
+            let rejection = Rejection::full(Reason::RouteLimit, 0);
             return Err(Refusal { rejection, first });
         };
         permit.bind(now, route).map_err(|rejection| Refusal { rejection, first })?;
+        let over = permit.would_refuse().map(|reason| WouldRefuse { reason, first });
         slots.bound = true;
-        Ok(())
+        Ok(over)
     }
 
     /// Whether some route has taken the connection.
@@ -88,7 +97,7 @@ impl Downstream {
         self.slots.lock().bound
     }
 
-    /// Counts a request on its route.
+    /// Counts a request on its route, unless its connection would not be there if limits were enforced.
     pub(crate) fn begin(
         &self,
         now: Instant,
@@ -96,8 +105,15 @@ impl Downstream {
         route: RouteId,
     ) -> Result<Option<RequestPermit>, Rejection> {
         let slots = self.slots.lock();
-        let Some(permit) = slots.permit.as_ref() else { return Ok(None) };
+        let Some(permit) = slots.permit.as_ref().filter(|permit| !permit.is_unheld()) else { return Ok(None) };
         RequestPermit::begin(permit.tracker(), now, client, route).map(Some)
+    }
+
+    /// Gives every slot back, while the connection goes on as if it held them.
+    pub(crate) fn let_go(&self) {
+        if let Some(permit) = &mut self.slots.lock().permit {
+            permit.let_go();
+        }
     }
 
     /// Gives every slot back while the connection still lives.

@@ -1,0 +1,52 @@
+//! Whether a request may take its slots: those of its connection on the route, and its own.
+
+use super::{Answer, Dropped, Serving, answers};
+use crate::HttpGeneration;
+use conn_tracker::EventKind;
+use proxy_route::RoutedRoute;
+use std::net::IpAddr;
+
+impl Serving<'_> {
+    /// Binds the connection to the route and counts the request of `for_whom`; what the client gets instead of an
+    /// answer from the route, if a limit refuses.
+    pub(super) fn admit(
+        &mut self,
+        newest: &HttpGeneration,
+        route: &RoutedRoute,
+        for_whom: IpAddr,
+    ) -> Option<Result<Answer, Dropped>> {
+        let client = std::sync::Arc::clone(&self.flight.client);
+        let now = self.flight.began;
+        match client.bind(now, route.id) {
+            Ok(None) => {}
+            Ok(Some(over)) => {
+                self.event(EventKind::WouldRefuse, over.reason.label(), for_whom);
+                // Enforced, there would be no such request; a first one would have ended its connection.
+                if over.first && self.h1 && !newest.generation.settings.enforce {
+                    client.let_go();
+                }
+                return None;
+            }
+            Err(refused) => {
+                self.event(EventKind::Refused, refused.rejection.reason.label(), for_whom);
+                let answer = answers::refused(&refused.rejection);
+                return Some(if refused.first && self.h1 { self.released_answer(answer) } else { Ok(answer) });
+            }
+        }
+        // Who speaks for others is nobody's client.
+        let counted = (!newest.trusted.contains(for_whom)).then_some(for_whom);
+        match client.begin(now, counted, route.id) {
+            Ok(permit) => {
+                if let Some(reason) = permit.as_ref().and_then(conn_tracker::RequestPermit::would_refuse) {
+                    self.event(EventKind::WouldRefuse, reason.label(), for_whom);
+                }
+                self.flight.permit = permit;
+                None
+            }
+            Err(rejection) => {
+                self.event(EventKind::Refused, rejection.reason.label(), for_whom);
+                Some(Ok(answers::refused(&rejection)))
+            }
+        }
+    }
+}
