@@ -92,6 +92,12 @@ impl<'a> Cursor<'a> {
         Some(Table { cursor: self.clone(), entries, by_key, known: RefCell::default(), refused: RefCell::default() })
     }
 
+    /// Where a key of this table is written, for another look at a table that is decoded already.
+    pub(crate) fn key_of(&self, key: &str) -> Option<Self> {
+        let Value::Table(entries) = &self.node.value else { return None };
+        entries.iter().find(|entry| entry.key == key).map(|entry| self.key(entry))
+    }
+
     /// The items of a list; `what` it should be, if it is none.
     pub(crate) fn list(&self, what: &str) -> Option<Vec<Self>> {
         let Value::List(items) = &self.node.value else {

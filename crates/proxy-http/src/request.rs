@@ -2,6 +2,7 @@
 
 mod admit;
 mod answers;
+mod auth;
 mod forward;
 mod target;
 mod websocket;
@@ -11,7 +12,9 @@ use crate::body::{ResponseBody, Source};
 use crate::connection::Downstream;
 use crate::headers::{self, Lookup};
 use crate::io::Busy;
+use auth::Credentials;
 use conn_tracker::{EventKind, RequestOutcome, RequestPermit, RouteId};
+use http::header::AUTHORIZATION;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use proxy_route::{Action, RequestFacts, RoutedRoute};
@@ -113,7 +116,7 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    async fn serve(&mut self, request: Request<Incoming>) -> Result<Answer, Dropped> {
+    async fn serve(&mut self, mut request: Request<Incoming>) -> Result<Answer, Dropped> {
         let client = Arc::clone(&self.flight.client);
         let newest = client.worker.current();
         let for_whom = headers::client(request.headers(), client.client, &newest.trusted);
@@ -135,6 +138,17 @@ impl Serving<'_> {
         }
         if let Some(refused) = self.admit(&newest, &route, for_whom) {
             return refused;
+        }
+        // After the limits, so that guessing is limited too.
+        if let Some(users) = &route.security.basic_auth {
+            match auth::credentials(users, request.headers()) {
+                Credentials::Right => _ = request.headers_mut().remove(AUTHORIZATION),
+                Credentials::Missing => return Ok(auth::challenge(users)),
+                Credentials::Wrong => {
+                    self.event(EventKind::Blocked, "basic_auth", for_whom);
+                    return Ok(auth::challenge(users));
+                }
+            }
         }
         Ok(match &route.action {
             Action::Forward(rules) => self.forward(&newest, &route, rules, request, target, for_whom).await,

@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod auth;
 mod domain;
 mod matching;
 mod path;
@@ -27,13 +28,14 @@ mod settings;
 mod table;
 
 pub use access::{AccessList, IpSet};
+pub use auth::BasicAuth;
 pub use conn_tracker::{PrefixError, Prefixes};
 pub use domain::{DomainError, DomainPattern};
 pub use matching::{HeaderPattern, HeaderSource, HelloFacts, Match, PortRange, RequestFacts, TlsVersion};
 pub use path::{PathError, PathPattern};
 pub use route::{
     Action, Algorithm, BackendProtocol, BackendTls, Forward, HeaderEdits, HeaderRules, Protocol, ProxyVersion,
-    Redirect, Respond, Route, RouteLimits, Security, Target, TargetPort, TlsMode,
+    RateLimit, Redirect, Respond, Route, RouteLimits, Security, Target, TargetPort, TlsMode,
 };
 pub use settings::{
     AcceptProxy, AdminSettings, Certificate, ClientOverride, Config, ConnectionLimits, KeepAlive, KeepAliveTreatment,

@@ -1,7 +1,8 @@
 //! One route: what it matches, what it does, what limits it.
 
-use crate::{AccessList, Certificate, Match};
+use crate::{AccessList, BasicAuth, Certificate, Match};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// One route.
 #[derive(Clone, Debug)]
@@ -241,6 +242,10 @@ pub struct Security {
     pub access: AccessList,
     /// How much.
     pub limits: RouteLimits,
+    /// The text of the answer to a request that `limits.rate_limit` refuses; `None` is the name of the status.
+    pub too_fast: Option<String>,
+    /// What a request must know, beyond its address.
+    pub basic_auth: Option<BasicAuth>,
 }
 
 /// Limits of a route. `0` is unlimited.
@@ -250,4 +255,19 @@ pub struct RouteLimits {
     pub max_connections: u32,
     /// Concurrent connections of one client on the route.
     pub per_client: u32,
+    /// Requests in flight.
+    pub max_requests: u32,
+    /// Requests in flight of one client.
+    pub max_requests_per_client: u32,
+    /// How often one client may send a request; `None` is unlimited.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// How often one client may send a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Requests in `window`, all of which may come at once. Never 0.
+    pub max_requests: u32,
+    /// The time in which they may come: a millisecond to a day.
+    pub window: Duration,
 }

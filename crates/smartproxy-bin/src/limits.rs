@@ -1,7 +1,7 @@
 //! From what a configuration says to what the table counts by.
 
-use limits_core::{ClientOverride, Limits, RouteLimits};
-use proxy_route::{Config, Route, Settings};
+use limits_core::{ClientOverride, Limits, RequestRate, RouteLimits};
+use proxy_route::{Config, RateLimit, Route, Settings};
 
 /// The limits of a configuration.
 pub(crate) fn of(config: &Config) -> Limits {
@@ -28,11 +28,15 @@ pub(crate) fn of(config: &Config) -> Limits {
 }
 
 fn route(route: &Route) -> RouteLimits {
+    let limits = &route.security.limits;
+    let rate = |rate: RateLimit| RequestRate { requests: rate.max_requests, window: rate.window };
     RouteLimits {
         key: route.count_key().to_owned(),
-        max_connections: route.security.limits.max_connections,
-        per_client: route.security.limits.per_client,
+        max_connections: limits.max_connections,
+        per_client: limits.per_client,
+        max_requests: limits.max_requests,
+        max_requests_per_client: limits.max_requests_per_client,
+        request_rate: limits.rate_limit.map(rate),
         enforce: route.enforce,
-        ..RouteLimits::default()
     }
 }

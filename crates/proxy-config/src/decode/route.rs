@@ -3,7 +3,7 @@
 use super::action::{ActionKeys, action};
 use super::headers;
 use super::matching::{MatchKeys, matching};
-use super::security::{SecurityKeys, security};
+use super::security::{SecurityKeys, bytes, security};
 use super::settings::Defaults;
 use crate::cursor::Cursor;
 use crate::tree::Value;
@@ -35,7 +35,8 @@ pub(crate) fn route<'a>(at: &Cursor<'a>, defaults: &Defaults) -> Option<Placed<'
     table.read("enforce", boolean, &mut route.enforce);
     table.read("priority", |at| integer(at, i64::from(i32::MIN)..=i64::from(i32::MAX)), &mut route.priority);
     table.read("headers", headers::rules, &mut route.headers);
-    let keys: SecurityKeys = table.get("security", |at| security(at, true)).unwrap_or_default();
+    let security_at = table.take("security");
+    let keys: SecurityKeys = security_at.as_ref().and_then(|at| security(at, true)).unwrap_or_default();
     route.security = keys.for_route(&defaults.security);
     let before = at.sink.errors();
     let matching = table.require("match", "at least {ports}").and_then(|at| matching(&at));
@@ -46,11 +47,23 @@ pub(crate) fn route<'a>(at: &Cursor<'a>, defaults: &Defaults) -> Option<Placed<'
         Joining { matching: &matching, action: &action, headers: table.key("headers"), defaults }.join(&mut route);
         route.matching = matching.matching;
         route.action = action.action;
+        if route.protocol == Protocol::Tcp {
+            let place = name_at.as_ref().unwrap_or(at);
+            bytes(&mut route.security, security_at.as_ref(), place, bytes_help(route.tls));
+        }
         right = at.sink.errors() == before;
     }
     table.unsupported(&["challenge", "timeout", "udp"]);
     table.finish();
     Some(Placed { route, enabled, right, at: at.clone(), name: name_at, id: id_at, ports })
+}
+
+/// What to do about a key that needs requests, on a route that has none.
+fn bytes_help(tls: Option<TlsMode>) -> &'static str {
+    match tls {
+        Some(_) => "remove it, or terminate TLS",
+        None => "remove it, or write \"protocol\": \"http\"",
+    }
 }
 
 /// The parts of a route, for what follows from them together.
@@ -172,10 +185,7 @@ impl Joining<'_, '_> {
 
     /// What needs requests, on a route that has none.
     fn bytes(&self, tls: Option<TlsMode>) {
-        let help = match tls {
-            Some(_) => "remove it, or terminate TLS",
-            None => "remove it, or write \"protocol\": \"http\"",
-        };
+        let help = bytes_help(tls);
         let keys = ["path", "headers"].map(|key| (key, self.matching.table.key(key)));
         for (key, at) in keys.into_iter().chain([("headers", self.headers.clone())]) {
             if let Some(at) = at {

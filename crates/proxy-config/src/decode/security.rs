@@ -3,9 +3,10 @@
 use crate::cursor::{Cursor, Table};
 use crate::network::access;
 use crate::tree::Value;
-use crate::value::limit;
+use crate::value::{boolean, choice, integer, limit, name, period, secret, string};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use proxy_route::{AccessList, IpSet, RouteLimits, Security};
+use proxy_route::{AccessList, BasicAuth, IpSet, RateLimit, RouteLimits, Security};
+use std::time::Duration;
 
 /// What a `security` says; what it does not say is `None`.
 #[derive(Clone, Default)]
@@ -15,6 +16,19 @@ pub(crate) struct SecurityKeys {
     block: Option<IpSet>,
     pub(crate) max_connections: Option<u32>,
     per_client: Option<u32>,
+    max_requests: Option<u32>,
+    max_requests_per_client: Option<u32>,
+    /// `Some(None)` is off.
+    rate_limit: Option<Option<Rate>>,
+    /// `Some(None)` is everybody.
+    basic_auth: Option<Option<BasicAuth>>,
+}
+
+/// A limit of requests in some time, and what is said to those beyond it.
+#[derive(Clone)]
+struct Rate {
+    limit: RateLimit,
+    message: Option<String>,
 }
 
 impl SecurityKeys {
@@ -25,14 +39,48 @@ impl SecurityKeys {
 
     /// For a route, with defaults for what it does not say. Their `maxConnections` is that of the process.
     pub(crate) fn for_route(self, defaults: &Self) -> Security {
+        let rate = self.rate_limit.or_else(|| defaults.rate_limit.clone()).flatten();
         let limits = RouteLimits {
             max_connections: self.max_connections.unwrap_or(0),
             per_client: self.per_client.or(defaults.per_client).unwrap_or(0),
+            max_requests: self.max_requests.or(defaults.max_requests).unwrap_or(0),
+            max_requests_per_client: self.max_requests_per_client.or(defaults.max_requests_per_client).unwrap_or(0),
+            rate_limit: rate.as_ref().map(|rate| rate.limit),
         };
         let allow = self.allow.or_else(|| defaults.allow.clone());
         let block = self.block.or_else(|| defaults.block.clone());
-        Security { access: Self { allow, block, ..Self::default() }.access(), limits }
+        Security {
+            access: Self { allow, block, ..Self::default() }.access(),
+            limits,
+            too_fast: rate.and_then(|rate| rate.message),
+            basic_auth: self.basic_auth.or_else(|| defaults.basic_auth.clone()).flatten(),
+        }
     }
+}
+
+/// What is about requests, on a route that carries bytes. `own` is the route's `security`, `at` the route.
+pub(crate) fn bytes(security: &mut Security, own: Option<&Cursor<'_>>, at: &Cursor<'_>, help: &str) {
+    let Security { limits, basic_auth, .. } = security;
+    let set = [
+        ("maxRequests", limits.max_requests != 0),
+        ("maxRequestsPerIP", limits.max_requests_per_client != 0),
+        ("rateLimit", limits.rate_limit.is_some()),
+        ("basicAuth", basic_auth.is_some()),
+    ];
+    for (key, _) in set.into_iter().filter(|(_, set)| *set) {
+        match own.and_then(|own| own.key_of(key)) {
+            Some(at) => at.error_help(format!("{key:?} is about requests, and this route carries bytes"), help),
+            // Limits of the defaults have nothing to limit here. That everybody may come in must be said.
+            None if key == "basicAuth" => at.error_help(
+                "the \"basicAuth\" of the defaults cannot be asked for on a route that carries bytes",
+                "write \"basicAuth\": false in its \"security\" to let everybody in, or terminate TLS",
+            ),
+            None => {}
+        }
+    }
+    let RouteLimits { max_connections, per_client, .. } = *limits;
+    *limits = RouteLimits { max_connections, per_client, ..RouteLimits::default() };
+    *basic_auth = None;
 }
 
 /// The keys of a `security`; that of the process itself has no limits (they have places of their own).
@@ -48,11 +96,12 @@ pub(crate) fn security(at: &Cursor<'_>, limits: bool) -> Option<SecurityKeys> {
         keys.max_connections = table.get("maxConnections", limit);
         keys.per_client = table.get("maxConnectionsPerIP", limit);
         zero(&table, "connectionRateLimitPerMinute");
-        zero(&table, "maxRequests");
-        zero(&table, "maxRequestsPerIP");
-        rate_limit(&table);
+        keys.max_requests = table.get("maxRequests", limit);
+        keys.max_requests_per_client = table.get("maxRequestsPerIP", limit);
+        keys.rate_limit = table.get("rateLimit", rate_limit);
+        keys.basic_auth = table.get("basicAuth", basic_auth);
     }
-    table.unsupported(&["basicAuth", "jwtAuth", "authentication"]);
+    table.unsupported(&["jwtAuth", "authentication"]);
     table.finish();
     Some(keys)
 }
@@ -70,11 +119,95 @@ fn zero(table: &Table<'_>, key: &'static str) {
     }
 }
 
-fn rate_limit(table: &Table<'_>) {
-    let Some(at) = table.take("rateLimit") else { return };
-    let Some(inner) = at.table() else { return };
-    let off = inner.take("enabled").is_some_and(|enabled| enabled.node.value == Value::Bool(false));
-    if !off {
-        at.error_help("\"rateLimit\" is not supported yet", "remove it, or set \"enabled\": false");
+/// `Some(None)` is off.
+fn rate_limit(at: &Cursor<'_>) -> Option<Option<Rate>> {
+    if at.is_none() {
+        return Some(None);
     }
+    let table = at.table()?;
+    let mut enabled = true;
+    table.read("enabled", boolean, &mut enabled);
+    table.get("keyBy", |at| choice(at, &[("ip", ())], &["path", "header"]));
+    let max_requests = table.require("maxRequests", "how many requests one client may send in the window");
+    let count = max_requests.as_ref().and_then(limit);
+    let window = table.get("window", window);
+    let given = table.take("window").is_some();
+    let message = table.get("errorMessage", string).map(ToOwned::to_owned);
+    table.unsupported(&["headerName"]);
+    table.finish();
+    let window = if given { window? } else { Duration::from_secs(60) };
+    let count = count?;
+    // One a microsecond is what can be told apart.
+    let most = u32::try_from(window.as_micros()).unwrap_or(u32::MAX).min(1_000_000_000);
+    if count > most {
+        max_requests?.error_help(
+            format!("at most {most} requests can be counted in this window"),
+            "lower it, make the window longer, or write 0 for no limit",
+        );
+        return None;
+    }
+    let limit = RateLimit { max_requests: count, window };
+    Some((enabled && count > 0).then_some(Rate { limit, message }))
+}
+
+/// Seconds as a number, as in the original; a string has a unit.
+fn window(at: &Cursor<'_>) -> Option<Duration> {
+    const LONGEST: Duration = Duration::from_secs(24 * 3600);
+    let window = match at.node.value {
+        Value::Integer(_) => integer::<u64>(at, 1..=86_400).map(Duration::from_secs)?,
+        _ => period(at)?,
+    };
+    if window > LONGEST || window < Duration::from_millis(1) {
+        at.error_help("a window is a millisecond to a day", "write seconds as a number, or \"500ms\", \"1h\"");
+        return None;
+    }
+    Some(window)
+}
+
+/// `Some(None)` is everybody.
+fn basic_auth(at: &Cursor<'_>) -> Option<Option<BasicAuth>> {
+    if at.is_none() {
+        return Some(None);
+    }
+    let table = at.table()?;
+    let mut enabled = true;
+    table.read("enabled", boolean, &mut enabled);
+    let realm = table.get("realm", realm).unwrap_or_else(|| "restricted".to_owned());
+    let mut auth = BasicAuth::new(realm);
+    let users = table.require("users", "[{username, password}]");
+    let items = users.as_ref().and_then(|at| at.list("a list of {username, password}")).unwrap_or_default();
+    if let Some(users) = users.filter(|_| items.is_empty()) {
+        users.error_help("nobody could come in", "name at least one user");
+    }
+    for item in items {
+        let Some(user) = item.table() else { continue };
+        let name = user.require("username", "a name without a colon").and_then(|at| user_name(&at));
+        let password = user.require("password", "the password, \"${VARIABLE}\" or \"@file\"");
+        let password = password.and_then(|at| secret(&at));
+        user.finish();
+        if let (Some(name), Some(password)) = (name, password) {
+            auth.add(&name, &password);
+        }
+    }
+    table.unsupported(&["excludePaths"]);
+    table.finish();
+    Some(enabled.then_some(auth))
+}
+
+fn user_name(at: &Cursor<'_>) -> Option<String> {
+    let user = name(at)?;
+    if user.contains(':') {
+        at.error("a user name has no colon: it would end there");
+        return None;
+    }
+    Some(user)
+}
+
+fn realm(at: &Cursor<'_>) -> Option<String> {
+    let realm = name(at)?;
+    if !realm.is_ascii() {
+        at.error("a realm is sent in a header, so it has only ASCII characters");
+        return None;
+    }
+    Some(realm)
 }

@@ -31,15 +31,15 @@ const KEYS: &[(&str, &[Key])] = &[
     ),
     (
         "routes: [{ name: a, match: { ports: 80 }, action: { type: block }, security: { KEY } }]",
-        &[
-            ("basicAuth", None),
-            ("jwtAuth", None),
-            ("authentication", None),
-            ("rateLimit", Some("{ enabled: true, maxRequests: 600, window: 60, keyBy: ip }")),
-            ("maxRequests", Some("5")),
-            ("maxRequestsPerIP", Some("5")),
-            ("connectionRateLimitPerMinute", Some("5")),
-        ],
+        &[("jwtAuth", None), ("authentication", None), ("connectionRateLimitPerMinute", Some("5"))],
+    ),
+    (
+        "routes: [{ name: a, match: { ports: 80 }, action: { type: block }, security: { rateLimit: { maxRequests: 5, KEY } } }]",
+        &[("headerName", None), ("keyBy", Some("path"))],
+    ),
+    (
+        "routes: [{ name: a, match: { ports: 80 }, action: { type: block }, security: { basicAuth: { users: [{ username: a, password: b }], KEY } } }]",
+        &[("excludePaths", None)],
     ),
     ("routes: [{ name: a, match: { ports: 80 }, action: { type: block }, headers: { KEY } }]", &[("cors", None)]),
     (

@@ -259,6 +259,55 @@ fn parts_of_a_route() {
         ("routes: [{ name: a, match: { ports: 80 } }]".to_owned(), "routes[0]", "\"action\" is missing"),
         (route("priority: 1.5"), "routes[0].priority", "whole number"),
         (route("security: { maxConnection: 5 }"), "routes[0].security.maxConnection", "no key that is known"),
+        (
+            route("security: { maxRequests: 5 }"),
+            "routes[0].security.maxRequests",
+            "is about requests, and this route carries bytes",
+        ),
+        (route("security: { rateLimit: { maxRequests: 5 } }"), "routes[0].security.rateLimit", "is about requests"),
+        (route("security: { rateLimit: { window: 5 } }"), "routes[0].security.rateLimit", "\"maxRequests\" is missing"),
+        (
+            route("security: { rateLimit: { maxRequests: 5, window: 2days } }"),
+            "routes[0].security.rateLimit.window",
+            "a millisecond to a day",
+        ),
+        (
+            route("security: { rateLimit: { maxRequests: 5, window: 0 } }"),
+            "routes[0].security.rateLimit.window",
+            "0 makes no sense",
+        ),
+        (
+            route("security: { rateLimit: { maxRequests: 5000000, window: 1 } }"),
+            "routes[0].security.rateLimit.maxRequests",
+            "at most 1000000 requests",
+        ),
+        (
+            route("security: { basicAuth: { users: [{ username: a, password: b }] } }"),
+            "routes[0].security.basicAuth",
+            "is about requests",
+        ),
+        (
+            "routes: [{ name: a, match: { ports: 80 }, action: { type: block }, security: { basicAuth: { users: [] } } }]"
+                .to_owned(),
+            "routes[0].security.basicAuth.users",
+            "nobody could come in",
+        ),
+        (
+            with("ports: 80, path: /", "type: block").replace(
+                "action:",
+                "security: { basicAuth: { users: [{ username: \"a:b\", password: c }] } }, action:",
+            ),
+            "routes[0].security.basicAuth.users[0].username",
+            "no colon",
+        ),
+        (
+            format!(
+                "defaults: {{ security: {{ basicAuth: {{ users: [{{ username: a, password: b }}] }} }} }}\n{}",
+                route("")
+            ),
+            "routes[0].name",
+            "the \"basicAuth\" of the defaults",
+        ),
         (with("domains: a", "type: block"), "routes[0].match", "\"ports\" is missing"),
         (with("ports: []", "type: block"), "routes[0].match.ports", "never used"),
         (with("ports: { from: 9, to: 8 }", "type: block"), "routes[0].match.ports", "ends before it begins"),

@@ -4,7 +4,7 @@ use crate::{CHAIN, KEY, read, yaml};
 use proxy_config::Format;
 use proxy_route::{
     Action, Algorithm, BackendProtocol, HeaderPattern, KeepAliveTreatment, LogFormat, OnReject, PemSource, PortRange,
-    Protocol, ProxyVersion, TargetPort, TlsMode, TlsVersion,
+    Protocol, ProxyVersion, RateLimit, TargetPort, TlsMode, TlsVersion,
 };
 use std::path::PathBuf;
 use std::time::Duration;
@@ -125,6 +125,12 @@ fn every_key_of_a_route_lands_in_its_field() {
     assert_eq!(shop.headers.request.0, edits, "in the order of the file");
     assert_eq!(shop.headers.response.0, [("Server".to_owned(), None)]);
     assert_eq!((shop.security.limits.max_connections, shop.security.limits.per_client), (4000, 30));
+    let limits = shop.security.limits;
+    assert_eq!((limits.max_requests, limits.max_requests_per_client), (700, 70));
+    assert_eq!(limits.rate_limit, Some(RateLimit { max_requests: 600, window: Duration::from_secs(30) }));
+    assert_eq!(shop.security.too_fast.as_deref(), Some("slow down"));
+    let auth = shop.security.basic_auth.as_ref().unwrap();
+    assert!(auth.realm() == "the shop" && auth.admits(b"ann:from-the-environment") && !auth.admits(b"ann:"));
     assert_eq!(shop.security.access.refusal("203.0.113.9".parse().unwrap()), Some("block_list"));
     assert_eq!(shop.security.access.refusal("192.0.2.1".parse().unwrap()), None, "\"*\" beats the default's list");
 
@@ -160,6 +166,34 @@ fn secrets_come_from_the_file_the_environment_or_another_file() {
         assert_eq!(loaded.config.settings.admin.as_ref().unwrap().token.as_deref(), Some(secret));
         assert!(!format!("{loaded:?}").contains(secret), "no secret in debug output");
     }
+}
+
+#[test]
+fn defaults_of_request_limits_reach_http_and_can_be_switched_off() {
+    let text = "
+defaults:
+  security:
+    maxRequests: 9
+    maxRequestsPerIP: 3
+    rateLimit: { maxRequests: 5, window: 500ms }
+routes:
+  - { name: a, match: { ports: 80, path: / }, action: { type: block } }
+  - name: b
+    match: { ports: 81, path: / }
+    action: { type: block }
+    security: { maxRequests: 0, maxRequestsPerIP: 4, rateLimit: false, basicAuth: { enabled: false, users: [{ username: a, password: b }] } }
+  - { name: c, match: { ports: 82 }, action: { type: forward, targets: [{ host: a, port: 1 }] } }
+";
+    let routes = yaml(text).config.routes;
+    let limits = |index: usize| {
+        let limits = routes[index].security.limits;
+        (limits.max_requests, limits.max_requests_per_client, limits.rate_limit)
+    };
+    let rate = RateLimit { max_requests: 5, window: Duration::from_millis(500) };
+    assert_eq!(limits(0), (9, 3, Some(rate)));
+    assert_eq!(limits(1), (0, 4, None));
+    assert_eq!(limits(2), (0, 0, None), "there are no requests in bytes");
+    assert!(routes.iter().all(|route| route.security.basic_auth.is_none()));
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use super::{Answer, Dropped, Serving, answers};
 use crate::HttpGeneration;
-use conn_tracker::EventKind;
+use conn_tracker::{EventKind, Reason, RequestPermit};
 use proxy_route::RoutedRoute;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 impl Serving<'_> {
     /// Binds the connection to the route and counts the request of `for_whom`; what the client gets instead of an
@@ -15,7 +16,7 @@ impl Serving<'_> {
         route: &RoutedRoute,
         for_whom: IpAddr,
     ) -> Option<Result<Answer, Dropped>> {
-        let client = std::sync::Arc::clone(&self.flight.client);
+        let client = Arc::clone(&self.flight.client);
         let now = self.flight.began;
         match client.bind(now, route.id) {
             Ok(None) => {}
@@ -37,7 +38,7 @@ impl Serving<'_> {
         let counted = (!newest.trusted.contains(for_whom)).then_some(for_whom);
         match client.begin(now, counted, route.id) {
             Ok(permit) => {
-                if let Some(reason) = permit.as_ref().and_then(conn_tracker::RequestPermit::would_refuse) {
+                if let Some(reason) = permit.as_ref().and_then(RequestPermit::would_refuse) {
                     self.event(EventKind::WouldRefuse, reason.label(), for_whom);
                 }
                 self.flight.permit = permit;
@@ -45,7 +46,11 @@ impl Serving<'_> {
             }
             Err(rejection) => {
                 self.event(EventKind::Refused, rejection.reason.label(), for_whom);
-                Some(Ok(answers::refused(&rejection)))
+                let mut answer = answers::refused(&rejection);
+                if let (Reason::RequestRate, Some(text)) = (rejection.reason, &route.security.too_fast) {
+                    answers::say(&mut answer, text);
+                }
+                Some(Ok(answer))
             }
         }
     }

@@ -30,6 +30,12 @@ pub(super) fn refused(rejection: &Rejection) -> Answer {
     answer
 }
 
+/// Puts another text into an answer.
+pub(super) fn say(answer: &mut Answer, text: &str) {
+    answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+    *answer.body_mut() = Source::Fixed(Bytes::copy_from_slice(text.as_bytes()));
+}
+
 /// By how many seconds a refused client is told to come back later than it could.
 const MOST_JITTER: u64 = 2;
 
