@@ -2,8 +2,8 @@
 
 use crate::cursor::{Cursor, Table};
 use crate::decode::Placed;
-use proxy_route::{Protocol, Settings};
-use std::collections::HashMap;
+use proxy_route::{OnReject, Protocol, Route, Settings};
+use std::collections::{BTreeSet, HashMap};
 
 /// Routes that cannot be told apart: by name, by the name of their counts, by their clients' first byte.
 pub(crate) fn routes(routes: &[Placed<'_>]) {
@@ -57,6 +57,29 @@ pub(crate) fn process(table: &Table<'_>, settings: &Settings, routes: &[Placed<'
     let open = |port: u16| {
         enabled().any(|placed| placed.route.matching.ports.iter().any(|range| (range.from..=range.to).contains(&port)))
     };
+    if let (OnReject::Respond, Some(at)) = (settings.on_reject, table.take("onReject")) {
+        let readable = |route: &Route| route.tls.is_none() && route.protocol == Protocol::Http;
+        let (mut silent, mut all) = (BTreeSet::new(), BTreeSet::new());
+        for placed in enabled().filter(|placed| placed.right) {
+            all.extend(placed.route.matching.ports());
+            if !readable(&placed.route) {
+                silent.extend(placed.route.matching.ports());
+            }
+        }
+        let listed: Vec<_> = silent.iter().take(FEW_PORTS).map(ToString::to_string).collect();
+        let more = if silent.len() > FEW_PORTS { " and others" } else { "" };
+        match silent.len() {
+            0 => {}
+            count if count == all.len() => at.error_help(
+                "no port has plain HTTP alone, so nobody would understand an answer",
+                "write \"close\" or \"reset\"",
+            ),
+            _ => at.warn(
+                format!("only plain HTTP can be answered: refusals on {}{more} are closed", listed.join(", ")),
+                "nothing, if that is meant; else write \"close\" or \"reset\"",
+            ),
+        }
+    }
     if let (Some(ports), Some(at)) = (&settings.accept_proxy.ports, table.take("acceptProxyProtocol")) {
         for port in ports.iter().filter(|port| !open(**port)) {
             at.warn(format!("no route is on port {port}"), "remove it, or add it to a route's \"ports\"");
@@ -76,3 +99,6 @@ pub(crate) fn process(table: &Table<'_>, settings: &Settings, routes: &[Placed<'
         }
     }
 }
+
+/// More ports than fit a line help nobody.
+const FEW_PORTS: usize = 8;

@@ -143,6 +143,8 @@ pub enum OnReject {
     Close,
     /// A reset: no TIME_WAIT is left behind.
     Reset,
+    /// An HTTP answer to what a limit refuses, on ports where everybody speaks plain HTTP; elsewhere an ordinary close.
+    Respond,
 }
 
 /// Where PROXY headers are expected, and from whom.

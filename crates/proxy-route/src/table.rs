@@ -170,6 +170,12 @@ impl PortRoutes {
         !self.plain_http.is_empty()
     }
 
+    /// Whether everybody speaks plain HTTP here.
+    #[must_use]
+    pub fn is_plain_http(&self) -> bool {
+        self.has_plain_http() && !self.has_tls()
+    }
+
     /// The routes that end TLS, in no particular order.
     pub fn terminating(&self) -> impl Iterator<Item = &Arc<RoutedRoute>> {
         self.tls_http.all.iter()

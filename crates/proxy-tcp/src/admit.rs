@@ -1,7 +1,9 @@
 //! The decision at accept, before a byte is read and before the socket costs anything but itself.
 
 use crate::Generation;
-use conn_tracker::{Arrival, ConnectionTracker, Event, EventKind, Origin, Permit, Report, RouteId, canonical};
+use conn_tracker::{
+    Arrival, ConnectionTracker, Event, EventKind, Origin, Permit, Rejection, Report, RouteId, canonical,
+};
 use proxy_route::{AccessList, FirstStep, OnReject, RoutedRoute};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -26,6 +28,9 @@ pub(crate) enum Next {
 }
 
 /// Decides whether a connection from `peer` on the listener of `port` comes in; reports it if not.
+///
+/// # Errors
+/// It does not; with the limit that refuses it, if that can be told to a client that speaks plain HTTP.
 pub(crate) fn admit(
     tracker: &Arc<dyn ConnectionTracker>,
     report: &dyn Report,
@@ -33,7 +38,7 @@ pub(crate) fn admit(
     now: Instant,
     peer: IpAddr,
     port: u16,
-) -> Option<Admitted> {
+) -> Result<Admitted, Option<Rejection>> {
     let settings = &generation.settings;
     let client = canonical(peer);
     let through_proxy = settings.accept_proxy.on_port(port) && generation.proxy_peers.contains(client);
@@ -41,11 +46,11 @@ pub(crate) fn admit(
     let refusal = if through_proxy { blocked(&settings.access, client) } else { settings.access.refusal(client) };
     if let Some(reason) = refusal {
         report.event(Event { kind: EventKind::Blocked, reason, route: None, source: Some(client) });
-        return None;
+        return Err(None);
     }
     let Some(routes) = generation.table.port(port) else {
         report.event(Event { kind: EventKind::BadRequest, reason: "no_route", route: None, source: Some(client) });
-        return None;
+        return Err(None);
     };
     let origin = match () {
         () if through_proxy => Origin::Proxy,
@@ -58,7 +63,7 @@ pub(crate) fn admit(
         Err(rejection) => {
             let reason = rejection.reason.label();
             report.event(Event { kind: EventKind::Refused, reason, route: None, source: Some(client) });
-            return None;
+            return Err(Some(rejection).filter(|_| routes.is_plain_http() && !through_proxy));
         }
     };
     would_refuse(report, &mut permit, client, None);
@@ -67,9 +72,9 @@ pub(crate) fn admit(
     } else if pending {
         Next::Read
     } else {
-        Next::Tunnel(bind_by_address(report, generation, now, &mut permit, client, port)?)
+        Next::Tunnel(bind_by_address(report, generation, now, &mut permit, client, port).ok_or(None)?)
     };
-    Some(Admitted { permit, next })
+    Ok(Admitted { permit, next })
 }
 
 /// Binds a connection whose first bytes do not matter; reports it if that cannot be.

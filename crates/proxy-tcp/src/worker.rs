@@ -4,10 +4,12 @@ use crate::admit::{Next, admit, turn_away};
 use crate::connection::Connection;
 use crate::listen::{BACKLOG, bequeath};
 use crate::pipe::Transport;
+use crate::respond::{Lingering, respond};
 use crate::{Drain, DrainWatch, Live, ServeHttp, WorkerListener};
 use bytes::BytesMut;
-use conn_tracker::{ConnectionTracker, Event, EventKind, Report};
+use conn_tracker::{ConnectionTracker, Event, EventKind, Rejection, Report};
 use parking_lot::Mutex;
+use proxy_route::OnReject;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
@@ -62,7 +64,14 @@ impl Worker {
     ) -> io::Result<()> {
         let Self { tracker, report, mut live, mut drain, http } = self;
         let reserve = Mutex::new(Reserve::open());
-        let shared = Arc::new(Shared { tracker, report, http, transport: Transport::new(), reserve });
+        let shared = Arc::new(Shared {
+            tracker,
+            report,
+            http,
+            transport: Transport::new(),
+            lingering: Lingering::default(),
+            reserve,
+        });
         let batch = (BATCH / listeners.len().max(1)).max(1);
         let mut acceptors = JoinSet::new();
         let mut stops = Vec::new();
@@ -115,6 +124,7 @@ pub(crate) struct Shared {
     pub(crate) report: Arc<dyn Report>,
     pub(crate) http: Arc<dyn ServeHttp>,
     pub(crate) transport: Transport,
+    lingering: Lingering,
     reserve: Mutex<Reserve>,
 }
 
@@ -239,12 +249,27 @@ impl Acceptor {
         progress
     }
 
+    /// Turns one connection away with an answer; with a reset if too many take theirs already.
+    fn respond(&self, socket: OwnedFd, rejection: Rejection) {
+        let Some(lingering) = self.shared.lingering.one_more() else { return turn_away(socket, OnReject::Reset) };
+        // Without a place in the runtime it is closed like any other.
+        if let Ok(io) = tokio::net::TcpStream::from_std(TcpStream::from(socket)) {
+            tokio::spawn(respond(io, rejection, (lingering, self.drain.clone())));
+        }
+    }
+
     /// Takes one connection in, or turns it away.
     fn arrived(&mut self, socket: OwnedFd, peer: SocketAddr) {
         let (shared, now) = (&self.shared, Instant::now());
         let generation = self.live.current();
         let admitted = admit(&shared.tracker, &*shared.report, generation, now, peer.ip(), self.port);
-        let Some(admitted) = admitted else { return turn_away(socket, generation.settings.on_reject) };
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(Some(rejection)) if generation.settings.on_reject == OnReject::Respond => {
+                return self.respond(socket, rejection);
+            }
+            Err(_) => return turn_away(socket, generation.settings.on_reject),
+        };
         shared.report.admitted(self.port);
         let Ok(io) = tokio::net::TcpStream::from_std(TcpStream::from(socket)) else {
             let event = Event { kind: EventKind::AcceptFailed, reason: "accept", route: None, source: Some(peer.ip()) };

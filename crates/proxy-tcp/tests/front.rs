@@ -105,6 +105,34 @@ async fn a_refusal_at_accept_closes_or_resets() {
 }
 
 #[tokio::test]
+async fn a_refusal_at_accept_can_be_read_where_everybody_speaks_plain_http() {
+    let respond = || Settings { on_reject: OnReject::Respond, ..Settings::default() };
+    let proxy = start(respond(), vec![plain_http()]);
+    *proxy.tracker.refuse_open.lock().unwrap() = Some(Reason::ClientLimit);
+    let mut client = connect(&proxy).await;
+    client.write_all(&[b'x'; 50_000]).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
+    for part in ["\r\nconnection: close\r\n", "\r\nretry-after: ", "\r\n\r\n429 Too Many Requests\n"] {
+        assert!(answer.contains(part), "{answer}");
+    }
+    assert_eq!(proxy.heard.reasons(), [(EventKind::Refused, "client_limit")]);
+
+    // Who sends without end is cut off.
+    let mut client = connect(&proxy).await;
+    let sending = async { while client.write_all(&[b'x'; 16_384]).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(10), sending).await.expect("it is reset");
+
+    let (_, address) = backend().await;
+    for routes in [vec![plain_http(), tls("a.test", TlsMode::Passthrough, address)], vec![tcp(&[address])]] {
+        let proxy = start(respond(), routes);
+        *proxy.tracker.refuse_open.lock().unwrap() = Some(Reason::ClientLimit);
+        closed(&mut connect(&proxy).await).await;
+    }
+}
+
+#[tokio::test]
 async fn block_lists_come_before_any_count() {
     let local = || ["127.0.0.0/8".parse().unwrap()].into_iter().collect();
     let other = || ["192.0.2.0/24".parse().unwrap()].into_iter().collect();

@@ -119,7 +119,7 @@ fn bind(at: &Cursor<'_>) -> Option<Vec<IpAddr>> {
 }
 
 fn on_reject(at: &Cursor<'_>) -> Option<OnReject> {
-    choice(at, &[("close", OnReject::Close), ("reset", OnReject::Reset)], &["respond"])
+    choice(at, &[("close", OnReject::Close), ("reset", OnReject::Reset), ("respond", OnReject::Respond)], &[])
 }
 
 fn timeouts(table: &Table<'_>, timeouts: &mut Timeouts) {

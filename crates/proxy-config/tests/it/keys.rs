@@ -58,7 +58,7 @@ const KEYS: &[(&str, &[Key])] = &[
         "routes: [{ name: a, match: { ports: 80 }, action: { type: forward, targets: [{ host: b, port: 1 }], tls: { mode: passthrough, KEY } } }]",
         &[("acme", None), ("certificate", Some("auto"))],
     ),
-    ("", &[("idleReclaim", Some("true")), ("onReject", Some("respond"))]),
+    ("", &[("idleReclaim", Some("true"))]),
 ];
 
 #[test]

@@ -442,6 +442,13 @@ fn parts_of_a_route() {
             "routes[0].action.target",
             "the old name of \"targets\"",
         ),
+        (format!("onReject: respond\n{}", route("")), "onReject", "no port has plain HTTP alone"),
+        (
+            format!("onReject: respond\n{}", with("ports: [80, 81], path: /", "type: block"))
+                .replace("}]", "}, { name: b, match: { ports: 82, protocol: tcp }, action: { type: block } }]"),
+            "onReject",
+            "refusals on 82 are closed",
+        ),
         (format!("admin: {{ listen: \"127.0.0.1:80\" }}\n{}", route("")), "admin.listen", "a route's port too"),
         (
             format!("acceptProxyProtocol: [81]\nproxyIPs: 10.0.0.1\n{}", route("")),

@@ -8,7 +8,6 @@ use conn_tracker::Rejection;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use proxy_route::{Redirect, Respond};
-use std::hash::{BuildHasher, RandomState};
 
 /// A status, and its name as the body.
 pub(super) fn text(status: StatusCode) -> Answer {
@@ -23,10 +22,7 @@ pub(super) fn text(status: StatusCode) -> Answer {
 pub(super) fn refused(rejection: &Rejection) -> Answer {
     let own = rejection.reason.is_clients_own();
     let mut answer = text(if own { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::SERVICE_UNAVAILABLE });
-    let least = rejection.retry_after.map_or(1, |after| after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1);
-    // Spread, so that those refused together do not come back together.
-    let jitter = RandomState::new().hash_one(least) % (1 + MOST_JITTER);
-    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(least + jitter));
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(proxy_tcp::retry_after(rejection)));
     answer
 }
 
@@ -35,9 +31,6 @@ pub(super) fn say(answer: &mut Answer, text: &str) {
     answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
     *answer.body_mut() = Source::Fixed(Bytes::copy_from_slice(text.as_bytes()));
 }
-
-/// By how many seconds a refused client is told to come back later than it could.
-const MOST_JITTER: u64 = 2;
 
 /// The answer of a redirecting route.
 pub(super) fn redirect(redirect: &Redirect, target: &Target, port: u16) -> Answer {
