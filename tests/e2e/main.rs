@@ -7,5 +7,6 @@ mod cli;
 mod deaths;
 mod limits_exact;
 mod limits_scopes;
+mod policies;
 mod protocols;
 mod support;
