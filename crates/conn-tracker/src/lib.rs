@@ -9,7 +9,7 @@
 //! - [`RequestPermit`] does the same for one request.
 //! - [`Rejection`] says why a slot was refused: small, `Copy`, no strings.
 //! - [`ClientKey`] is what a per-client limit counts by: an address cut to its prefix, built once, by parsing.
-//! - [`Inspect`] reads the counts, [`Report`] hears of everything that went wrong.
+//! - [`Inspect`] reads the counts, [`Report`] hears of everything that went wrong, and of every [access](AccessRecord).
 //!
 //! ```
 //! use conn_tracker::{Arrival, ConnectionTracker, Permit, Unlimited};
@@ -24,6 +24,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod access;
 mod address;
 mod hold;
 mod inspect;
@@ -34,6 +35,7 @@ mod route;
 mod tracker;
 mod unlimited;
 
+pub use access::{AccessRecord, RequestLine};
 pub use address::{ClientKey, PrefixError, Prefixes, canonical};
 pub use hold::{Binding, Hold, RequestHold, Slots, leaked_holds};
 pub use inspect::{Explanation, Inspect, ScopeState, Snapshot, TopBy, TopClient};

@@ -1,6 +1,6 @@
 //! Hearing of everything that went wrong, and of every request that went right.
 
-use crate::RouteId;
+use crate::{AccessRecord, RouteId};
 use std::fmt::Debug;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -105,6 +105,17 @@ pub trait Report: Debug + Send + Sync + 'static {
     /// A request ended.
     fn request(&self, outcome: RequestOutcome) {
         let _ = outcome;
+    }
+
+    /// Whether [`Report::access`] is to be called. Asked at the begin of each request and connection, so that nothing is
+    /// kept for a log that nobody writes.
+    fn wants_access(&self) -> bool {
+        false
+    }
+
+    /// A request, a tunnel or a connection that was passed on has ended. Called once for each.
+    fn access(&self, record: &AccessRecord<'_>) {
+        let _ = record;
     }
 }
 
