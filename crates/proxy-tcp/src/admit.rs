@@ -1,6 +1,8 @@
 //! The decision at accept, before a byte is read and before the socket costs anything but itself.
 
 use crate::Generation;
+use crate::access::Seen;
+use crate::tunnel::Moved;
 use conn_tracker::{
     Arrival, ConnectionTracker, Event, EventKind, Origin, Permit, Rejection, Report, RouteId, canonical,
 };
@@ -72,7 +74,8 @@ pub(crate) fn admit(
     } else if pending {
         Next::Read
     } else {
-        Next::Tunnel(bind_by_address(report, generation, now, &mut permit, client, port).ok_or(None)?)
+        let seen = Seen { client, port, accepted: now, sni: None };
+        Next::Tunnel(bind_by_address(report, generation, now, &mut permit, seen).ok_or(None)?)
     };
     Ok(Admitted { permit, next })
 }
@@ -83,14 +86,14 @@ pub(crate) fn bind_by_address(
     generation: &Generation,
     now: Instant,
     permit: &mut Permit,
-    client: IpAddr,
-    port: u16,
+    seen: Seen<'_>,
 ) -> Option<Arc<RoutedRoute>> {
+    let Seen { client, port, .. } = seen;
     let Some(route) = generation.table.port(port).and_then(|routes| routes.by_address(Some(client))) else {
         report.event(Event { kind: EventKind::BadRequest, reason: "no_route", route: None, source: Some(client) });
         return None;
     };
-    bind(report, generation, now, permit, client, route).then(|| Arc::clone(route))
+    bind(report, generation, now, permit, seen, route).then(|| Arc::clone(route))
 }
 
 /// Binds a connection to the backends of its route; reports it if that cannot be.
@@ -99,9 +102,10 @@ pub(crate) fn bind(
     generation: &Generation,
     now: Instant,
     permit: &mut Permit,
-    client: IpAddr,
+    seen: Seen<'_>,
     route: &RoutedRoute,
 ) -> bool {
+    let client = seen.client;
     let forwards = generation.clusters[route.index].is_some();
     let refusal = match route.security.access.refusal(client) {
         Some(reason) => Some((EventKind::Blocked, reason)),
@@ -110,6 +114,7 @@ pub(crate) fn bind(
     };
     if let Some((kind, reason)) = refusal {
         report.event(Event { kind, reason, route: Some(route.id), source: Some(client) });
+        seen.ended(report, route.into(), reason, Moved::default());
     } else if would_refuse(report, permit, client, Some(route.id)) && !generation.settings.enforce {
         // Enforced, the connection would end here: others must find the counts as they would be then.
         permit.let_go();

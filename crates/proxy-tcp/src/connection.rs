@@ -1,8 +1,9 @@
 //! One admitted connection: who is it, where does it go, and taking it there.
 
+use crate::access::{Seen, Taken};
 use crate::admit::{Next, bind, bind_by_address, turn_away, would_refuse};
 use crate::hello::TLS_HANDSHAKE;
-use crate::tunnel::{End, Lifespan, Tunnel};
+use crate::tunnel::{End, Lifespan, Moved, Tunnel};
 use crate::worker::Shared;
 use crate::{
     ClientHello, DialError, DrainWatch, Generation, HelloProgress, HelloReader, HttpConnection, InFlight, proxy_header,
@@ -34,6 +35,8 @@ pub(crate) struct Connection {
     pub(crate) shared: Arc<Shared>,
     /// Bytes read and not passed on yet.
     pub(crate) received: BytesMut,
+    /// The name in its TLS hello, for the access log.
+    pub(crate) sni: Option<String>,
     /// Held for as long as the connection is: the end of a drain waits for it.
     pub(crate) drain: DrainWatch,
     pub(crate) permit: Permit,
@@ -54,19 +57,33 @@ struct Link {
     tunnel: Tunnel,
     route: RouteId,
     source: IpAddr,
+    /// For the access log, if there is one.
+    entry: Option<Box<Entry>>,
     shared: Arc<Shared>,
     _held: (InFlight, Permit, DrainWatch),
 }
 
+/// What the access log will say of a link.
+struct Entry {
+    port: u16,
+    accepted: Instant,
+    route: Taken,
+    sni: Option<String>,
+}
+
 impl Link {
     async fn carry(&mut self) {
-        let reason = match self.tunnel.carry(&self.shared.transport).await {
-            End::Closed => return,
-            End::Idle => "idle_timeout",
-            End::Lifetime => "lifetime",
-        };
-        let (route, source) = (Some(self.route), Some(self.source));
-        self.shared.report.event(Event { kind: EventKind::Terminated, reason, route, source });
+        let (end, moved) = self.tunnel.carry(&self.shared.transport).await;
+        let report = &*self.shared.report;
+        if let End::Idle | End::Lifetime = end {
+            let (route, source) = (Some(self.route), Some(self.source));
+            report.event(Event { kind: EventKind::Terminated, reason: end.label(), route, source });
+        }
+        if let Some(entry) = &self.entry {
+            let Entry { port, accepted, route, ref sni } = **entry;
+            let seen = Seen { client: self.source, port, accepted, sni: sni.as_deref() };
+            seen.ended(report, route, end.label(), moved);
+        }
     }
 }
 
@@ -124,18 +141,26 @@ impl Connection {
 
     /// Connects it to a backend of `route`.
     async fn link(mut self, route: Arc<RoutedRoute>) -> Option<Link> {
-        let (backend, in_flight) = self.dial(&route).await?;
+        let (backend, in_flight) = match self.dial(&route).await {
+            Ok(reached) => reached,
+            Err(reason) => {
+                self.seen().ended(&*self.shared.report, (&*route).into(), reason, Moved::default());
+                return None;
+            }
+        };
         let settings = &self.generation.settings;
         let lifespan = Lifespan {
             idle: settings.keep_alive.tunnel_idle_in_force(),
             end: settings.timeouts.lifetime.and_then(|time| self.accepted.checked_add(time)),
         };
         let source = self.client();
-        let Self { io, received, shared, permit, drain, .. } = self;
+        let Self { io, received, shared, permit, drain, port, accepted, sni, .. } = self;
         let early = received.freeze();
         let tunnel = Tunnel { client: io, backend, early, lifespan };
         let held = (in_flight, permit, drain);
-        Some(Link { tunnel, route: route.id, source, shared, _held: held })
+        let entry = Entry { port, accepted, route: Taken::from(&*route), sni };
+        let entry = shared.report.wants_access().then(|| Box::new(entry));
+        Some(Link { tunnel, route: route.id, source, entry, shared, _held: held })
     }
 
     fn hand_over(self, hello: Option<ClientHello>) -> Option<Rest> {
@@ -191,7 +216,10 @@ impl Connection {
         let facts = HelloFacts { sni: hello.sni.as_deref(), version: hello.version, client };
         match routes.by_hello(&facts) {
             HelloDecision::Terminate => Some(Destination::Http(Some(hello))),
-            HelloDecision::Passthrough(route) => self.bind(&route).then_some(Destination::Tunnel(route)),
+            HelloDecision::Passthrough(route) => {
+                self.sni = hello.sni.filter(|_| self.shared.report.wants_access());
+                self.bind(&route).then_some(Destination::Tunnel(route))
+            }
             HelloDecision::None => self.fail("no_route"),
         }
     }
@@ -245,20 +273,27 @@ impl Connection {
     }
 
     fn by_address(&mut self) -> Option<Destination> {
-        let (client, now) = (self.client(), Instant::now());
-        let Self { shared, generation, permit, port, .. } = self;
-        bind_by_address(&*shared.report, generation, now, permit, client, *port).map(Destination::Tunnel)
+        let client = self.client();
+        let Self { shared, generation, permit, port, accepted, .. } = self;
+        let seen = Seen { client, port: *port, accepted: *accepted, sni: None };
+        bind_by_address(&*shared.report, generation, Instant::now(), permit, seen).map(Destination::Tunnel)
     }
 
     fn bind(&mut self, route: &RoutedRoute) -> bool {
         let client = self.client();
-        bind(&*self.shared.report, &self.generation, Instant::now(), &mut self.permit, client, route)
+        let Self { shared, generation, permit, port, accepted, sni, .. } = self;
+        let seen = Seen { client, port: *port, accepted: *accepted, sni: sni.as_deref() };
+        bind(&*shared.report, generation, Instant::now(), permit, seen, route)
     }
 
     /// Connects to the first backend that can be reached and tells it who is coming, if it wants to know.
-    async fn dial(&mut self, route: &RoutedRoute) -> Option<(TcpStream, InFlight)> {
+    ///
+    /// # Errors
+    /// Why the last one was not reached; every one has been reported.
+    async fn dial(&mut self, route: &RoutedRoute) -> Result<(TcpStream, InFlight), &'static str> {
         let generation = Arc::clone(&self.generation);
-        let cluster = generation.clusters[route.index].as_ref()?;
+        let mut failure = NO_BACKEND;
+        let Some(cluster) = generation.clusters[route.index].as_ref() else { return Err(failure) };
         for backend in cluster.order(self.client()) {
             let in_flight = backend.count();
             let addresses = backend.send_proxy.map(|version| (version, self.source, self.local()));
@@ -266,14 +301,15 @@ impl Connection {
             let reason = tokio::select! {
                 biased;
                 outcome = reach(dialling, addresses) => match outcome {
-                    Ok(stream) => return Some((stream, in_flight)),
+                    Ok(stream) => return Ok((stream, in_flight)),
                     Err(reason) => reason,
                 },
-                () = self.left(route) => return None,
+                () = self.left(route) => return Err("client_gone"),
             };
             self.report(EventKind::BackendFailed, reason, Some(route.id));
+            failure = reason;
         }
-        None
+        Err(failure)
     }
 
     /// Waits until the client has left, while its backend is dialled.
@@ -304,6 +340,10 @@ impl Connection {
                 outcome => return outcome.map(|count| count > 0),
             }
         }
+    }
+
+    fn seen(&self) -> Seen<'_> {
+        Seen { client: self.client(), port: self.port, accepted: self.accepted, sni: self.sni.as_deref() }
     }
 
     fn client(&self) -> IpAddr {
@@ -345,6 +385,8 @@ async fn reach(
 
 /// How much a TLS client may say before its backend is reached: early data, kept to be passed on.
 const MOST_EARLY: usize = 16 * 1024;
+/// How a connection ends whose route has no backend.
+const NO_BACKEND: &str = "no_backend";
 const PROXY_HEADER_FAILED: &str = "proxy_header_failed";
 
 #[cfg(test)]

@@ -67,6 +67,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod access;
 mod admit;
 mod connection;
 mod drain;

@@ -24,12 +24,35 @@ pub(crate) struct Lifespan {
 /// How a tunnel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Both sides are done, or one broke off.
+    /// Both sides are done.
     Closed,
+    /// One side broke off.
+    Reset,
     /// No byte for too long.
     Idle,
     /// It became too old.
     Lifetime,
+}
+
+impl End {
+    /// The name in logs and metrics.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Reset => "reset",
+            Self::Idle => "idle_timeout",
+            Self::Lifetime => "lifetime",
+        }
+    }
+}
+
+/// Bytes that a tunnel has passed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// To the backend.
+    pub(crate) up: u64,
+    /// To the client.
+    pub(crate) down: u64,
 }
 
 /// Two sockets that are one connection.
@@ -47,30 +70,40 @@ impl Tunnel {
     ///
     /// An end of one side is passed on once everything before it is through; a reset is passed on at once. Holds no
     /// buffer and no pipe while no byte is on its way.
-    pub(crate) async fn carry(&mut self, transport: &Transport) -> End {
+    pub(crate) async fn carry(&mut self, transport: &Transport) -> (End, Moved) {
         let activity = Activity::new();
-        let outcome = {
+        let (outcome, moved) = {
             let early = std::mem::take(&mut self.early);
             let (client_out, client_in) = self.client.split();
             let (backend_out, backend_in) = self.backend.split();
-            let mut up = Way { from: client_out, to: backend_in, early, upward: true, transport, activity: &activity };
+            let mut up =
+                Way { from: client_out, to: backend_in, early, upward: true, transport, activity: &activity, moved: 0 };
             let early = Bytes::new();
-            let mut down =
-                Way { from: backend_out, to: client_in, early, upward: false, transport, activity: &activity };
-            tokio::select! {
+            let mut down = Way {
+                from: backend_out,
+                to: client_in,
+                early,
+                upward: false,
+                transport,
+                activity: &activity,
+                moved: 0,
+            };
+            let outcome = tokio::select! {
                 biased;
                 outcome = up.carry() => outcome,
                 outcome = down.carry() => outcome,
                 end = activity.expiry(self.lifespan) => Ok(end),
-            }
+            };
+            (outcome, Moved { up: up.moved, down: down.moved })
         };
-        outcome.unwrap_or_else(|Reset| {
+        let end = outcome.unwrap_or_else(|Reset| {
             for side in [&self.client, &self.backend] {
                 // The side that broke off does not mind; for the other one this makes the close a reset.
                 side.set_zero_linger().unwrap_or_default();
             }
-            End::Closed
-        })
+            End::Reset
+        });
+        (end, moved)
     }
 }
 
@@ -145,6 +178,8 @@ struct Way<'a> {
     upward: bool,
     transport: &'a Transport,
     activity: &'a Activity,
+    /// Bytes that its end has taken.
+    moved: u64,
 }
 
 /// What one read and write did.
@@ -222,7 +257,10 @@ impl Way<'_> {
             };
             match written {
                 Ok(0) | Err(_) => return Err(Broken::Write),
-                Ok(count) => rest = &rest[count..],
+                Ok(count) => {
+                    rest = &rest[count..];
+                    self.moved += count as u64;
+                }
             }
             self.activity.touch();
         }
@@ -243,6 +281,7 @@ impl Way<'_> {
             Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Write)),
             Poll::Pending => 0,
         };
+        self.moved += written as u64;
         Poll::Ready(Ok(if written == read.len() {
             Copied::All(written)
         } else {
@@ -270,7 +309,10 @@ impl Way<'_> {
             }
             while pipe.filled() > 0 {
                 match to.try_io(Interest::WRITABLE, || pipe.empty(to)) {
-                    Ok(_) => self.activity.touch(),
+                    Ok(count) => {
+                        self.moved += count as u64;
+                        self.activity.touch();
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         tokio::select! {
                             biased;
@@ -326,9 +368,10 @@ mod tests {
             server.shutdown().await.unwrap();
             got
         };
-        let ((), got, end) = tokio::join!(send, receive, tunnel.carry(transport));
+        let ((), got, (end, moved)) = tokio::join!(send, receive, tunnel.carry(transport));
         assert!(got.strip_prefix(b"early").is_some_and(|got| got == data));
         assert_eq!(end, End::Closed);
+        assert_eq!(moved, Moved { up: got.len() as u64, down: 0 });
     }
 
     #[tokio::test]

@@ -285,6 +285,7 @@ impl Acceptor {
             generation: Arc::clone(generation),
             shared: Arc::clone(shared),
             received: BytesMut::new(),
+            sni: None,
             drain: self.drain.clone(),
             permit: admitted.permit,
         };
