@@ -2,7 +2,7 @@
 
 use crate::clock::later;
 use crate::io::Busy;
-use crate::request::InFlight;
+use crate::request::{Entry, InFlight};
 use crate::upstream::UpstreamBody;
 use bytes::Bytes;
 use conn_tracker::{Event, Report};
@@ -63,19 +63,29 @@ pub(crate) struct ClientBody {
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
     pace: Arc<Pace>,
+    entry: Option<Arc<Entry>>,
     /// The connection cannot be taken from hyper while its body is being read.
     _busy: Busy,
 }
 
 impl ClientBody {
-    /// Breaks off, and tells `pace`, when the client pauses for longer than `patience`.
-    pub(crate) fn new(incoming: Incoming, patience: Option<Duration>, pace: Arc<Pace>, busy: Busy) -> Self {
-        Self { incoming, patience, timer: None, waiting: false, pace, _busy: busy }
+    /// Breaks off, and tells `pace`, when the client pauses for longer than `patience`. Counts its bytes for `entry`.
+    pub(crate) fn new(
+        incoming: Incoming,
+        patience: Option<Duration>,
+        pace: Arc<Pace>,
+        entry: Option<Arc<Entry>>,
+        busy: Busy,
+    ) -> Self {
+        Self { incoming, patience, timer: None, waiting: false, pace, entry, _busy: busy }
     }
 
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(context) {
             self.waiting = false;
+            if let (Some(entry), Some(Ok(frame))) = (&self.entry, &frame) {
+                entry.received(frame.data_ref().map_or(0, Bytes::len));
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let Some(patience) = self.patience else { return Poll::Pending };
@@ -129,13 +139,42 @@ pub(crate) enum Source {
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
     source: Source,
-    _request: Option<InFlight>,
+    request: Option<InFlight>,
 }
 
 impl ResponseBody {
     /// The body of the response to `request`; `None` if the request goes on elsewhere.
-    pub(crate) const fn new(source: Source, request: Option<InFlight>) -> Self {
-        Self { source, _request: request }
+    pub(crate) fn new(source: Source, request: Option<InFlight>) -> Self {
+        let body = Self { source, request };
+        if body.is_end_stream() {
+            body.note(None);
+        }
+        body
+    }
+
+    /// Notes for the access log what was handed over; `None` is the end.
+    fn note(&self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
+        let Some(entry) = self.request.as_ref().and_then(InFlight::entry) else { return };
+        match frame {
+            Some(Ok(frame)) => entry.sent(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Err(_)) => return entry.ends("connection_lost"),
+            None => {}
+        }
+        // Nobody asks any further once the announced length is reached.
+        if frame.is_none() || self.is_end_stream() {
+            entry.ends("complete");
+        }
+    }
+
+    fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.source {
+            Source::Fixed(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Source::Fixed(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Source::Upstream(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(context));
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+        }
     }
 }
 
@@ -144,14 +183,10 @@ impl Body for ResponseBody {
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.get_mut().source {
-            Source::Fixed(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Source::Fixed(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Source::Upstream(body) => {
-                let frame = ready!(Pin::new(body).poll_frame(context));
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-            }
-        }
+        let body = self.get_mut();
+        let frame = ready!(body.poll_source(context));
+        body.note(frame.as_ref());
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

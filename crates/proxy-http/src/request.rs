@@ -3,9 +3,14 @@
 mod admit;
 mod answers;
 mod auth;
+mod entry;
 mod forward;
+mod id;
 mod target;
 mod websocket;
+
+pub(crate) use entry::Entry;
+pub(crate) use id::Ids;
 
 use crate::HttpGeneration;
 use crate::body::{ResponseBody, Source};
@@ -14,8 +19,9 @@ use crate::headers::{self, Lookup};
 use crate::io::Busy;
 use auth::Credentials;
 use conn_tracker::{EventKind, RequestOutcome, RequestPermit, RouteId};
+use entry::Outcome;
 use http::header::AUTHORIZATION;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use proxy_route::{Action, RequestFacts, RoutedRoute};
 use std::fmt;
@@ -45,7 +51,7 @@ pub(crate) fn answer(
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Dropped>> {
     client.activity.begin_request();
-    let mut flight = InFlight::new(client);
+    let mut flight = InFlight::new(client, &request);
     async move {
         let is_head = request.method() == Method::HEAD;
         let h1 = Downstream::speaks_h1(request.version());
@@ -65,7 +71,12 @@ pub(crate) struct InFlight {
     client: Arc<Downstream>,
     began: Instant,
     route: Option<RouteId>,
-    status: u16,
+    /// Whom it is for.
+    for_whom: IpAddr,
+    /// The status sent.
+    status: Option<u16>,
+    id: HeaderValue,
+    entry: Option<Arc<Entry>>,
     permit: Option<RequestPermit>,
     tunnel: bool,
     over: bool,
@@ -76,15 +87,43 @@ pub(crate) struct InFlight {
 const CLIENT_GONE: u16 = 499;
 
 impl InFlight {
-    fn new(client: Arc<Downstream>) -> Self {
-        let busy = client.activity.busy();
-        let began = Instant::now();
-        Self { client, began, route: None, status: CLIENT_GONE, permit: None, tunnel: false, over: false, _busy: busy }
+    fn new<B>(client: Arc<Downstream>, request: &Request<B>) -> Self {
+        let worker = &client.worker;
+        let id = worker.ids.id(request.headers(), worker.current().trusted.contains(client.client));
+        let entry = worker.report.wants_access().then(|| Arc::new(Entry::new(request)));
+        Self::with(client, id, entry)
+    }
+
+    fn with(client: Arc<Downstream>, id: HeaderValue, entry: Option<Arc<Entry>>) -> Self {
+        Self {
+            began: Instant::now(),
+            route: None,
+            for_whom: client.client,
+            status: None,
+            id,
+            entry,
+            permit: None,
+            tunnel: false,
+            over: false,
+            _busy: client.activity.busy(),
+            client,
+        }
+    }
+
+    /// What the access log will say of it, if there is one.
+    pub(crate) const fn entry(&self) -> Option<&Arc<Entry>> {
+        self.entry.as_ref()
+    }
+
+    fn ends(&self, end: &'static str) {
+        if let Some(entry) = &self.entry {
+            entry.ends(end);
+        }
     }
 
     /// Hands the request over to whatever goes on with it. What is left behind is over, and says nothing.
     fn hand_over(&mut self) -> Self {
-        let rest = Self::new(Arc::clone(&self.client));
+        let rest = Self::with(Arc::clone(&self.client), self.id.clone(), None);
         let mut flight = std::mem::replace(self, rest);
         self.over = true;
         self.tunnel = true;
@@ -93,7 +132,7 @@ impl InFlight {
     }
 
     fn answered(mut self, response: Answer) -> Response<ResponseBody> {
-        self.status = response.status().as_u16();
+        self.status = Some(response.status().as_u16());
         let request = (!self.tunnel).then_some(self);
         response.map(|source| ResponseBody::new(source, request))
     }
@@ -103,8 +142,13 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.permit = None;
         if !self.over {
-            let outcome = RequestOutcome { route: self.route, status: self.status, elapsed: self.began.elapsed() };
-            self.client.worker.report.request(outcome);
+            let Self { route, status, for_whom, .. } = *self;
+            let (report, elapsed) = (&*self.client.worker.report, self.began.elapsed());
+            report.request(RequestOutcome { route, status: status.unwrap_or(CLIENT_GONE), elapsed });
+            if let Some(entry) = &self.entry {
+                let (id, port) = (&self.id, self.client.port);
+                entry.tell(report, Outcome { route, client: for_whom, port, id, status, elapsed });
+            }
         }
     }
 }
@@ -120,21 +164,22 @@ impl Serving<'_> {
         let client = Arc::clone(&self.flight.client);
         let newest = client.worker.current();
         let for_whom = headers::client(request.headers(), client.client, &newest.trusted);
+        self.flight.for_whom = for_whom;
         let target = match Target::of(&request) {
             Ok(target) => target,
             Err(status) => {
                 self.event(EventKind::BadRequest, "request_malformed", for_whom);
-                return Ok(self.final_answer(answers::text(status)));
+                return Ok(self.final_answer(self.text(status)));
             }
         };
         let Some(route) = self.route(&newest, &request, &target, for_whom) else {
             self.event(EventKind::BadRequest, "no_route", for_whom);
-            return Ok(self.unbound_answer(answers::text(StatusCode::NOT_FOUND)));
+            return Ok(self.unbound_answer(self.text(StatusCode::NOT_FOUND)));
         };
         self.flight.route = Some(route.id);
         if let Some(reason) = refusal(&newest, &route, client.client, for_whom) {
             self.event(EventKind::Blocked, reason, for_whom);
-            return Ok(self.unbound_answer(answers::text(StatusCode::FORBIDDEN)));
+            return Ok(self.unbound_answer(self.text(StatusCode::FORBIDDEN)));
         }
         if let Some(refused) = self.admit(&newest, &route, for_whom) {
             return refused;
@@ -143,20 +188,20 @@ impl Serving<'_> {
         if let Some(users) = &route.security.basic_auth {
             match auth::credentials(users, request.headers()) {
                 Credentials::Right => _ = request.headers_mut().remove(AUTHORIZATION),
-                Credentials::Missing => return Ok(auth::challenge(users)),
+                Credentials::Missing => return Ok(auth::challenge(users, &self.flight.id)),
                 Credentials::Wrong => {
                     self.event(EventKind::Blocked, "basic_auth", for_whom);
-                    return Ok(auth::challenge(users));
+                    return Ok(auth::challenge(users, &self.flight.id));
                 }
             }
         }
         Ok(match &route.action {
             Action::Forward(rules) => self.forward(&newest, &route, rules, request, target, for_whom).await,
-            Action::Redirect(redirect) => answers::redirect(redirect, &target, client.port),
-            Action::Respond(respond) => answers::respond(respond),
+            Action::Redirect(redirect) => answers::redirect(redirect, &target, client.port, &self.flight.id),
+            Action::Respond(respond) => answers::respond(respond, &self.flight.id),
             Action::Block => {
                 self.event(EventKind::Blocked, "block_route", for_whom);
-                answers::text(StatusCode::FORBIDDEN)
+                self.text(StatusCode::FORBIDDEN)
             }
         })
     }
@@ -179,7 +224,12 @@ impl Serving<'_> {
     }
 
     fn event(&self, kind: EventKind, reason: &'static str, for_whom: IpAddr) {
+        self.flight.ends(reason);
         self.flight.client.worker.event(kind, reason, self.flight.route, for_whom);
+    }
+
+    fn text(&self, status: StatusCode) -> Answer {
+        answers::text(status, &self.flight.id)
     }
 
     /// An answer after which the connection is not to be used: what comes next on it cannot be trusted.

@@ -2,6 +2,7 @@
 
 use crate::HttpGeneration;
 use crate::connection;
+use crate::request::Ids;
 use crate::upstream::{PoolLimits, Pools};
 use conn_tracker::{Event, EventKind, Report, RouteId};
 use parking_lot::Mutex;
@@ -32,6 +33,7 @@ impl HttpServer {
             pools,
             report,
             drain,
+            ids: Ids::new(),
             lingering: AtomicUsize::new(0),
             #[cfg(test)]
             parked: AtomicUsize::new(0),
@@ -53,6 +55,7 @@ pub(crate) struct Worker {
     pub(crate) pools: Pools,
     pub(crate) report: Arc<dyn Report>,
     pub(crate) drain: DrainWatch,
+    pub(crate) ids: Ids,
     lingering: AtomicUsize,
     /// How often a connection was parked.
     #[cfg(test)]

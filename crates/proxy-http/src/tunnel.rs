@@ -2,7 +2,7 @@
 
 use crate::clock::later;
 use crate::connection::Downstream;
-use crate::request::InFlight;
+use crate::request::{Entry, InFlight};
 use crate::upstream::UpstreamBody;
 use conn_tracker::{EventKind, RouteId};
 use hyper::upgrade::OnUpgrade;
@@ -24,7 +24,7 @@ pub(crate) struct Tunnel {
     /// Counts towards the backend.
     _body: UpstreamBody,
     /// In flight until the tunnel is over.
-    _request: InFlight,
+    request: InFlight,
 }
 
 impl Tunnel {
@@ -36,18 +36,30 @@ impl Tunnel {
         route: RouteId,
         request: InFlight,
     ) -> Self {
-        Self { backend, idle, route, _body: body, _request: request }
+        Self { backend, idle, route, _body: body, request }
+    }
+}
+
+impl Tunnel {
+    /// What the access log will say of it, if there is one.
+    pub(crate) fn entry(&self) -> Option<Arc<Entry>> {
+        self.request.entry().cloned()
     }
 }
 
 /// Copies between the client and the backend until the tunnel is over.
 pub(crate) async fn run(tunnel: Tunnel, io: impl AsyncRead + AsyncWrite, client: Arc<Downstream>) {
     let worker = &client.worker;
+    let entry = tunnel.entry();
+    let ends = |end| entry.iter().for_each(|entry| entry.ends(end));
     let Ok(backend) = tunnel.backend.await else {
+        ends("connection_lost");
         worker.event(EventKind::BackendFailed, "connection_lost", Some(tunnel.route), client.client);
         return;
     };
-    if copy_both(io, TokioIo::new(backend), tunnel.idle).await == TunnelEnd::Idle {
+    let end = copy_both(io, TokioIo::new(backend), tunnel.idle, entry.as_deref()).await;
+    ends(end.label());
+    if end == TunnelEnd::Idle {
         worker.event(EventKind::Terminated, "idle_timeout", Some(tunnel.route), client.client);
     }
 }
@@ -63,9 +75,20 @@ pub(crate) enum TunnelEnd {
     Idle,
 }
 
+impl TunnelEnd {
+    /// The name in logs and metrics.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Broken => "reset",
+            Self::Idle => "idle_timeout",
+        }
+    }
+}
+
 /// Copies both ways until both sides have ended, one breaks off, or no byte comes for `idle`. The end of one side is
-/// passed on to the other, which may go on talking. While nothing moves, no buffer is held.
-pub(crate) async fn copy_both<A, B>(client: A, backend: B, idle: Option<Duration>) -> TunnelEnd
+/// passed on to the other, which may go on talking. While nothing moves, no buffer is held. Counts the bytes for `entry`.
+pub(crate) async fn copy_both<A, B>(client: A, backend: B, idle: Option<Duration>, entry: Option<&Entry>) -> TunnelEnd
 where
     A: AsyncRead + AsyncWrite,
     B: AsyncRead + AsyncWrite,
@@ -80,6 +103,10 @@ where
             up.poll(context, client.as_mut(), backend.as_mut()),
             down.poll(context, backend.as_mut(), client.as_mut()),
         );
+        if let Some(entry) = entry {
+            entry.received(std::mem::take(&mut up.passed));
+            entry.sent(std::mem::take(&mut down.passed));
+        }
         match copied {
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(TunnelEnd::Closed),
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(TunnelEnd::Broken),
@@ -112,6 +139,8 @@ struct Direction {
     stage: Stage,
     unflushed: bool,
     moved: u64,
+    /// Bytes that the other side has taken and that are not counted yet.
+    passed: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -147,6 +176,7 @@ impl Direction {
                 }
                 self.written += count;
                 self.moved += count as u64;
+                self.passed += count;
                 self.unflushed = true;
             }
             (self.left, self.written) = (Vec::new(), 0);
@@ -195,6 +225,7 @@ impl Direction {
             Poll::Pending => 0,
         };
         self.unflushed |= count > 0;
+        self.passed += count;
         self.left = bytes[count..].to_vec();
         Ok(Poll::Ready(()))
     }

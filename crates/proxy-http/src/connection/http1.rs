@@ -245,6 +245,7 @@ async fn close(mut io: ClientIo) -> Next {
 /// Copies bytes until the tunnel that the connection has become is over.
 async fn tunneling(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next {
     let Some(tunnel) = client.tunnel.lock().take() else { return Next::Over };
+    let entry = tunnel.entry();
     let mut run = Box::pin(tunnel::run(tunnel, io, Arc::clone(client)));
     let mut finishing = false;
     loop {
@@ -261,6 +262,9 @@ async fn tunneling(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> N
                     }
                 };
                 client.terminated(reason);
+                if let Some(entry) = entry {
+                    entry.ends(reason);
+                }
                 return Next::Over;
             }
         }

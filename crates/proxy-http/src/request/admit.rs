@@ -30,7 +30,7 @@ impl Serving<'_> {
             }
             Err(refused) => {
                 self.event(EventKind::Refused, refused.rejection.reason.label(), for_whom);
-                let answer = answers::refused(&refused.rejection);
+                let answer = answers::refused(&refused.rejection, &self.flight.id);
                 return Some(if refused.first && self.h1 { self.released_answer(answer) } else { Ok(answer) });
             }
         }
@@ -46,7 +46,7 @@ impl Serving<'_> {
             }
             Err(rejection) => {
                 self.event(EventKind::Refused, rejection.reason.label(), for_whom);
-                let mut answer = answers::refused(&rejection);
+                let mut answer = answers::refused(&rejection, &self.flight.id);
                 if let (Reason::RequestRate, Some(text)) = (rejection.reason, &route.security.too_fast) {
                     answers::say(&mut answer, text);
                 }

@@ -1,6 +1,7 @@
 //! Answers of the proxy itself.
 
 use super::Answer;
+use super::id::{self, X_REQUEST_ID};
 use super::target::Target;
 use crate::body::Source;
 use bytes::Bytes;
@@ -9,19 +10,22 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATIO
 use http::{HeaderValue, Response, StatusCode};
 use proxy_route::{Redirect, Respond};
 
-/// A status, and its name as the body.
-pub(super) fn text(status: StatusCode) -> Answer {
+/// A status, and its name as the body; for errors with the id of the request, by which logs tell more.
+pub(super) fn text(status: StatusCode, id: &HeaderValue) -> Answer {
     let reason = status.canonical_reason().unwrap_or("error");
-    let body = Bytes::from(format!("{} {reason}\n", status.as_u16()));
-    let mut answer = fixed(status, body);
+    let body = match status.is_client_error() || status.is_server_error() {
+        true => format!("{} {reason} (request id {})\n", status.as_u16(), id::text(id)),
+        false => format!("{} {reason}\n", status.as_u16()),
+    };
+    let mut answer = fixed(status, body.into(), id);
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer
 }
 
 /// The answer to what a limit refused: 429 where the client itself is over a limit of its own, else 503.
-pub(super) fn refused(rejection: &Rejection) -> Answer {
+pub(super) fn refused(rejection: &Rejection, id: &HeaderValue) -> Answer {
     let own = rejection.reason.is_clients_own();
-    let mut answer = text(if own { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::SERVICE_UNAVAILABLE });
+    let mut answer = text(if own { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::SERVICE_UNAVAILABLE }, id);
     answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(proxy_tcp::retry_after(rejection)));
     answer
 }
@@ -33,22 +37,22 @@ pub(super) fn say(answer: &mut Answer, text: &str) {
 }
 
 /// The answer of a redirecting route.
-pub(super) fn redirect(redirect: &Redirect, target: &Target, port: u16) -> Answer {
+pub(super) fn redirect(redirect: &Redirect, target: &Target, port: u16, id: &HeaderValue) -> Answer {
     let location = redirect
         .to
         .replace("{domain}", target.domain())
         .replace("{port}", &port.to_string())
         .replace("{path}", target.path_and_query());
-    let Ok(location) = HeaderValue::from_str(&location) else { return text(StatusCode::INTERNAL_SERVER_ERROR) };
-    let mut answer = text(StatusCode::from_u16(redirect.status).unwrap_or(StatusCode::FOUND));
+    let Ok(location) = HeaderValue::from_str(&location) else { return text(StatusCode::INTERNAL_SERVER_ERROR, id) };
+    let mut answer = text(StatusCode::from_u16(redirect.status).unwrap_or(StatusCode::FOUND), id);
     answer.headers_mut().insert(LOCATION, location);
     answer
 }
 
 /// The answer of a route that answers by itself.
-pub(super) fn respond(respond: &Respond) -> Answer {
+pub(super) fn respond(respond: &Respond, id: &HeaderValue) -> Answer {
     let status = StatusCode::from_u16(respond.status).unwrap_or(StatusCode::OK);
-    let mut answer = fixed(status, Bytes::copy_from_slice(respond.body.as_bytes()));
+    let mut answer = fixed(status, Bytes::copy_from_slice(respond.body.as_bytes()), id);
     for (name, value) in &respond.headers {
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
             answer.headers_mut().append(name, value);
@@ -62,12 +66,13 @@ pub(super) fn close(answer: &mut Answer) {
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
-fn fixed(status: StatusCode, body: Bytes) -> Answer {
+fn fixed(status: StatusCode, body: Bytes, id: &HeaderValue) -> Answer {
     let bodiless = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let body = if bodiless { Bytes::new() } else { body };
     let length = body.len();
     let mut answer = Response::new(Source::Fixed(body));
     *answer.status_mut() = status;
+    answer.headers_mut().insert(X_REQUEST_ID, id.clone());
     if !bodiless {
         answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
@@ -80,6 +85,8 @@ mod tests {
     use conn_tracker::Reason;
     use std::time::Duration;
 
+    const ID: HeaderValue = HeaderValue::from_static("7f");
+
     #[test]
     fn refused_clients_are_told_when_to_come_back() {
         let cases = [
@@ -88,7 +95,7 @@ mod tests {
             (Rejection::too_fast(Reason::RequestRate, 3, Duration::from_millis(4200)), 429, 5..=7),
         ];
         for (rejection, status, range) in cases {
-            let answer = refused(&rejection);
+            let answer = refused(&rejection, &ID);
             assert_eq!(answer.status().as_u16(), status);
             let after: u64 = answer.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
             assert!(range.contains(&after), "{after} is not in {range:?}");
@@ -99,7 +106,7 @@ mod tests {
     fn placeholders_stand_for_the_request() {
         let request = http::Request::builder().uri("/a?b=c").header("host", "shop.test:8080").body(()).unwrap();
         let rule = Redirect { to: "https://{domain}:{port}{path}".into(), status: 308 };
-        let answer = redirect(&rule, &Target::of(&request).unwrap(), 81);
+        let answer = redirect(&rule, &Target::of(&request).unwrap(), 81, &ID);
         assert_eq!(answer.status(), StatusCode::PERMANENT_REDIRECT);
         assert_eq!(answer.headers()[LOCATION], "https://shop.test:81/a?b=c");
     }
@@ -107,7 +114,7 @@ mod tests {
     #[test]
     fn some_statuses_have_no_body() {
         for (status, has_length) in [(204, false), (304, false), (200, true)] {
-            let answer = respond(&Respond { status, headers: vec![], body: "text".into() });
+            let answer = respond(&Respond { status, headers: vec![], body: "text".into() }, &ID);
             assert_eq!(answer.headers().contains_key(CONTENT_LENGTH), has_length, "{status}");
         }
     }

@@ -31,8 +31,8 @@ pub(super) fn credentials(auth: &BasicAuth, headers: &HeaderMap) -> Credentials 
 }
 
 /// The answer that asks for a name and a password.
-pub(super) fn challenge(auth: &BasicAuth) -> Answer {
-    let mut answer = answers::text(StatusCode::UNAUTHORIZED);
+pub(super) fn challenge(auth: &BasicAuth, id: &HeaderValue) -> Answer {
+    let mut answer = answers::text(StatusCode::UNAUTHORIZED, id);
     let realm = auth.realm().replace('\\', "\\\\").replace('"', "\\\"");
     let value = HeaderValue::from_str(&format!("Basic realm=\"{realm}\", charset=\"UTF-8\""));
     answer.headers_mut().insert(WWW_AUTHENTICATE, value.unwrap_or(HeaderValue::from_static("Basic")));
@@ -80,7 +80,7 @@ mod tests {
             }
             assert_eq!(credentials(&auth, &headers), *expected, "{values:?}");
         }
-        let answer = challenge(&auth);
+        let answer = challenge(&auth, &HeaderValue::from_static("1"));
         assert_eq!(answer.status(), 401);
         let value = answer.headers()[WWW_AUTHENTICATE].to_str().unwrap();
         assert_eq!(value, r#"Basic realm="the \"shop\"", charset="UTF-8""#);

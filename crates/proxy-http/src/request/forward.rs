@@ -1,8 +1,9 @@
 //! Passing a request on to a backend, and its answer back.
 
+use super::id::{self, X_REQUEST_ID};
 use super::target::Target;
 use super::websocket::Handshake;
-use super::{Answer, Serving, answers};
+use super::{Answer, Serving};
 use crate::HttpGeneration;
 use crate::body::{ClientBody, Pace, RequestBody, Source};
 use crate::headers::{self, Forwarding};
@@ -41,12 +42,12 @@ impl Serving<'_> {
     ) -> Answer {
         let asked = match asked(&mut request) {
             Ok(asked) => asked,
-            Err(status) => return answers::text(status),
+            Err(status) => return self.text(status),
         };
         let upgrade = !matches!(asked, Asked::No);
         if upgrade && !rules.websocket {
             self.event(EventKind::Blocked, "block_route", for_whom);
-            return answers::text(StatusCode::FORBIDDEN);
+            return self.text(StatusCode::FORBIDDEN);
         }
         let client = Arc::clone(&self.flight.client);
         let (kind, reason) = (EventKind::Terminated, "request_body_timeout");
@@ -66,12 +67,19 @@ impl Serving<'_> {
         let response = client.worker.pools.send(exchange, request).await;
         match response {
             Ok(response) => self.incoming(newest, route, response, asked),
-            Err(_) if pace.is_too_slow() => self.final_answer(answers::text(StatusCode::REQUEST_TIMEOUT)),
+            Err(_) if pace.is_too_slow() => {
+                self.flight.ends(reason);
+                self.final_answer(self.text(StatusCode::REQUEST_TIMEOUT))
+            }
             Err(error) => {
+                // Warnings are folded and tell of kinds; this is the line about the one request.
+                let (id, route) = (id::text(&self.flight.id), &route.name);
+                tracing::debug!(request = id, route, client = %for_whom, "{error}");
+                self.flight.ends(error.label());
                 if matches!(error, UpstreamError::BadRequest) {
                     self.event(EventKind::BadRequest, "request_malformed", for_whom);
                 }
-                answers::text(error.status())
+                self.text(error.status())
             }
         }
     }
@@ -103,6 +111,7 @@ impl Serving<'_> {
         if let Ok(host) = HeaderValue::from_str(&host) {
             fields.insert(HOST, host);
         }
+        fields.insert(X_REQUEST_ID, self.flight.id.clone());
         headers::edit(&mut fields, &route.headers.request);
         let method = match asked {
             Asked::No => method,
@@ -120,7 +129,13 @@ impl Serving<'_> {
             true => RequestBody::Empty,
             false => {
                 let patience = settings.timeouts.request_body;
-                RequestBody::Streaming(ClientBody::new(body, patience, Arc::clone(pace), client.activity.busy()))
+                RequestBody::Streaming(ClientBody::new(
+                    body,
+                    patience,
+                    Arc::clone(pace),
+                    self.flight.entry().cloned(),
+                    client.activity.busy(),
+                ))
             }
         };
         let mut request = Request::new(body);
@@ -142,6 +157,7 @@ impl Serving<'_> {
             return self.switch(newest, route, response, asked);
         }
         headers::remove_hop_by_hop(response.headers_mut());
+        response.headers_mut().insert(X_REQUEST_ID, self.flight.id.clone());
         headers::edit(response.headers_mut(), &route.headers.response);
         *response.version_mut() = Version::HTTP_11;
         response.extensions_mut().clear();
@@ -163,17 +179,19 @@ impl Serving<'_> {
             Asked::Stream(_, handshake) => handshake.is_answered(response.headers()),
         };
         if !agreed {
-            client.worker.event(EventKind::BackendFailed, "response_malformed", Some(route.id), client.client);
-            return answers::text(StatusCode::BAD_GATEWAY);
+            self.event(EventKind::BackendFailed, "response_malformed", self.flight.for_whom);
+            return self.text(StatusCode::BAD_GATEWAY);
         }
         let backend = hyper::upgrade::on(&mut response);
         let protocol = response.headers().get(UPGRADE).cloned();
         headers::remove_hop_by_hop(response.headers_mut());
+        response.headers_mut().insert(X_REQUEST_ID, self.flight.id.clone());
         headers::edit(response.headers_mut(), &route.headers.response);
         response.extensions_mut().clear();
         let (mut parts, body): (_, UpstreamBody) = response.into_parts();
         let mut flight = self.flight.hand_over();
-        flight.status = parts.status.as_u16();
+        let is_stream = matches!(asked, Asked::Stream(..));
+        flight.status = Some(if is_stream { StatusCode::OK } else { parts.status }.as_u16());
         let idle = newest.generation.settings.keep_alive.tunnel_idle_in_force();
         let tunnel = Tunnel::new(backend, body, idle, route.id, flight);
         match asked {

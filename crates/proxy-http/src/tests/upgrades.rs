@@ -65,7 +65,7 @@ async fn a_stream_is_a_tunnel() {
     assert_eq!(soon(tunnel.read(&mut echoed)).await.unwrap(), 0);
     drop(tunnel);
     world.settled().await;
-    assert_eq!(world.log.outcomes(), [502, 101]);
+    assert_eq!(world.log.outcomes(), [502, 200]);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ async fn each_side_may_end_before_the_other() {
     // A channel of one byte makes every write a partial one.
     let (mut client, near) = duplex(1);
     let (far, mut backend) = duplex(1);
-    let tunnel = tokio::spawn(copy_both(near, far, None));
+    let tunnel = tokio::spawn(copy_both(near, far, None, None));
     let (sent, received) = tokio::join!(
         async {
             client.write_all(&[7; 4096]).await.unwrap();
@@ -35,7 +35,7 @@ async fn silence_ends_a_tunnel_and_any_byte_keeps_it() {
     let (mut client, near) = duplex(64);
     let (far, mut backend) = duplex(64);
     let began = Instant::now();
-    let tunnel = tokio::spawn(copy_both(near, far, Some(idle)));
+    let tunnel = tokio::spawn(copy_both(near, far, Some(idle), None));
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_secs(40)).await;
         client.write_all(b"x").await.unwrap();

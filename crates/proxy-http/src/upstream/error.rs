@@ -33,12 +33,22 @@ impl UpstreamError {
         }
     }
 
+    /// The name in the access log.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::Lost => "connection_lost",
+            Self::Malformed => "response_malformed",
+            Self::TimedOut => "response_timeout",
+            Self::RequestBody => "request_body",
+            Self::BadRequest => "request_malformed",
+        }
+    }
+
     /// The name of the failure of the backend in logs and metrics; `None` if it is the client's, or told per attempt.
     pub(super) fn reason(self) -> Option<&'static str> {
         match self {
-            Self::Lost => Some("connection_lost"),
-            Self::Malformed => Some("response_malformed"),
-            Self::TimedOut => Some("response_timeout"),
+            Self::Lost | Self::Malformed | Self::TimedOut => Some(self.label()),
             Self::Unreachable { .. } | Self::RequestBody | Self::BadRequest => None,
         }
     }

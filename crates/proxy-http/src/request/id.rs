@@ -1,0 +1,81 @@
+//! The id of a request: in the request to the backend, in the answer, and in the access log.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The header that carries it.
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest id that is taken over, in bytes.
+const LONGEST: usize = 128;
+
+/// Makes the ids of one worker: a random half that is its own, and a count. They tell requests apart and are no secret.
+#[derive(Debug)]
+pub(crate) struct Ids {
+    prefix: u64,
+    count: AtomicU64,
+}
+
+impl Ids {
+    pub(crate) fn new() -> Self {
+        Self { prefix: RandomState::new().hash_one(0), count: AtomicU64::new(0) }
+    }
+
+    /// The id of a request: the one that it brings, if its peer is trusted and the id is one, else a new one.
+    pub(super) fn id(&self, headers: &HeaderMap, trusted: bool) -> HeaderValue {
+        let brought = headers.get(X_REQUEST_ID).filter(|value| trusted && is_id(value.as_bytes()));
+        brought.cloned().unwrap_or_else(|| self.next())
+    }
+
+    fn next(&self) -> HeaderValue {
+        // Ordering: only that the numbers differ matters.
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        HeaderValue::try_from(format!("{:016x}{count:016x}", self.prefix)).expect("hexadecimal digits are text")
+    }
+}
+
+/// The text of an id that [`Ids`] gave.
+pub(super) fn text(id: &HeaderValue) -> &str {
+    id.to_str().unwrap_or("-")
+}
+
+fn is_id(text: &[u8]) -> bool {
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=:".contains(byte);
+    (1..=LONGEST).contains(&text.len()) && text.iter().all(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_has_another_id() {
+        let (one, other) = (Ids::new(), Ids::new());
+        let ids = [one.next(), one.next(), other.next(), other.next()];
+        for (index, id) in ids.iter().enumerate() {
+            assert!(text(id).len() == 32 && is_id(id.as_bytes()), "{id:?}");
+            assert!(!ids[..index].contains(id), "{ids:?}");
+        }
+    }
+
+    #[test]
+    fn only_ids_of_trusted_peers_are_taken_over() {
+        let ids = Ids::new();
+        let (long, longer) = ("x".repeat(LONGEST), "x".repeat(LONGEST + 1));
+        let cases = [
+            ("0b9f-7", true, true),
+            ("0b9f-7", false, false),
+            (long.as_str(), true, true),
+            (longer.as_str(), true, false),
+            ("", true, false),
+            ("a b", true, false),
+            ("a\"b", true, false),
+            ("a\tb", true, false),
+        ];
+        for (brought, trusted, taken) in cases {
+            let headers = HeaderMap::from_iter([(X_REQUEST_ID, HeaderValue::from_str(brought).unwrap())]);
+            assert_eq!(ids.id(&headers, trusted) == brought, taken, "{brought:?} {trusted}");
+        }
+    }
+}
