@@ -2,7 +2,7 @@
 
 use crate::cursor::{Cursor, Table};
 use crate::decode::Placed;
-use proxy_route::{OnReject, Protocol, Route, Settings};
+use proxy_route::{OnReject, Overlap, Protocol, Route, Settings, overlaps};
 use std::collections::{BTreeSet, HashMap};
 
 /// Routes that cannot be told apart: by name, by the name of their counts, by their clients' first byte.
@@ -25,6 +25,32 @@ pub(crate) fn routes(routes: &[Placed<'_>]) {
         counts.entry(placed.route.count_key()).or_insert(key);
     }
     beside(routes);
+    shadowed(routes);
+}
+
+/// Routes that another one leaves nothing.
+fn shadowed(routes: &[Placed<'_>]) {
+    let live: Vec<_> = routes.iter().filter(|placed| placed.enabled && placed.right).collect();
+    for overlap in overlaps(&live.iter().map(|placed| &placed.route).collect::<Vec<_>>()) {
+        let (Overlap::Same { route, first: other } | Overlap::Hidden { route, by: other }) = overlap;
+        let (route, other) = (live[route], live[other]);
+        let at = route.name.as_ref().unwrap_or(&route.at);
+        let there = other.name.as_ref().unwrap_or(&other.at).span;
+        match overlap {
+            Overlap::Same { .. } => at.conflict(
+                format!("{:?} matches exactly what {:?} matches on the same port", route.route.name, other.route.name),
+                "make them differ, or give the one that is meant a higher \"priority\"",
+                there,
+                "the other one",
+            ),
+            Overlap::Hidden { .. } => at.warn_beside(
+                format!("{:?} is never reached: {:?} takes all that it matches", route.route.name, other.route.name),
+                "give it a higher \"priority\", or remove it",
+                there,
+                "this one comes first",
+            ),
+        }
+    }
 }
 
 /// Plain tcp beside plain http on one port.

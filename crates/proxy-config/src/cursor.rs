@@ -11,11 +11,19 @@ use std::fmt::Display;
 pub(crate) struct Sink<'a> {
     pub(crate) surroundings: &'a dyn Surroundings,
     mistakes: RefCell<Vec<Mistake>>,
+    /// The keys known in every table that was decoded, by its path without numbers.
+    #[cfg(test)]
+    pub(crate) tables: RefCell<std::collections::BTreeMap<String, std::collections::BTreeSet<String>>>,
 }
 
 impl<'a> Sink<'a> {
     pub(crate) fn new(surroundings: &'a dyn Surroundings) -> Self {
-        Self { surroundings, mistakes: RefCell::default() }
+        Self {
+            surroundings,
+            mistakes: RefCell::default(),
+            #[cfg(test)]
+            tables: RefCell::default(),
+        }
     }
 
     /// How many errors there are so far.
@@ -58,6 +66,11 @@ impl<'a> Cursor<'a> {
 
     pub(crate) fn warn(&self, message: impl Into<String>, help: impl Into<String>) {
         self.report(Severity::Warning, message.into(), Some(help.into()), None);
+    }
+
+    /// A warning with a second place: `label` says what is there.
+    pub(crate) fn warn_beside(&self, message: impl Into<String>, help: impl Into<String>, other: Span, label: &str) {
+        self.report(Severity::Warning, message.into(), Some(help.into()), Some((other, label.to_owned())));
     }
 
     fn report(&self, severity: Severity, message: String, help: Option<String>, also: Option<(Span, String)>) {
@@ -212,10 +225,14 @@ impl<'a> Table<'a> {
     /// Reports the keys that nobody asked for. Called when all others are taken.
     pub(crate) fn finish(&self) {
         let known = self.known.borrow();
+        #[cfg(test)]
+        self.note(&known);
         let refused = self.refused.borrow();
         for entry in self.entries {
             let key = entry.key.as_str();
-            let ignored = key.starts_with("x-") || matches!(key, "description" | "tags");
+            // For editors.
+            let schema = key == "$schema" && self.cursor.path.is_empty();
+            let ignored = schema || key.starts_with("x-") || matches!(key, "description" | "tags");
             if ignored || known.contains(&key) || refused.contains(&key) {
                 continue;
             }
@@ -228,6 +245,15 @@ impl<'a> Table<'a> {
             };
             self.cursor.key(entry).error_help(format!("{key:?} is no key that is known here"), help);
         }
+    }
+}
+
+#[cfg(test)]
+impl Table<'_> {
+    fn note(&self, known: &[&str]) {
+        let path = self.cursor.path.split(['[', ']']).step_by(2).collect::<String>();
+        let mut tables = self.cursor.sink.tables.borrow_mut();
+        tables.entry(path).or_default().extend(known.iter().map(|&key| key.to_owned()));
     }
 }
 

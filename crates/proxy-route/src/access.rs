@@ -6,7 +6,7 @@ use prefix_trie::PrefixSet;
 use std::net::IpAddr;
 
 /// A set of networks of both families. Looking an address up takes time by its length, not by the size of the set.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct IpSet {
     v4: PrefixSet<Ipv4Net>,
     v6: PrefixSet<Ipv6Net>,

@@ -23,6 +23,7 @@ mod auth;
 mod domain;
 mod matching;
 mod path;
+mod reach;
 mod route;
 mod settings;
 mod table;
@@ -33,6 +34,7 @@ pub use conn_tracker::{PrefixError, Prefixes};
 pub use domain::{DomainError, DomainPattern};
 pub use matching::{HeaderPattern, HeaderSource, HelloFacts, Match, PortRange, RequestFacts, TlsVersion};
 pub use path::{PathError, PathPattern};
+pub use reach::{Overlap, overlaps};
 pub use route::{
     Action, Algorithm, BackendProtocol, BackendTls, Forward, HeaderEdits, HeaderRules, Protocol, ProxyVersion,
     RateLimit, Redirect, Respond, Route, RouteLimits, Security, Target, TargetPort, TlsMode,

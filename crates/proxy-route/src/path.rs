@@ -83,6 +83,27 @@ impl From<&str> for PathPattern {
 }
 
 impl PathPattern {
+    /// Whether every path that fits `other` fits this one too, for certain.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        let covers = |(mine, theirs): (&Segment, &Segment)| match (mine, theirs) {
+            (Segment::Any, Segment::Any) => true,
+            (Segment::Any, Segment::Literal(text)) => !text.is_empty(),
+            (Segment::Literal(mine), Segment::Literal(theirs)) => mine == theirs,
+            (Segment::Literal(_), Segment::Any) => false,
+        };
+        if !self.open {
+            let same_length = self.segments.len() == other.segments.len();
+            return !other.open && same_length && self.segments.iter().zip(&other.segments).all(covers);
+        }
+        let Some((Segment::Literal(start), before)) = self.segments.split_last() else { return false };
+        let rest_fits = match other.segments.get(before.len()) {
+            None => false,
+            Some(Segment::Any) => start.is_empty(),
+            Some(Segment::Literal(text)) => text.starts_with(start.as_str()),
+        };
+        rest_fits && before.iter().zip(&other.segments).all(covers)
+    }
+
     /// Whether `path` (without query) fits.
     #[must_use]
     pub fn fits(&self, path: &str) -> bool {
@@ -181,6 +202,28 @@ impl fmt::Display for PathPattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wider_patterns_cover_narrower_ones() {
+        for (wide, narrow, covers) in [
+            ("/*", "/a/b", true),
+            ("/*", "/*", true),
+            ("/a/*", "/a/:id", true),
+            ("/a/*", "/a/b/*", true),
+            ("/a/*", "/a", false),
+            ("/a*", "/ab/c", true),
+            ("/a*", "/:id", false),
+            ("/a/b*", "/a/*", false),
+            ("/:id/x", "/a/x", true),
+            ("/:id/x", "/:other/x", true),
+            ("/:id/x", "//x", false),
+            ("/a/x", "/:id/x", false),
+            ("/a", "/a/*", false),
+            ("/a", "/a", true),
+        ] {
+            assert_eq!(PathPattern::from(wide).covers(&narrow.into()), covers, "{wide} {narrow}");
+        }
+    }
 
     #[test]
     fn patterns_fit_what_they_say() {

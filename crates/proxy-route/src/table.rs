@@ -222,7 +222,7 @@ impl PortRoutes {
     }
 
     fn sort(&mut self) {
-        self.tcp.sort_by_key(|route| order(route, Specificity::None));
+        self.tcp.sort_by_key(|route| order(route, route.index, Specificity::None));
         for routes in [&mut self.plain_http, &mut self.tls, &mut self.tls_http] {
             routes.sort();
         }
@@ -231,20 +231,20 @@ impl PortRoutes {
 
 /// How narrow the domain is by which a route was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Specificity {
+pub(crate) enum Specificity {
     None,
     Below(usize),
     Exact,
 }
 
 /// What comes first: priority, then the narrower domain, then the longer path, then more conditions, then file order.
-fn order(route: &RoutedRoute, domain: Specificity) -> impl Ord + use<> {
+pub(crate) fn order(route: &Route, index: usize, domain: Specificity) -> impl Ord + use<> {
     let matching = &route.matching;
     let path = matching.path.as_ref().map(crate::PathPattern::weight);
     let conditions = matching.headers.len()
         + usize::from(matching.client_ip.is_some())
         + usize::from(!matching.tls_versions.is_empty());
-    (Reverse(route.priority), Reverse(domain), Reverse(path), Reverse(conditions), route.index)
+    (Reverse(route.priority), Reverse(domain), Reverse(path), Reverse(conditions), index)
 }
 
 /// Routes by domain: looking up costs by the labels of the name, not by the number of routes.
@@ -281,10 +281,10 @@ impl ByDomain {
     }
 
     fn sort(&mut self) {
-        self.any.sort_by_key(|route| order(route, Specificity::None));
+        self.any.sort_by_key(|route| order(route, route.index, Specificity::None));
         for list in self.exact.values_mut().chain(self.below.values_mut()) {
             // Within one list the domain is the same, so it does not matter which is given.
-            list.sort_by_key(|route| order(route, Specificity::Exact));
+            list.sort_by_key(|route| order(route, route.index, Specificity::Exact));
         }
     }
 
@@ -300,7 +300,7 @@ impl ByDomain {
             .chain(below)
             .chain(any)
             .filter_map(|(domain, list)| list.iter().find(|route| fits(route)).map(|route| (domain, route)))
-            .min_by_key(|(domain, route)| order(route, *domain))
+            .min_by_key(|(domain, route)| order(route, route.index, *domain))
             .map(|(_, route)| route)
     }
 }

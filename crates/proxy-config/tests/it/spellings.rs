@@ -207,17 +207,76 @@ fn the_least_configuration_is_all_defaults() {
     }
 }
 
+/// As pasted from `@push.rocks/smartproxy`, but for what is not built.
+const PASTED: &str = r#"{
+  "maxConnectionsPerIP": 80,
+  "connectionRateLimitPerMinute": 240,
+  "proxyIPs": ["10.0.0.5"],
+  "acceptProxyProtocol": true,
+  "sendProxyProtocol": false,
+  "initialDataTimeout": 15000,
+  "connectionTimeout": 8000,
+  "inactivityTimeout": 14400000,
+  "maxConnectionLifetime": 86400000,
+  "gracefulShutdownTimeout": 20000,
+  "keepAliveTreatment": "extended",
+  "keepAliveInactivityMultiplier": 6,
+  "defaults": { "security": { "maxConnections": 20000, "ipBlockList": ["198.51.100.0/24"] } },
+  "routes": [
+    {
+      "name": "shop-tls",
+      "priority": 50,
+      "tags": ["x"],
+      "description": "y",
+      "match": { "ports": 443, "domains": ["shop.test", "*.shop.test"], "path": "/api/*" },
+      "action": {
+        "type": "forward",
+        "targets": [{ "host": ["10.1.0.11", "10.1.0.12"], "port": 8080 }],
+        "tls": { "mode": "terminate", "certificate": { "certFile": "a.pem", "keyFile": "a.key" } },
+        "loadBalancing": { "algorithm": "least-connections" },
+        "websocket": { "enabled": true }
+      },
+      "security": {
+        "maxConnections": 4000,
+        "maxConnectionsPerIP": 30,
+        "ipAllowList": ["*"],
+        "ipBlockList": ["203.0.113.7"],
+        "rateLimit": {
+          "enabled": true, "maxRequests": 600, "window": 60, "keyBy": "ip", "errorMessage": "slow down"
+        },
+        "basicAuth": { "enabled": true, "users": [{ "username": "ann", "password": "sesame" }], "realm": "shop" },
+        "x-ipv6PrefixLength": 64
+      }
+    },
+    {
+      "name": "mail-passthrough",
+      "match": { "ports": [{ "from": 993, "to": 995 }], "domains": "mail.shop.test" },
+      "action": {
+        "type": "forward",
+        "targets": [{ "host": "10.1.0.30", "port": 993 }],
+        "tls": { "mode": "passthrough" },
+        "sendProxyProtocol": true
+      },
+      "security": { "maxConnections": 500, "ipAllowList": ["192.0.2.0/24"] }
+    }
+  ]
+}"#;
+
 #[test]
-fn route_objects_of_the_original_load() {
-    let text = r#"{ "defaults": { "security": { "maxConnections": 20000 } }, "routes": [
-      { "name": "mail", "tags": ["x"], "description": "y",
-        "match": { "ports": [{ "from": 993, "to": 995 }], "domains": "mail.shop.test" },
-        "action": { "type": "forward", "targets": [{ "host": "10.1.0.30", "port": 993 }],
-                    "tls": { "mode": "passthrough" }, "sendProxyProtocol": true },
-        "security": { "maxConnections": 500, "ipAllowList": ["192.0.2.0/24"], "x-note": [] } } ] }"#;
-    let loaded = read(text, Format::Json).unwrap_or_else(|found| panic!("{found}"));
-    assert_eq!(loaded.config.settings.limits.max_connections, 20_000);
-    assert_eq!(loaded.config.routes[0].security.limits.max_connections, 500);
+fn routes_of_the_original_load() {
+    let loaded = read(PASTED, Format::Json).unwrap_or_else(|found| panic!("{found}"));
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    let config = loaded.config;
+    assert_eq!(config.settings.limits.max_connections, 20_000, "the default of all routes is the process");
+    assert_eq!((config.settings.limits.per_client, config.settings.limits.rate_per_minute), (80, 240));
+    let [shop, mail] = config.routes.as_slice() else { panic!("{:?}", config.routes) };
+    let limits = shop.security.limits;
+    assert_eq!((limits.max_connections, limits.per_client), (4000, 30));
+    assert_eq!(limits.rate_limit, Some(RateLimit { max_requests: 600, window: Duration::from_secs(60) }));
+    assert!(shop.security.basic_auth.as_ref().unwrap().admits(b"ann:sesame"));
+    assert_eq!(shop.security.access.refusal("203.0.113.7".parse().unwrap()), Some("block_list"));
+    assert_eq!((mail.security.limits.max_connections, mail.tls), (500, Some(TlsMode::Passthrough)));
+    assert_eq!(mail.security.access.refusal("198.51.100.1".parse().unwrap()), Some("block_list"), "of the defaults");
 }
 
 #[test]
