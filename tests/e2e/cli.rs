@@ -47,6 +47,41 @@ fn check_accepts_what_is_right_and_refuses_what_is_not_built() {
 }
 
 #[test]
+fn check_does_everything_but_open_a_port() {
+    let pair = || rcgen::generate_simple_self_signed(["a.test".to_owned()]).expect("a certificate can be made");
+    let site = |cert: &str, key: &str| {
+        format!(
+            "routes:\n  - name: a\n    match: {{ ports: 443 }}\n    action: {{ type: forward, targets: [{{ host: b, port: 1 }}], \
+             tls: {{ mode: terminate, certificate: {{ cert: {cert:?}, key: {key:?} }} }} }}\n"
+        )
+    };
+    let (one, other) = (pair(), pair());
+    let (cert, key) = (one.cert.pem(), one.signing_key.serialize_pem());
+    for (text, told) in [
+        (site(&cert, &key), None),
+        (site(&cert, &other.signing_key.serialize_pem()), Some("does not belong to the first certificate")),
+        (format!("maxConnections: 4000000000\n{}", site(&cert, &key)), Some("file descriptors")),
+        (
+            format!("maxTrackedClients: 1\nconnectionRateLimitPerMinute: 4000000000\n{}", site(&cert, &key)),
+            Some("lower it"),
+        ),
+    ] {
+        let output = check("a.yaml", &text);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), told.is_none(), "{error}");
+        assert!(error.contains(told.unwrap_or_default()), "{error}");
+    }
+}
+
+#[test]
+fn the_schema_is_json_and_describes_the_keys() {
+    let output = Command::new(binary()).arg("schema").output().expect("the binary runs");
+    assert!(output.status.success());
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(schema["properties"]["maxConnectionsPerIP"]["default"], 100);
+}
+
+#[test]
 fn run_refuses_a_bad_configuration_and_more_connections_than_descriptors() {
     let folder = tempfile::tempdir().expect("a folder");
     for (text, told) in

@@ -2,14 +2,11 @@
 //! HTTP/2 and passthrough.
 
 use crate::support::backend::Backend;
-use crate::support::client::{self, Attempt, hold_http, hold_tls_echo, in_time, tcp_from, tls};
+use crate::support::client::{Attempt, hold_http, hold_tls_echo, in_time, tcp_from};
+use crate::support::http::{Http, VERSIONS, text};
 use crate::support::leftovers::Baseline;
 use crate::support::proxy::{Proxy, free_port};
 use crate::support::{admin, certs, eventually, on_eight_threads};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
-use hyper::{Request, Response};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -53,58 +50,6 @@ fn passthrough(name: &str, listen: u16, backend: &Backend, more: &str) -> String
 ",
         backend.port()
     )
-}
-
-/// A client that speaks one of the versions in TLS.
-enum Http {
-    One(hyper::client::conn::http1::SendRequest<client::Body>),
-    Two(hyper::client::conn::http2::SendRequest<client::Body>),
-}
-
-const VERSIONS: [&str; 2] = ["http/1.1", "h2"];
-
-impl Http {
-    async fn connect(source: IpAddr, address: SocketAddr, alpn: &'static str) -> io::Result<Self> {
-        let stream = tls(tcp_from(source, address).await?, "end.test", &[alpn]).await?;
-        Ok(match alpn {
-            "h2" => Self::Two(client::http2(stream).await),
-            _ => Self::One(client::http1(stream).await),
-        })
-    }
-
-    async fn ask(&mut self, path: &str, headers: &[(&str, &str)]) -> Response<Incoming> {
-        let body = Empty::<Bytes>::new().map_err(|never| match never {}).boxed();
-        let mut request = match self {
-            Self::One(_) => Request::get(path).header("host", "end.test"),
-            Self::Two(_) => Request::get(format!("https://end.test{path}")),
-        };
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(body).expect("a request");
-        let answer = in_time("an answer", async {
-            match self {
-                Self::One(sender) => {
-                    sender.ready().await?;
-                    sender.send_request(request).await
-                }
-                Self::Two(sender) => sender.send_request(request).await,
-            }
-        });
-        answer.await.expect("an answer")
-    }
-
-    async fn status(&mut self, path: &str, headers: &[(&str, &str)]) -> u16 {
-        let answer = self.ask(path, headers).await;
-        let status = answer.status().as_u16();
-        let _ = in_time("the body", answer.into_body().collect()).await;
-        status
-    }
-}
-
-async fn text(answer: Response<Incoming>) -> String {
-    let body = in_time("the body", answer.into_body().collect()).await.expect("a whole body").to_bytes();
-    String::from_utf8(body.to_vec()).expect("text")
 }
 
 /// Refusals by scope, route and reason: those of enforcing, or those that a dry run would have made.

@@ -30,6 +30,7 @@ mod decode;
 mod diagnostic;
 mod json;
 mod network;
+mod schema;
 mod surroundings;
 mod toml;
 mod tree;
@@ -37,6 +38,7 @@ mod value;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use schema::SCHEMA;
 pub use surroundings::{Surroundings, System};
 
 use cursor::{Cursor, Sink};

@@ -21,6 +21,8 @@ pub(crate) enum Command {
     },
     /// Shows the whole thing without a configuration: backends, certificate and small limits included.
     Demo,
+    /// Prints the JSON Schema of the configuration, for editors and other tools.
+    Schema,
     /// Runs the proxy until SIGTERM or SIGINT, then drains; a second signal ends it at once.
     Run {
         /// The configuration: .yaml, .json or .toml.

@@ -30,5 +30,6 @@ fn main() -> ExitCode {
         cli::Command::Check { config } => check::check(&config),
         cli::Command::Demo => demo::demo(),
         cli::Command::Run { config } => run::run(&config),
+        cli::Command::Schema => check::schema(),
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod backend;
 pub(crate) mod certs;
 pub(crate) mod client;
+pub(crate) mod http;
 pub(crate) mod leftovers;
 pub(crate) mod proxy;
 
