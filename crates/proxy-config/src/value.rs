@@ -63,6 +63,18 @@ pub(crate) fn integer<T: TryFrom<i64>>(at: &Cursor<'_>, range: RangeInclusive<i6
     None
 }
 
+/// A number from 0 to 1.
+pub(crate) fn share(at: &Cursor<'_>) -> Option<f64> {
+    match at.node.value {
+        Value::Integer(0) => return Some(0.0),
+        Value::Integer(1) => return Some(1.0),
+        Value::Float(value) if (0.0..=1.0).contains(&value) => return Some(value),
+        Value::Integer(_) | Value::Float(_) => at.error_help("this is not within 0 to 1", "write 0.1 for one in ten"),
+        _ => at.expected("a number from 0 to 1"),
+    }
+    None
+}
+
 /// A limit: `0` is unlimited.
 pub(crate) fn limit(at: &Cursor<'_>) -> Option<u32> {
     integer(at, 0..=i64::from(u32::MAX))

@@ -40,7 +40,8 @@ pub use route::{
     RateLimit, Redirect, Respond, Route, RouteLimits, Security, Target, TargetPort, TlsMode,
 };
 pub use settings::{
-    AcceptProxy, AdminSettings, Certificate, ClientOverride, Config, ConnectionLimits, KeepAlive, KeepAliveTreatment,
-    LogFormat, LogSettings, OnReject, PemSource, Settings, TcpKeepAlive, Timeouts, TlsSettings,
+    AcceptProxy, AccessLogOutput, AccessLogSettings, AdminSettings, Certificate, ClientOverride, Config,
+    ConnectionLimits, KeepAlive, KeepAliveTreatment, LogFormat, LogSettings, OnReject, PemSource, Settings,
+    TcpKeepAlive, Timeouts, TlsSettings,
 };
 pub use table::{FirstStep, HelloDecision, PortRoutes, RouteTable, RoutedRoute, TableError};

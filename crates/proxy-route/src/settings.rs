@@ -52,6 +52,8 @@ pub struct Settings {
     pub tls: TlsSettings,
     /// What is logged, and how.
     pub logging: LogSettings,
+    /// The access log, if any.
+    pub access_log: Option<AccessLogSettings>,
     /// The admin endpoint, if any.
     pub admin: Option<AdminSettings>,
 }
@@ -75,6 +77,7 @@ impl Default for Settings {
             max_request_header_bytes: 64 * 1024,
             tls: TlsSettings::default(),
             logging: LogSettings::default(),
+            access_log: None,
             admin: None,
         }
     }
@@ -354,6 +357,26 @@ impl Default for LogSettings {
             burst: 1,
         }
     }
+}
+
+/// Where the access log is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLogOutput {
+    /// This file, which is appended to.
+    File(PathBuf),
+    /// Standard output.
+    Stdout,
+}
+
+/// The access log: one line per request and per connection that is passed on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLogSettings {
+    /// Where it is written.
+    pub output: AccessLogOutput,
+    /// How lines look.
+    pub format: LogFormat,
+    /// The share of requests and connections that get a line, 0 to 1.
+    pub sample: f64,
 }
 
 /// The admin endpoint.

@@ -1,15 +1,15 @@
-//! What the operator sees: logging and the admin endpoint.
+//! What the operator sees: logging, the access log and the admin endpoint.
 
 use crate::cursor::{Cursor, did_you_mean, nearest};
-use crate::value::{choice, integer, period, positive, secret, string};
-use proxy_route::{AdminSettings, LogFormat, LogSettings};
+use crate::value::{choice, integer, period, positive, secret, share, string};
+use proxy_route::{AccessLogOutput, AccessLogSettings, AdminSettings, LogFormat, LogSettings};
 use std::net::SocketAddr;
+use std::path::Path;
 
 pub(crate) fn logging(at: &Cursor<'_>) -> Option<LogSettings> {
     let table = at.table()?;
     let mut logging = LogSettings::default();
-    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-    table.read("format", |at| choice(at, &formats, &[]), &mut logging.format);
+    table.read("format", format, &mut logging.format);
     table.read("level", level, &mut logging.level);
     if let Some(dedup) = table.take("dedup").and_then(|at| at.table()) {
         dedup.read("flushInterval", period, &mut logging.flush_interval);
@@ -20,6 +20,35 @@ pub(crate) fn logging(at: &Cursor<'_>) -> Option<LogSettings> {
     }
     table.finish();
     Some(logging)
+}
+
+fn format(at: &Cursor<'_>) -> Option<LogFormat> {
+    choice(at, &[("text", LogFormat::Text), ("json", LogFormat::Json)], &[])
+}
+
+/// `Some(None)` is none: `false`.
+pub(crate) fn access_log(at: &Cursor<'_>) -> Option<Option<AccessLogSettings>> {
+    if at.is_none() {
+        return Some(None);
+    }
+    let table = at.table()?;
+    let output = table.require("path", "a file, or \"stdout\"").and_then(|at| output(&at));
+    let mut settings = AccessLogSettings { output: AccessLogOutput::Stdout, format: LogFormat::Text, sample: 1.0 };
+    table.read("format", format, &mut settings.format);
+    table.read("sample", share, &mut settings.sample);
+    table.finish();
+    Some(Some(AccessLogSettings { output: output?, ..settings }))
+}
+
+fn output(at: &Cursor<'_>) -> Option<AccessLogOutput> {
+    match string(at)? {
+        "" => {
+            at.error_help("the name of a file is missing", "write a path, or \"stdout\"");
+            None
+        }
+        "stdout" => Some(AccessLogOutput::Stdout),
+        path => Some(AccessLogOutput::File(at.sink.surroundings.resolve(Path::new(path)))),
+    }
 }
 
 /// `info`, or `warn,proxy_http=debug`. A misspelt level alone would be taken for the name of a module.

@@ -43,6 +43,7 @@ pub(crate) fn settings(table: &Table<'_>) -> (Settings, Defaults) {
     table.read("maxRequestHeaderBytes", bytes, &mut settings.max_request_header_bytes);
     table.read("tls", tls_settings, &mut settings.tls);
     table.read("logging", endpoints::logging, &mut settings.logging);
+    settings.access_log = table.get("accessLog", endpoints::access_log).flatten();
     settings.admin = table.get("admin", endpoints::admin);
     table.get("idleReclaim", |at| {
         let wanted = boolean(at)?;
@@ -62,7 +63,6 @@ pub(crate) fn settings(table: &Table<'_>) -> (Settings, Defaults) {
 /// Keys of the reference or of the original that are known and not built.
 const UNBUILT: &[&str] = &[
     "shed",
-    "accessLog",
     "acme",
     "metrics",
     "socketTimeout",

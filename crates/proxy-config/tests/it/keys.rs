@@ -12,7 +12,6 @@ const KEYS: &[(&str, &[Key])] = &[
         "",
         &[
             ("shed", None),
-            ("accessLog", None),
             ("acme", None),
             ("metrics", None),
             ("socketTimeout", None),

@@ -3,8 +3,8 @@
 use crate::{CHAIN, KEY, read, yaml};
 use proxy_config::Format;
 use proxy_route::{
-    Action, Algorithm, BackendProtocol, HeaderPattern, KeepAliveTreatment, LogFormat, OnReject, PemSource, PortRange,
-    Protocol, ProxyVersion, RateLimit, TargetPort, TlsMode, TlsVersion,
+    AccessLogOutput, Action, Algorithm, BackendProtocol, HeaderPattern, KeepAliveTreatment, LogFormat, OnReject,
+    PemSource, PortRange, Protocol, ProxyVersion, RateLimit, TargetPort, TlsMode, TlsVersion,
 };
 use std::path::PathBuf;
 use std::time::Duration;
@@ -73,6 +73,9 @@ fn every_key_of_the_process_lands_in_its_field() {
     assert_eq!((logging.format, logging.level.as_str()), (LogFormat::Json, "warn,proxy_http=debug"));
     assert_eq!((Some(logging.flush_interval), logging.top_sources), (seconds(7), 4));
     assert_eq!((logging.max_keys, logging.burst), (999, 8));
+    let access = settings.access_log.unwrap();
+    assert_eq!(access.output, AccessLogOutput::File(PathBuf::from("/etc/access.log")));
+    assert_eq!((access.format, access.sample), (LogFormat::Json, 0.25));
     let admin = settings.admin.unwrap();
     assert_eq!(
         (admin.listen.to_string().as_str(), admin.token.as_deref()),
