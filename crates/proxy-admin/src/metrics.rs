@@ -52,6 +52,9 @@ impl Collector for Everything {
         if let Some(log) = status.log() {
             page.counter("smartproxy_log_events_folded", "Events that were counted into log summaries", log.folded())?;
         }
+        if let Some(dropped) = status.access_log_dropped() {
+            page.counter("smartproxy_access_log_dropped", "Lines that the access log could not take", dropped)?;
+        }
         page.process(Process::read())
     }
 }

@@ -110,6 +110,11 @@ pub trait Status: Debug + Send + Sync + 'static {
         None
     }
 
+    /// Lines of the access log that were dropped; `None` without one.
+    fn access_log_dropped(&self) -> Option<u64> {
+        None
+    }
+
     /// Reads the configuration again and puts it in force. `None` if this program cannot.
     ///
     /// The answer is what to tell the operator: what was not applied, or what is wrong. May read files.
