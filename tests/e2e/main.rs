@@ -1,6 +1,7 @@
 //! End-to-end tests: the real binary, real sockets, real clients.
 #![allow(clippy::let_underscore_must_use, reason = "clients and backends here go away in the middle of everything")]
 
+mod access_log;
 mod bad_input;
 mod bodies;
 mod cli;

@@ -6,6 +6,7 @@
 //! smartproxy run -c site.yaml     # until SIGTERM, then drains
 //! ```
 
+mod access_log;
 mod check;
 mod cli;
 mod control;

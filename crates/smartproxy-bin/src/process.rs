@@ -1,7 +1,8 @@
 //! From a configuration to a running proxy: table, listeners, workers, admin endpoint.
 
+use crate::access_log::{AccessLog, Flush};
 use crate::descriptors::{self, Fit};
-use crate::report::Chronicle;
+use crate::report::{Access, Chronicle};
 use crate::status::ProxyStatus;
 use crate::{control, limits};
 use conn_tracker::Report;
@@ -27,6 +28,7 @@ pub(crate) struct Process {
     drain: Drain,
     workers: Vec<JoinHandle<()>>,
     grace: Option<Duration>,
+    _access: Option<Flush>,
     // Dropped last: it writes what the workers still had to say.
     _log: Ticker,
 }
@@ -69,7 +71,16 @@ impl Process {
 
         let names = Arc::clone(&table);
         let name = move |route| Some(names.route_key(conn_tracker::RouteId::new(route)?)?.to_owned());
-        let chronicle = Arc::new(Chronicle::new(&generation.settings.logging, name));
+        let (access, flush) = match &generation.settings.access_log {
+            None => (None, None),
+            Some(settings) => {
+                let (log, flush) = AccessLog::start(settings)
+                    .map_err(|error| format!("accessLog.path: the file cannot be opened: {error}"))?;
+                log.reopen_on_hangup()?;
+                (Some(Access { log, table: Arc::clone(&table) }), Some(flush))
+            }
+        };
+        let chronicle = Arc::new(Chronicle::new(&generation.settings.logging, name, access));
         let log = Ticker::start(&chronicle.log)?;
         let (drain, watch) = Drain::new();
         let status = Arc::new(ProxyStatus {
@@ -92,7 +103,7 @@ impl Process {
         let workers = listeners.into_workers().into_iter().enumerate();
         let workers: Result<Vec<_>, _> =
             workers.map(|(number, own)| shared.start_worker(number, own, watch.clone())).collect();
-        Ok(Self { status, admin: address, drain, workers: workers?, grace, _log: log })
+        Ok(Self { status, admin: address, drain, workers: workers?, grace, _access: flush, _log: log })
     }
 
     /// Lets every connection finish, for as long as the configuration grants; whether all did.

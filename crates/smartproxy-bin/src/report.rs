@@ -1,9 +1,12 @@
 //! What happens in the data plane, counted for metrics and folded for the log.
 
-use conn_tracker::{Event, EventKind, Report, RequestOutcome};
+use crate::access_log::AccessLog;
+use conn_tracker::{AccessRecord, Event, EventKind, Report, RequestOutcome};
+use limits_core::Table;
 use log_dedup::{Dedup, Kind, Settings, ToTracing};
 use proxy_admin::EventCounters;
 use proxy_route::{LogFormat, LogSettings};
+use std::sync::Arc;
 use std::time::Instant;
 use tracing::Level;
 
@@ -12,11 +15,23 @@ use tracing::Level;
 pub(crate) struct Chronicle {
     pub(crate) counters: EventCounters,
     pub(crate) log: Dedup,
+    pub(crate) access: Option<Access>,
+}
+
+/// The access log, and who knows the names of routes.
+#[derive(Debug)]
+pub(crate) struct Access {
+    pub(crate) log: Arc<AccessLog>,
+    pub(crate) table: Arc<Table>,
 }
 
 impl Chronicle {
     /// `names` gives routes their names in log lines.
-    pub(crate) fn new(settings: &LogSettings, names: impl Fn(u32) -> Option<String> + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(
+        settings: &LogSettings,
+        names: impl Fn(u32) -> Option<String> + Send + Sync + 'static,
+        access: Option<Access>,
+    ) -> Self {
         let sink = match settings.format {
             LogFormat::Json => ToTracing::Fields,
             LogFormat::Text => ToTracing::Message,
@@ -28,7 +43,7 @@ impl Chronicle {
             burst: settings.burst,
         };
         let log = Dedup::new(dedup, &EventKind::ALL.map(described), Instant::now(), names, sink);
-        Self { counters: EventCounters::default(), log }
+        Self { counters: EventCounters::default(), log, access }
     }
 }
 
@@ -49,6 +64,16 @@ impl Report for Chronicle {
 
     fn request(&self, outcome: RequestOutcome) {
         self.counters.request(outcome);
+    }
+
+    fn wants_access(&self) -> bool {
+        self.access.as_ref().is_some_and(|access| access.log.is_on())
+    }
+
+    fn access(&self, record: &AccessRecord<'_>) {
+        if let Some(Access { log, table }) = &self.access {
+            log.record(record, record.route.and_then(|route| table.route_key(route)));
+        }
     }
 }
 

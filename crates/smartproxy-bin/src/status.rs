@@ -39,6 +39,10 @@ impl Status for ProxyStatus {
         Some(&self.chronicle.log)
     }
 
+    fn access_log_dropped(&self) -> Option<u64> {
+        self.chronicle.access.as_ref().map(|access| access.log.dropped())
+    }
+
     fn readiness(&self) -> Readiness {
         // Ordering: the flag stands for itself.
         if self.draining.load(Ordering::Relaxed) { Readiness::Draining } else { Readiness::Ready }
