@@ -6,8 +6,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
 /// What a connection is about, told by its IO and its requests to its task.
@@ -25,6 +27,31 @@ pub(crate) struct Activity {
     unflushed: AtomicBool,
     /// Whether the last read found nothing.
     drained: AtomicBool,
+    /// How often bytes came or went, wrapping.
+    moves: AtomicUsize,
+}
+
+/// Since when a connection has been busy without a byte in either direction.
+#[derive(Debug)]
+pub(crate) struct Standstill {
+    since: Instant,
+    moves: usize,
+}
+
+impl Standstill {
+    pub(crate) fn new() -> Self {
+        Self { since: Instant::now(), moves: 0 }
+    }
+
+    /// Looks at a connection: whether it has been at a standstill for `limit`.
+    pub(crate) fn is_too_long(&mut self, activity: &Activity, limit: Option<Duration>) -> bool {
+        // Ordering: read by the task that writes it.
+        let moves = activity.moves.load(Ordering::Relaxed);
+        if moves != self.moves || !activity.is_busy() {
+            *self = Self { since: Instant::now(), moves };
+        }
+        limit.is_some_and(|limit| self.since.elapsed() >= limit)
+    }
 }
 
 impl Activity {
@@ -75,6 +102,9 @@ impl Activity {
     fn read(&self, any: bool) {
         // Ordering: written and read by the connection's task.
         self.drained.store(!any, Ordering::Relaxed);
+        if any {
+            self.moves.fetch_add(1, Ordering::Relaxed);
+        }
         if any && self.busy.load(Ordering::Relaxed) == 0 {
             self.partial.store(true, Ordering::Relaxed);
         }
@@ -223,10 +253,15 @@ impl AsyncWrite for ClientIo {
         let this = self.get_mut();
         this.activity.unflushed(true);
         std::task::ready!(this.await_turn(context));
-        match &mut this.transport {
+        let polled = match &mut this.transport {
             Transport::Plain(socket) => Pin::new(socket).poll_write_vectored(context, bytes),
             Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(context, bytes),
+        };
+        if polled.is_ready() {
+            // Ordering: see `Standstill`.
+            this.activity.moves.fetch_add(1, Ordering::Relaxed);
         }
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

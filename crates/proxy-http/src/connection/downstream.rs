@@ -10,7 +10,7 @@ use proxy_route::TlsVersion;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A client's connection, as its task and its requests see it.
 #[derive(Debug)]
@@ -153,6 +153,15 @@ impl Downstream {
     pub(crate) fn ends_abruptly(&self) -> bool {
         // Ordering: see `end_abruptly`.
         self.ending.reset.load(Ordering::Relaxed)
+    }
+
+    /// How long the connection may be busy without a byte in either direction: the time that passed-through connections
+    /// have, and no less than a backend has for its answer.
+    pub(crate) fn longest_standstill(&self) -> Option<Duration> {
+        let newest = self.worker.current();
+        let settings = &newest.generation.settings;
+        let idle = settings.keep_alive.tunnel_idle_in_force();
+        idle.map(|idle| idle.max(settings.timeouts.response.unwrap_or_default()))
     }
 
     /// Whether a request of this version has its connection for itself.

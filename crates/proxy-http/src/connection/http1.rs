@@ -6,7 +6,7 @@
 use super::downstream::Downstream;
 use super::{Call, Term};
 use crate::clock::{NEVER, later};
-use crate::io::ClientIo;
+use crate::io::{ClientIo, Standstill};
 use crate::request;
 use crate::tunnel;
 use conn_tracker::EventKind;
@@ -92,6 +92,7 @@ async fn active(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next
     // Until its first request the connection is pending, however slowly it goes on.
     let first = timeouts.initial_data.map(|limit| Instant::from_std(client.accepted) + limit);
     let mut idle: Option<(Instant, usize)> = None;
+    let (mut standstill, longest) = (Standstill::new(), client.longest_standstill());
     let mut finishing = false;
     let mut called = Box::pin(term.called(false));
     let ended = loop {
@@ -109,6 +110,11 @@ async fn active(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next
                         time_out(&mut io).await;
                         linger(io).await;
                     }
+                    return Next::Over;
+                }
+                if standstill.is_too_long(&client.activity, longest) {
+                    // A client that left unread bytes behind is not missed by hyper, however long its backend is silent.
+                    client.terminated("idle_timeout");
                     return Next::Over;
                 }
                 if finishing || !client.activity.can_park() {

@@ -2,7 +2,7 @@
 
 use super::downstream::Downstream;
 use super::{Call, Term};
-use crate::io::ClientIo;
+use crate::io::{ClientIo, Standstill};
 use crate::request;
 use conn_tracker::EventKind;
 use hyper::server::conn::http2;
@@ -106,6 +106,8 @@ struct Idle {
     requests: usize,
     allowed: Option<Duration>,
     first: Option<Duration>,
+    standstill: Standstill,
+    longest: Option<Duration>,
 }
 
 impl Idle {
@@ -117,6 +119,8 @@ impl Idle {
             requests: 0,
             allowed: settings.keep_alive.http_idle,
             first: settings.timeouts.initial_data,
+            standstill: Standstill::new(),
+            longest: client.longest_standstill(),
         }
     }
 
@@ -129,6 +133,9 @@ impl Idle {
         // Requests that no route takes do not make it one that may stay.
         if !client.is_bound() && self.first.is_some_and(|first| client.accepted.elapsed() >= first) {
             return Some("initial_data_timeout");
+        }
+        if self.standstill.is_too_long(&client.activity, self.longest) {
+            return Some("idle_timeout");
         }
         let requests = client.activity.requests();
         if requests != self.requests || client.activity.is_busy() {

@@ -135,6 +135,27 @@ async fn nothing_a_client_does_keeps_it_pending_for_longer() {
 }
 
 #[tokio::test]
+async fn a_client_that_left_unread_bytes_behind_ends_with_its_silent_backend() {
+    let backend = Backend::raw(|mut stream| async move {
+        backend::read_head(&mut stream).await;
+        _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab").await;
+        std::future::pending().await
+    })
+    .await;
+    let world = World::with(vec![forward("all", &backend)], |settings| {
+        settings.keep_alive.tunnel_idle = Some(Duration::from_millis(600));
+        settings.timeouts.response = Some(Duration::from_millis(600));
+    })
+    .await;
+    let mut stream = world.raw().await;
+    stream.write_all(&[REQUEST, REQUEST].concat()).await.unwrap();
+    soon(backend::read_head(&mut stream)).await;
+    drop(stream);
+    world.settled().await;
+    assert_eq!(world.log.events().first(), Some(&("terminated", "idle_timeout")));
+}
+
+#[tokio::test]
 async fn a_drain_finishes_what_is_under_way() {
     let backend = Backend::raw(|mut stream| async move {
         backend::read_head(&mut stream).await;
