@@ -4,6 +4,7 @@
 mod access_log;
 mod bad_input;
 mod bodies;
+mod chaos;
 mod cli;
 mod deaths;
 mod limits_exact;
