@@ -336,7 +336,7 @@ impl Way<'_> {
 /// so nothing else would tell that it is gone. What a backend said before it broke off is still to arrive.
 async fn abandoned(from: &TcpStream, upward: bool) {
     if !upward || from.ready(Interest::ERROR).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -144,7 +144,7 @@ async fn a_client_that_resets_frees_its_slot_though_the_backend_takes_nothing() 
         let stuck = async {
             loop {
                 client.writable().await.unwrap();
-                let _ = client.try_write(&[0; 64 * 1024]);
+                _ = client.try_write(&[0; 64 * 1024]);
                 tokio::time::sleep(pause).await;
             }
         };

@@ -139,7 +139,7 @@ async fn a_client_that_left_unread_bytes_behind_ends_with_its_silent_backend() {
     let backend = Backend::raw(|mut stream| async move {
         backend::read_head(&mut stream).await;
         _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab").await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let world = World::with(vec![forward("all", &backend)], |settings| {
