@@ -1,7 +1,8 @@
 //! One configuration in force, and how workers learn of the next.
 
-use crate::Cluster;
-use proxy_route::{Action, IpSet, RouteTable, Settings};
+use crate::{Backend, Cluster};
+use proxy_route::{Action, IpSet, RouteTable, RoutedRoute, Settings};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -25,11 +26,30 @@ impl Generation {
     /// A configuration ready to be served.
     #[must_use]
     pub fn new(settings: Settings, table: RouteTable) -> Self {
-        let cluster = |action: &Action| match action {
-            Action::Forward(forward) => Some(Arc::new(Cluster::new(forward))),
+        Self::with_backends(settings, table, |_| &[])
+    }
+
+    /// A configuration ready to take over from this one. A backend that is in both, of a route that keeps its id and
+    /// speaks to its backends as before, stays the same one: with what is in flight, and the connections kept to it.
+    #[must_use]
+    pub fn successor(&self, settings: Settings, table: RouteTable) -> Self {
+        let before: HashMap<_, _> = self.table.routes().iter().map(|route| (route.id, route)).collect();
+        Self::with_backends(settings, table, |route| {
+            let Some(old) = before.get(&route.id).filter(|old| speak_alike(old, route)) else { return &[] };
+            self.clusters[old.index].as_ref().map_or(&[], |cluster| cluster.backends())
+        })
+    }
+
+    fn with_backends<'a>(
+        settings: Settings,
+        table: RouteTable,
+        known: impl Fn(&RoutedRoute) -> &'a [Arc<Backend>],
+    ) -> Self {
+        let cluster = |route: &Arc<RoutedRoute>| match &route.action {
+            Action::Forward(forward) => Some(Arc::new(Cluster::with_known(forward, known(route)))),
             Action::Block | Action::Redirect(_) | Action::Respond(_) => None,
         };
-        let clusters = table.routes().iter().map(|route| cluster(&route.action)).collect();
+        let clusters = table.routes().iter().map(cluster).collect();
         let proxy_peers = settings.accept_proxy.peers.iter().copied().collect();
         let balancers = settings.trusted_proxies.iter().copied().collect();
         Self { settings, table, clusters, proxy_peers, balancers }
@@ -71,5 +91,44 @@ impl Live {
             std::future::pending::<()>().await;
         }
         self.current = Arc::clone(&self.newest.borrow_and_update());
+    }
+}
+
+/// Whether connections to a backend of one may serve the other.
+fn speak_alike(old: &RoutedRoute, new: &RoutedRoute) -> bool {
+    let (Action::Forward(before), Action::Forward(after)) = (&old.action, &new.action) else { return false };
+    old.tls == new.tls && before.backend_protocol == after.backend_protocol && before.backend_tls == after.backend_tls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use conn_tracker::RouteId;
+    use proxy_route::{BackendProtocol, Forward, Route, Target, TargetPort};
+
+    fn table(key: u32, ports: &[u16], protocol: BackendProtocol) -> RouteTable {
+        let target = |&port| Target { host: "127.0.0.1".into(), port: TargetPort::Fixed(port), send_proxy: None };
+        let targets = ports.iter().map(target).collect();
+        let forward = Forward { backend_protocol: protocol, ..Forward::new(targets) };
+        let route = Route::new("a", Action::Forward(Box::new(forward)));
+        RouteTable::new([(RouteId::new(key).unwrap(), route)]).unwrap()
+    }
+
+    #[test]
+    fn backends_that_stay_keep_what_is_in_flight() {
+        let first = Generation::new(Settings::default(), table(0, &[1, 2, 2], BackendProtocol::Auto));
+        let backends = first.clusters[0].as_ref().unwrap().backends();
+        let held = [backends[0].count(), backends[1].count()];
+        for (route, ports, protocol, in_flight) in [
+            (0, &[2, 3, 1][..], BackendProtocol::Auto, &[1, 0, 1][..]),
+            (0, &[2, 2, 2], BackendProtocol::Auto, &[1, 0, 0]),
+            (1, &[1, 2], BackendProtocol::Auto, &[0, 0]),
+            (0, &[1, 2], BackendProtocol::Http2, &[0, 0]),
+        ] {
+            let next = first.successor(Settings::default(), table(route, ports, protocol));
+            let counts = next.clusters[0].as_ref().unwrap().backends().iter().map(|backend| backend.in_flight());
+            assert_eq!(counts.collect::<Vec<_>>(), in_flight, "{route} {ports:?} {protocol:?}");
+        }
+        drop(held);
     }
 }

@@ -3,10 +3,10 @@
 use proxy_route::TcpKeepAlive;
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 
@@ -50,11 +50,35 @@ impl Listeners {
         ports: impl IntoIterator<Item = u16>,
         workers: NonZeroUsize,
     ) -> Result<Self, ListenError> {
+        Self::bind_or_adopt(addresses, ports, workers, &mut Vec::new())
+    }
+
+    /// [`Listeners::bind`] that takes sockets which somebody else has opened, as by socket activation, where they are on
+    /// an address that is wanted. All workers share such a socket. What is left in `opened` was not wanted.
+    ///
+    /// # Errors
+    /// The first socket that cannot be opened or shared.
+    pub fn bind_or_adopt(
+        addresses: &[IpAddr],
+        ports: impl IntoIterator<Item = u16>,
+        workers: NonZeroUsize,
+        opened: &mut Vec<TcpListener>,
+    ) -> Result<Self, ListenError> {
         let beside_v4 = addresses.iter().any(IpAddr::is_ipv4);
         let mut all = Self { workers: (0..workers.get()).map(|_| Vec::new()).collect(), addresses: Vec::new() };
         for port in ports {
+            let dual = opened.iter().any(|socket| is_dual_stack(socket, port));
             for &ip in addresses {
-                match all.open(SocketAddr::new(ip, port), beside_v4) {
+                let address = SocketAddr::new(ip, port);
+                let adopted = opened.iter().position(|socket| socket.local_addr().is_ok_and(|own| own == address));
+                if let Some(place) = adopted {
+                    all.adopt(&opened.swap_remove(place), address)?;
+                    continue;
+                }
+                if dual && ip.is_ipv4() && ip.is_unspecified() {
+                    continue;
+                }
+                match all.open(address, beside_v4) {
                     Err(error) if beside_v4 && ip.is_ipv6() && ip.is_unspecified() && error.is_missing_family() => {
                         tracing::warn!(port, "listening on IPv4 only: this machine has no IPv6");
                     }
@@ -75,6 +99,16 @@ impl Listeners {
     #[must_use]
     pub fn into_workers(self) -> Vec<Vec<WorkerListener>> {
         self.workers
+    }
+
+    fn adopt(&mut self, socket: &TcpListener, address: SocketAddr) -> Result<(), ListenError> {
+        let failed = |source| ListenError { address, source };
+        for worker in &mut self.workers {
+            let socket = socket.try_clone().map_err(failed)?;
+            worker.push(WorkerListener::new(socket, address.port()).map_err(failed)?);
+        }
+        self.addresses.push(address);
+        Ok(())
     }
 
     fn open(&mut self, asked: SocketAddr, beside_v4: bool) -> Result<(), ListenError> {
@@ -139,6 +173,12 @@ impl std::error::Error for ListenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
     }
+}
+
+/// Whether it takes all clients of `port`, of IPv4 too.
+fn is_dual_stack(socket: &TcpListener, port: u16) -> bool {
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    socket.local_addr().is_ok_and(|own| own == any) && !SockRef::from(socket).only_v6().unwrap_or(true)
 }
 
 fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {

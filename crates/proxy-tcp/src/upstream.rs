@@ -85,13 +85,20 @@ impl Cluster {
     /// The backends of a forwarding route.
     #[must_use]
     pub fn new(forward: &Forward) -> Self {
-        let backend = |target: &Target| {
-            Arc::new(Backend {
+        Self::with_known(forward, &[])
+    }
+
+    /// The same, with backends that are `known` already taken from there, each once.
+    pub(crate) fn with_known(forward: &Forward, known: &[Arc<Backend>]) -> Self {
+        let mut known = known.to_vec();
+        let backend = |target: &Target| match known.iter().position(|backend| backend.is_of(target)) {
+            Some(place) => known.remove(place),
+            None => Arc::new(Backend {
                 host: target.host.clone(),
                 port: target.port,
                 send_proxy: target.send_proxy,
                 in_flight: AtomicU32::new(0),
-            })
+            }),
         };
         let backends = forward.targets.iter().map(backend).collect();
         Self { algorithm: forward.algorithm, backends, next: AtomicUsize::new(0) }
@@ -142,6 +149,10 @@ impl Backend {
         // Ordering: see `in_flight`.
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight { backend: Arc::clone(self) }
+    }
+
+    fn is_of(&self, target: &Target) -> bool {
+        self.host == target.host && self.port == target.port && self.send_proxy == target.send_proxy
     }
 
     /// Connects to it, for a client of the listener `port`; tries every address of its name within `timeout`.
