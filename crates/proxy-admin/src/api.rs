@@ -79,7 +79,9 @@ async fn limits(State(status): State<Arc<dyn Status>>, Query(query): Query<HashM
 }
 
 async fn reload(State(status): State<Arc<dyn Status>>) -> Response {
-    match status.reload() {
+    // Reading files and certificates may take a while, and others ask too.
+    let reloading = tokio::task::spawn_blocking(move || status.reload());
+    match reloading.await.unwrap_or_else(|_| Some(Err("the reload broke off; see the log".to_owned()))) {
         None => problem(StatusCode::NOT_IMPLEMENTED, "this process cannot reload: it has no configuration file"),
         Some(Ok(message)) => Json(json!({ "reloaded": true, "message": message })).into_response(),
         Some(Err(message)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &message),
