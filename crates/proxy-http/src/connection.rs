@@ -8,6 +8,7 @@ mod open;
 pub(crate) use downstream::Downstream;
 
 use crate::clock::later;
+use crate::io::Activity;
 use crate::server::Worker;
 use conn_tracker::EventKind;
 use open::{Opened, Speaks};
@@ -38,6 +39,7 @@ struct Term {
     grace: Option<Duration>,
     /// When the drain was seen to begin.
     draining: Option<Instant>,
+    activity: Arc<Activity>,
 }
 
 /// Why a connection has to end.
@@ -60,6 +62,7 @@ impl Term {
             lifetime: timeouts.lifetime.map(|lifetime| later(Instant::from_std(client.accepted), lifetime)),
             grace: timeouts.graceful_shutdown,
             draining: None,
+            activity: Arc::clone(&client.activity),
         }
     }
 
@@ -81,7 +84,7 @@ impl Term {
             }
         };
         tokio::select! {
-            () = self.drain.draining() => self.draining = Some(Instant::now()),
+            () = first_request_or(self.drain.draining(), &self.activity) => self.draining = Some(Instant::now()),
             () = lifetime => {}
         }
         Call::Finish
@@ -92,6 +95,19 @@ impl Term {
         self.draining.is_none()
     }
 }
+
+/// Waits for the drain. A client that was let in just before it has a moment for its first request, which is on its way.
+async fn first_request_or(draining: impl Future<Output = ()>, activity: &Activity) {
+    draining.await;
+    let end = Instant::now() + FIRST_REQUEST;
+    while activity.requests() == 0 && Instant::now() < end {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// How long a connection without a request goes on once the drain has begun, and how often it is looked at.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(20);
 
 impl Downstream {
     fn terminated(&self, reason: &'static str) {

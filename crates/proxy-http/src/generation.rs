@@ -26,7 +26,13 @@ impl HttpGeneration {
     pub fn new(generation: Arc<Generation>, shared: &TlsShared) -> Result<Self, TlsError> {
         let ports = TlsPorts::new(&generation.settings, &generation.table, shared)?;
         let backends = TlsBackends::new(&generation.table, shared)?;
+        Ok(Self::with_tls(generation, ports, backends))
+    }
+
+    /// With TLS that was read before the routes had their numbers: `ports` and `backends` are of the same routes.
+    #[must_use]
+    pub fn with_tls(generation: Arc<Generation>, ports: TlsPorts, backends: TlsBackends) -> Self {
         let trusted = generation.settings.trusted_proxies.iter().copied().collect();
-        Ok(Self { generation, ports, backends, trusted })
+        Self { generation, ports, backends, trusted }
     }
 }

@@ -1,5 +1,6 @@
 //! From the first byte of a connection to the protocol that it speaks.
 
+use super::FIRST_REQUEST;
 use super::downstream::{Downstream, Identity};
 use crate::clock::later;
 use crate::io::{Activity, ClientIo, Prefixed, Transport};
@@ -54,8 +55,8 @@ pub(super) async fn open(worker: Arc<Worker>, connection: HttpConnection) -> Opt
         let first = tokio::select! {
             biased;
             first = tokio::time::timeout_at(deadline, first_bytes(&socket, received)) => first,
-            // Nothing was asked for yet.
-            () = drain.draining() => return None,
+            // Nothing was asked for, though there was time.
+            () = async { drain.draining().await; tokio::time::sleep(FIRST_REQUEST).await } => return None,
         };
         let (received, speaks) = match first {
             Ok(first) => first.ok()?,
