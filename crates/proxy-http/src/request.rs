@@ -77,7 +77,8 @@ pub(crate) struct InFlight {
     status: Option<u16>,
     id: HeaderValue,
     entry: Option<Arc<Entry>>,
-    permit: Option<RequestPermit>,
+    /// Shared with whatever is under way to a backend.
+    permit: Option<Arc<RequestPermit>>,
     tunnel: bool,
     over: bool,
     _busy: Busy,

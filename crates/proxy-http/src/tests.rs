@@ -163,6 +163,8 @@ struct Limits {
     requests: AtomicUsize,
     routes: Mutex<HashMap<RouteId, usize>>,
     refuse: Mutex<HashMap<u32, Reason>>,
+    /// A connection of the backend, and whether it had ended whenever a request gave its slots back.
+    watched: Mutex<Option<(std::net::TcpStream, Vec<bool>)>>,
 }
 
 impl Limits {
@@ -225,6 +227,10 @@ impl ConnectionTracker for Limits {
 
     fn finish(&self, mut hold: RequestHold) {
         self.requests.fetch_sub(1, Ordering::SeqCst);
+        if let Some((stream, ended)) = &mut *self.watched.lock() {
+            let peeked = stream.peek(&mut [0]);
+            ended.push(!peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+        }
         hold.settle();
     }
 }

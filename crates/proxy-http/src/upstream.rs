@@ -16,6 +16,7 @@ mod outgoing;
 mod pool;
 mod pools;
 mod transmit;
+mod under_way;
 mod witness;
 
 pub(crate) use body::UpstreamBody;

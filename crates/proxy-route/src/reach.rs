@@ -77,7 +77,7 @@ impl Placed<'_> {
         let by_hello = passes_through(self.route) != passes_through(other.route);
         let same = !by_hello
             && self.route.priority == other.route.priority
-            && sorted(domains(mine)) == sorted(domains(theirs))
+            && sorted(&domains(mine)) == sorted(&domains(theirs))
             && mine.path == theirs.path
             && mine.client_ip == theirs.client_ip
             && has_headers_of(mine, theirs)
@@ -124,7 +124,7 @@ fn domains(matching: &Match) -> Vec<DomainPattern> {
     if matching.domains.is_empty() { vec![DomainPattern::Any] } else { matching.domains.clone() }
 }
 
-fn sorted(domains: Vec<DomainPattern>) -> Vec<String> {
+fn sorted(domains: &[DomainPattern]) -> Vec<String> {
     let mut texts: Vec<_> = domains.iter().map(ToString::to_string).collect();
     texts.sort();
     texts

@@ -41,7 +41,7 @@ impl Serving<'_> {
                 if let Some(reason) = permit.as_ref().and_then(RequestPermit::would_refuse) {
                     self.event(EventKind::WouldRefuse, reason.label(), for_whom);
                 }
-                self.flight.permit = permit;
+                self.flight.permit = permit.map(Arc::new);
                 None
             }
             Err(rejection) => {

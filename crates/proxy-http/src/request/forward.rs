@@ -62,6 +62,7 @@ impl Serving<'_> {
             source: client.source,
             local: client.local,
             listener_port: client.port,
+            slots: self.flight.permit.as_ref(),
             upgrade,
         };
         let response = client.worker.pools.send(exchange, request).await;

@@ -94,6 +94,32 @@ async fn a_request_given_up_gives_everything_back() {
 }
 
 #[tokio::test]
+async fn a_request_given_up_keeps_its_slots_until_the_backend_is_rid_of_it() {
+    for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let backend = Backend { address, accepted: Arc::default(), seen: Arc::default() };
+        let world = World::new(vec![forward("all", &backend)]).await;
+        let mut client = world.http2().await;
+        let asking = tokio::spawn(async move {
+            let response = client.send_request(get2("a", "/")).await;
+            // The stream is reset when this is aborted, before or in the middle of the answer.
+            std::future::pending::<()>().await;
+            drop((client, response));
+        });
+        let (mut stream, _) = soon(listener.accept()).await.unwrap();
+        soon(backend::read_head(&mut stream)).await;
+        tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.unwrap();
+        assert_eq!(world.limits.requests.load(Ordering::SeqCst), 1);
+        *world.limits.watched.lock() = Some((stream.into_std().unwrap(), Vec::new()));
+        asking.abort();
+        world.settled().await;
+        let ended = world.limits.watched.lock().take().unwrap().1;
+        assert_eq!(ended, [true], "the slots were free before the connection to the backend was closed");
+    }
+}
+
+#[tokio::test]
 async fn a_backend_that_cannot_be_reached_is_a_502() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let backend = Backend { address: nobody.local_addr().unwrap(), accepted: Arc::default(), seen: Arc::default() };

@@ -1,7 +1,8 @@
 //! The body of a response on its way to the client.
 
 use super::outgoing::Progress;
-use super::pool::{Lease, Pool};
+use super::pool::Pool;
+use super::under_way::UnderWay;
 use super::witness::Witness;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -24,7 +25,7 @@ pub(crate) struct UpstreamBody {
 /// What a response holds until its last byte.
 #[derive(Debug)]
 pub(super) struct Work {
-    pub(super) lease: Lease,
+    pub(super) under_way: UnderWay,
     /// Where the connection goes afterwards; `None` if nowhere.
     pub(super) home: Option<Arc<Pool>>,
     pub(super) in_flight: InFlight,
@@ -51,8 +52,11 @@ impl UpstreamBody {
     }
 
     fn finish(&mut self) {
-        if let Some(Work { lease, home: Some(pool), in_flight, .. }) = self.work.take() {
-            pool.give_back(lease, Some(in_flight));
+        if let Some(Work { under_way, home, in_flight, .. }) = self.work.take() {
+            let (lease, slots) = under_way.finish();
+            if let Some(pool) = home {
+                pool.give_back(lease, (in_flight, slots));
+            }
         }
     }
 

@@ -1,9 +1,11 @@
 //! What a request brings along.
 
 use crate::TlsBackends;
+use conn_tracker::RequestPermit;
 use proxy_route::RoutedRoute;
 use proxy_tcp::Generation;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// What a request brings along on its way to a backend.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +24,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) local: SocketAddr,
     /// The port the client connected to, for targets that preserve it.
     pub(crate) listener_port: u16,
+    /// The slots of the request, held until no backend is at work for it any more.
+    pub(crate) slots: Option<&'a Arc<RequestPermit>>,
     /// Whether the request asks for an upgrade. It is then spoken in HTTP/1.1 whatever the route says.
     pub(crate) upgrade: bool,
 }

@@ -5,7 +5,7 @@ use super::connect::Connection;
 use super::outgoing::Outgoing;
 use hyper::client::conn::{http1, http2};
 use parking_lot::Mutex;
-use proxy_tcp::{Backend, InFlight};
+use proxy_tcp::Backend;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -115,8 +115,8 @@ impl Pool {
     }
 
     /// Takes a connection back whose response has ended. One that is not ready yet, because the request is still being
-    /// sent, is waited for; until then it counts as in flight.
-    pub(super) fn give_back(self: Arc<Self>, lease: Lease, in_flight: Option<InFlight>) {
+    /// sent, is waited for; until then `held` is kept.
+    pub(super) fn give_back(self: Arc<Self>, lease: Lease, held: impl Send + 'static) {
         match lease {
             Lease::Http2(stream) => drop(stream),
             Lease::Http1(sender) if sender.is_closed() => {}
@@ -125,7 +125,7 @@ impl Pool {
                 let pool = Arc::downgrade(&self);
                 tokio::spawn(async move {
                     let ready = sender.ready().await;
-                    drop(in_flight);
+                    drop(held);
                     if let (Ok(()), Some(pool)) = (ready, pool.upgrade()) {
                         pool.keep(sender);
                     }

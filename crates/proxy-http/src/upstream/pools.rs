@@ -5,6 +5,7 @@ use super::connect::{ConnectError, Speech, connect};
 use super::outgoing::Outgoing;
 use super::pool::{Lease, Pool};
 use super::transmit::{Outcome, transmit};
+use super::under_way::UnderWay;
 use super::witness::Witness;
 use super::{Exchange, UpstreamBody, UpstreamError, UpstreamResponse};
 use crate::body::RequestBody;
@@ -115,7 +116,7 @@ impl Pools {
         let mut kept = home.as_deref().and_then(|pool| pool.kept(speech));
         loop {
             let reused = kept.is_some();
-            let mut lease = match kept.take() {
+            let lease = match kept.take() {
                 Some(lease) => lease,
                 None => match Box::pin(dial(home.as_deref(), backend, exchange, speech)).await {
                     Ok(lease) => lease,
@@ -123,9 +124,10 @@ impl Pools {
                 },
             };
             let progress = request.body().progress();
-            match transmit(&mut lease, request, speech, reused, response_timeout).await {
+            let mut under_way = UnderWay::new(lease, exchange.slots);
+            match transmit(under_way.lease(), request, speech, reused, response_timeout).await {
                 Outcome::Answered(response) => {
-                    let work = Work { lease, home, in_flight, witness: witness.clone(), progress };
+                    let work = Work { under_way, home, in_flight, witness: witness.clone(), progress };
                     let body = match response.status() {
                         StatusCode::SWITCHING_PROTOCOLS => UpstreamBody::tunnel,
                         _ => UpstreamBody::new,
@@ -134,7 +136,7 @@ impl Pools {
                 }
                 Outcome::Failed(error) => return Tried::Failed(error),
                 Outcome::Again(again) => {
-                    lease.retire();
+                    under_way.lease().retire();
                     request = again;
                     if !reused {
                         return Tried::Unreachable(

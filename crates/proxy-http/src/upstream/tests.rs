@@ -81,6 +81,7 @@ impl World {
             source: SocketAddr::new(CLIENT, 4711),
             local: SocketAddr::from(([198, 51, 100, 1], 443)),
             listener_port: 443,
+            slots: None,
             upgrade: self.upgrade,
         };
         tokio::time::timeout(PATIENCE, self.pools.send(exchange, request)).await.expect("an answer in time")
