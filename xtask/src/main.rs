@@ -7,6 +7,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 mod bench;
 mod check;
+mod loom;
+mod sim;
 mod tidy;
 
 /// What a tool returns: nothing, or one or more sentences that say what is wrong.
@@ -33,6 +35,8 @@ fn dispatch(words: &[&str]) -> Outcome {
         ["tidy"] => tidy::run(&root()),
         ["check", options @ ..] => check::run(&root(), options),
         ["bench", options @ ..] => bench::run(&root(), options),
+        ["loom", only @ ..] => loom::run(&root(), only),
+        ["sim", options @ ..] => sim::run(&root(), options),
         ["tidy", unknown, ..] => Err(format!("`tidy` takes no arguments, but was given `{unknown}`.")),
         [unknown, ..] => Err(format!("There is no tool `{unknown}`. `cargo xtask --help` lists them.")),
     }
@@ -54,6 +58,10 @@ The workspace's own tools.
         --quick                 3 rounds of 2 s instead of 9 rounds of 4 s
         --only NAME             one scenario: http1, tls1 or refuse
         --peers-only            HAProxy and nginx alone: no build of smartproxy
+  cargo xtask loom [NAME]       the counting under a model checker: all interleavings of two threads
+  cargo xtask sim [options]     the counting against its plain reference, 1,000 histories of 10,000 steps
+        --seeds N --steps N     other numbers
+        --seed N                one history alone
   cargo xtask --help            this text
 ";
 
@@ -67,6 +75,7 @@ mod tests {
             (&["shine"][..], "`shine`"),
             (&["tidy", "--all"], "`--all`"),
             (&["check", "--slow"], "`--slow`"),
+            (&["sim", "--fast"], "`--fast`"),
             (&["bench", "--only"], "--only"),
             (&["bench", "--only", "nothing"], "`nothing`"),
         ] {
