@@ -84,6 +84,70 @@ fn of_3000_attempts_exactly_100_are_admitted_whatever_the_scope() {
     }
 }
 
+#[test]
+fn of_3000_attempts_exactly_100_are_exempt() {
+    let exempt = vec!["192.0.2.0/24".parse().unwrap()];
+    let (table, now) = (table(Limits { exempt, exempt_slots: 100, ..Limits::default() }), Instant::now());
+    let held = together(|thread, held| {
+        let tracker = table.for_worker();
+        for _ in 0..3_000 / usize::from(THREADS) {
+            held.push(Permit::open(&tracker, now, Arrival::client(client(thread))).expect("there is no other limit"));
+        }
+    });
+    assert_eq!(held.iter().filter(|permit| permit.client().is_none()).count(), 100);
+    assert_eq!((active(&table, Scope::Exempt), active(&table, Scope::Global)), (100, 2_900));
+    drop(held);
+    assert_eq!((active(&table, Scope::Exempt), active(&table, Scope::Global)), (0, 0));
+}
+
+#[test]
+fn of_3000_requests_exactly_100_begin_whatever_the_scope() {
+    let hour = Duration::from_secs(3_600);
+    let route = || RouteLimits::new("r");
+    for (route, scope, reason) in [
+        (RouteLimits { max_requests: 100, ..route() }, Scope::Requests, Reason::RequestLimit),
+        (RouteLimits { max_requests_per_client: 100, ..route() }, Scope::RequestsClient, Reason::RequestClientLimit),
+        (
+            RouteLimits { request_rate: Some(RequestRate { requests: 100, window: hour }), ..route() },
+            Scope::RequestsClient,
+            Reason::RequestRate,
+        ),
+    ] {
+        let (table, now) = (table(route_of(route)), Instant::now());
+        let id = table.route_ids()[0];
+        let held = together(|_, held| {
+            let tracker = table.for_worker();
+            for _ in 0..3_000 / usize::from(THREADS) {
+                match RequestPermit::begin(&tracker, now, Some(client(1)), id) {
+                    Ok(permit) => held.push(permit),
+                    Err(rejection) => assert_eq!((rejection.reason, rejection.limit), (reason, 100)),
+                }
+            }
+        });
+        assert_eq!((held.len(), active(&table, scope)), (100, 100), "{reason}");
+        drop(held);
+        assert_eq!(active(&table, scope), 0, "{reason}");
+    }
+}
+
+/// What all threads, started at once, hold in the end.
+fn together<T: Send>(work: impl Fn(u8, &mut Vec<T>) + Sync) -> Vec<T> {
+    let start = Barrier::new(THREADS.into());
+    std::thread::scope(|threads| {
+        let (work, start) = (&work, &start);
+        let begin = |thread| {
+            threads.spawn(move || {
+                let mut held = Vec::new();
+                start.wait();
+                work(thread, &mut held);
+                held
+            })
+        };
+        let workers: Vec<_> = (0..THREADS).map(begin).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    })
+}
+
 /// Two threads ask for the last slot at once, again and again: one of them gets it.
 #[test]
 fn a_race_for_the_last_slot_has_one_winner() {
