@@ -1,7 +1,9 @@
 //! Counts that must change together, packed into one atomic word.
 //!
-//! Ordering, for all of them: relaxed. Every change is a compare-and-swap on one word, so all changes have one order
-//! and none is lost; no other memory is read because of a count.
+//! Ordering: every change is a compare-and-swap on one word, so all changes have one order and none is lost. They
+//! acquire and release, as those of a semaphore do: whatever the holder of a slot did before it gave the slot back has
+//! happened for the next holder too. Only so nobody outside ever sees one holder more than the limit. Loads are
+//! relaxed: a slot that was given back before, by whatever orders the two, is seen as free.
 
 use crate::sync::{AtomicU64, Ordering};
 use conn_tracker::{Reason, Rejection, Slots};
@@ -107,7 +109,7 @@ impl Process {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
             let changed = change(Held::unpack(word))?.pack();
-            match self.0.compare_exchange_weak(word, changed, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.0.compare_exchange_weak(word, changed, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return Ok(()),
                 Err(other) => word = other,
             }
@@ -155,7 +157,7 @@ impl Halves {
         loop {
             let Some((low, high)) = change(split(word)) else { return false };
             let changed = u64::from(low) | u64::from(high) << 32;
-            match self.0.compare_exchange_weak(word, changed, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.0.compare_exchange_weak(word, changed, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(other) => word = other,
             }

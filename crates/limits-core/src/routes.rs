@@ -2,14 +2,14 @@
 
 use crate::limits::LimitsError;
 use crate::packed::Halves;
-use crate::sync::{AtomicU64, Mutex, OnceLock, Ordering};
+use crate::sync::{Counter, Mutex, OnceLock, Ordering};
 use conn_tracker::{Reason, RouteId};
 use crossbeam_utils::CachePadded;
 use std::collections::HashMap;
 
 const REASONS: usize = Reason::ALL.len();
 /// The first chunk has this many routes, each further one twice as many as the one before.
-const FIRST_CHUNK: u32 = 64;
+const FIRST_CHUNK: u32 = if cfg!(loom) { 1 } else { 64 };
 const CHUNKS: usize = (conn_tracker::MAX_ROUTES / FIRST_CHUNK).ilog2() as usize + 1;
 
 /// The counts of one route.
@@ -21,9 +21,9 @@ pub(crate) struct RouteState {
     /// Requests in flight, and those of them that are counted per client too.
     pub(crate) requests: Halves,
     /// Admitted: connections, of them per client, requests, of them per client.
-    admitted: [AtomicU64; 4],
-    refused: [AtomicU64; REASONS],
-    would_refuse: [AtomicU64; REASONS],
+    admitted: [Counter; 4],
+    refused: [Counter; REASONS],
+    would_refuse: [Counter; REASONS],
 }
 
 /// A slot of a route that can be taken.

@@ -9,7 +9,7 @@ use crate::routes::Routes;
 use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::sketch::Sketch;
-use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
+use crate::sync::{Arc, AtomicUsize, Counter, Mutex, MutexGuard, Ordering, hasher};
 use crate::worker::Worker;
 use ahash::RandomState;
 use conn_tracker::{ClientKey, ConnectionTracker, Prefixes, RouteId};
@@ -52,7 +52,7 @@ pub struct Table {
     pub(crate) walk: Mutex<Walk>,
     /// Where the next search for room begins.
     pub(crate) hand: AtomicUsize,
-    anomalies: AtomicU64,
+    anomalies: Counter,
     reloading: Mutex<()>,
     workers: AtomicUsize,
 }
@@ -77,11 +77,11 @@ impl Table {
         let routes = Routes::new();
         let checked = Settings::check(&limits, config.prefixes)?;
         let settings = Arc::new(checked.with_routes(&routes.name(keys(&limits))?));
-        let shards = config.shards.clamp(1024, 1 << 20).next_power_of_two();
+        let shards = config.shards.clamp(FEWEST_SHARDS, 1 << 20).next_power_of_two();
         Ok(Arc::new(Self {
             prefixes: config.prefixes,
             started: now,
-            hasher: RandomState::new(),
+            hasher: hasher(),
             shards: (0..shards).map(|_| CachePadded::new(Mutex::new(Shard::new(Arc::clone(&settings))))).collect(),
             process: CachePadded::default(),
             clients: Capacity::new(config.tracked_clients),
@@ -90,7 +90,7 @@ impl Table {
             sketch: Sketch::new(),
             walk: Mutex::default(),
             hand: AtomicUsize::new(0),
-            anomalies: AtomicU64::new(0),
+            anomalies: Counter::new(0),
             reloading: Mutex::new(()),
             workers: AtomicUsize::new(0),
         }))
@@ -189,3 +189,6 @@ impl Table {
 fn keys(limits: &Limits) -> impl Iterator<Item = &str> {
     limits.routes.iter().map(|route| &*route.key)
 }
+
+/// Enough that no lock is held for a millisecond while a full table grows. Models have no time for as many.
+const FEWEST_SHARDS: u32 = if cfg!(loom) { 1 } else { 1024 };
