@@ -1,6 +1,11 @@
 //! The client's end of a connection, as hyper reads and writes it.
 
+mod gather;
+
+pub(crate) use gather::Gathered;
+
 use bytes::{Buf, Bytes};
+use gather::poll_write_gathered;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -254,7 +259,7 @@ impl AsyncWrite for ClientIo {
         this.activity.unflushed(true);
         std::task::ready!(this.await_turn(context));
         let polled = match &mut this.transport {
-            Transport::Plain(socket) => Pin::new(socket).poll_write_vectored(context, bytes),
+            Transport::Plain(socket) => poll_write_gathered(Pin::new(socket), context, bytes),
             Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(context, bytes),
         };
         if polled.is_ready() {
@@ -322,7 +327,7 @@ impl AsyncWrite for Prefixed {
         context: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(context, bytes)
+        poll_write_gathered(Pin::new(&mut self.get_mut().socket), context, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {

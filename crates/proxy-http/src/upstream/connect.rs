@@ -3,6 +3,7 @@
 use super::Exchange;
 use super::outgoing::Outgoing;
 use super::pool::Multiplexed;
+use crate::io::Gathered;
 use crate::tls::RouteTls;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -113,7 +114,7 @@ async fn handshake<I>(io: I, http2: bool, deadline: Option<Instant>) -> Result<C
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let io = TokioIo::new(io);
+    let io = TokioIo::new(Gathered(io));
     if !http2 {
         let shaken = http1::Builder::new().max_buf_size(HTTP1_BUFFER).handshake(io);
         let (sender, connection) = within(deadline, "connection_lost", shaken).await?;
