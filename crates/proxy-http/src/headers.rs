@@ -1,6 +1,6 @@
 //! What becomes of headers on their way through the proxy. Pure.
 
-use http::header::{CONNECTION, EXPECT, FORWARDED, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, EXPECT, FORWARDED, TE, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proxy_route::{HeaderEdits, HeaderSource, IpSet};
 use std::net::IpAddr;
@@ -10,33 +10,44 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Headers that are for one connection only, besides those that `connection` names.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("proxy-authenticate"),
-    HeaderName::from_static("proxy-authorization"),
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("http2-settings"),
-];
+/// Whether a header is for one connection only, whether or not `connection` names it. Takes lower case.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    )
+}
 
 /// Removes what is meant for one connection only. `te: trailers` stays.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
+    // Looking once at the few headers there are is much cheaper than looking up each that might be.
+    let (mut any, mut te) = (false, false);
+    for name in headers.keys() {
+        any |= is_hop_by_hop(name.as_str());
+        te |= *name == TE;
+    }
+    if any {
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+            // Most often it is one of these, which are no headers or go anyway.
+            .filter(|token| !token.eq_ignore_ascii_case("keep-alive") && !token.eq_ignore_ascii_case("close"))
             .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
             .filter(|name| name != TE)
             .collect();
         for name in named {
             headers.remove(name);
         }
+        while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name.as_str())).cloned() {
+            headers.remove(name);
+        }
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-    if headers.contains_key(TE) {
+    if te {
         let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
         headers.remove(TE);
         if trailers {
@@ -63,38 +74,39 @@ pub(crate) struct Forwarding<'a> {
     /// Whether it came over TLS.
     pub(crate) tls: bool,
     /// The host asked for.
-    pub(crate) host: &'a str,
+    pub(crate) host: Option<&'a HeaderValue>,
     /// The port connected to.
     pub(crate) port: u16,
 }
 
 /// Makes the head of a request fit for a backend, but for its hop-by-hop headers.
 pub(crate) fn forward(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
-    // The proxy answers the expectation itself, when the backend asks for the body.
-    headers.remove(EXPECT);
-    let from = forwarding.from.to_string();
-    if forwarding.trusted {
-        let before = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
-        let all = before.chain([from.as_str()]).collect::<Vec<_>>().join(", ");
-        set(headers, X_FORWARDED_FOR, &all);
-    } else {
-        let claims: Vec<HeaderName> = headers.keys().filter(|name| speaks_for_others(name)).cloned().collect();
-        for name in claims {
-            headers.remove(name);
+    let mut hops = address(forwarding.from);
+    if headers.keys().any(|name| *name == EXPECT || speaks_for_others(name)) {
+        // The proxy answers the expectation itself, when the backend asks for the body.
+        headers.remove(EXPECT);
+        if forwarding.trusted {
+            let before = headers.get_all(X_FORWARDED_FOR).iter().chain([&hops]).filter_map(|value| value.to_str().ok());
+            let all = before.collect::<Vec<_>>().join(", ");
+            hops = HeaderValue::from_str(&all).unwrap_or(hops);
+        } else {
+            while let Some(name) = headers.keys().find(|name| speaks_for_others(name)).cloned() {
+                headers.remove(name);
+            }
         }
-        set(headers, X_FORWARDED_FOR, &from);
     }
-    if !headers.contains_key(X_FORWARDED_PROTO) {
-        let scheme = if forwarding.tls { "https" } else { "http" };
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    headers.reserve(ADDED);
+    headers.insert(X_FORWARDED_FOR, hops);
+    let scheme = if forwarding.tls { "https" } else { "http" };
+    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
+    if let Some(host) = forwarding.host {
+        headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
     }
-    if !headers.contains_key(X_FORWARDED_HOST) {
-        set(headers, X_FORWARDED_HOST, forwarding.host);
-    }
-    if !headers.contains_key(X_FORWARDED_PORT) {
-        headers.insert(X_FORWARDED_PORT, HeaderValue::from(forwarding.port));
-    }
+    headers.entry(X_FORWARDED_PORT).or_insert_with(|| HeaderValue::from(forwarding.port));
 }
+
+/// Fields that a request gains on its way, its id included: place for them is made once.
+const ADDED: usize = 5;
 
 /// Whether a header says for whom, by which way or as what a request was made. Backends that read headers as variables
 /// take `_` for `-`.
@@ -119,6 +131,26 @@ pub(crate) fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
             Some(value) => set(headers, name, value),
         }
     }
+}
+
+/// An address as a value.
+fn address(address: IpAddr) -> HeaderValue {
+    let IpAddr::V4(address) = address else {
+        return HeaderValue::from_str(&address.to_string()).expect("an address is visible ASCII");
+    };
+    // Without the machinery of formatting: this is done for every request.
+    let mut text = [b'.'; 15];
+    let mut end = 0;
+    for octet in address.octets() {
+        for (digit, from) in [(octet / 100, 100), (octet / 10 % 10, 10), (octet % 10, 0)] {
+            if octet >= from {
+                text[end] = b'0' + digit;
+                end += 1;
+            }
+        }
+        end += 1;
+    }
+    HeaderValue::from_bytes(&text[..end - 1]).expect("digits and dots are visible ASCII")
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {

@@ -18,8 +18,15 @@ fn text(headers: &HeaderMap) -> Vec<String> {
     all
 }
 
-fn address(text: &str) -> IpAddr {
+fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
+}
+
+#[test]
+fn addresses_read_as_usual() {
+    for text in ["0.0.0.0", "127.0.0.1", "9.10.99.100", "101.109.110.200", "255.255.255.255", "::1", "2001:db8::7"] {
+        assert_eq!(address(ip(text)), text);
+    }
 }
 
 #[test]
@@ -70,7 +77,8 @@ fn only_trusted_peers_speak_for_others() {
         ("expect", "100-continue"),
     ];
     let more = [("x-real-ip", "192.0.2.1"), ("x_forwarded_for", "192.0.2.1"), ("x-forwarded-prefix", "/admin")];
-    let from = Forwarding { from: address("198.51.100.9"), trusted: false, tls: false, host: "a.test", port: 80 };
+    let host = HeaderValue::from_static("a.test");
+    let from = Forwarding { from: ip("198.51.100.9"), trusted: false, tls: false, host: Some(&host), port: 80 };
     let mut headers = map(&[&said[..], &more].concat());
     forward(&mut headers, &from);
     let own = [
@@ -115,7 +123,7 @@ fn the_client_is_the_right_most_hop_that_is_not_trusted() {
         ("2001:db8::1", &[("x-forwarded-for", "198.51.100.1")], "198.51.100.1"),
     ];
     for (from, fields, expected) in cases {
-        assert_eq!(client(&map(fields), address(from), &trusted), address(expected), "{from} {fields:?}");
+        assert_eq!(client(&map(fields), ip(from), &trusted), ip(expected), "{from} {fields:?}");
     }
 }
 

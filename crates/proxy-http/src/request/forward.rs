@@ -11,12 +11,12 @@ use crate::tunnel::{self, Tunnel};
 use crate::upstream::{Exchange, UpstreamBody, UpstreamError, UpstreamResponse};
 use conn_tracker::{Event, EventKind};
 use http::header::{CONNECTION, HOST, UPGRADE};
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use proxy_route::{Forward, RoutedRoute};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// How the client asked for a tunnel.
@@ -52,8 +52,9 @@ impl Serving<'_> {
         let client = Arc::clone(&self.flight.client);
         let (kind, reason) = (EventKind::Terminated, "request_body_timeout");
         let event = Event { kind, reason, route: Some(route.id), source: Some(for_whom) };
-        let pace = Arc::new(Pace::new(Arc::clone(&client.worker.report), event));
-        let request = self.outgoing(newest, route, request, &target, &asked, &pace);
+        let pace =
+            (!request.body().is_end_stream()).then(|| Arc::new(Pace::new(Arc::clone(&client.worker.report), event)));
+        let request = self.outgoing(newest, route, request, &target, &asked, pace.as_ref());
         let exchange = Exchange {
             generation: &newest.generation,
             tls: &newest.backends,
@@ -68,7 +69,7 @@ impl Serving<'_> {
         let response = client.worker.pools.send(exchange, request).await;
         match response {
             Ok(response) => self.incoming(newest, route, response, asked),
-            Err(_) if pace.is_too_slow() => {
+            Err(_) if pace.is_some_and(|pace| pace.is_too_slow()) => {
                 self.flight.ends(reason);
                 self.final_answer(self.text(StatusCode::REQUEST_TIMEOUT))
             }
@@ -93,25 +94,22 @@ impl Serving<'_> {
         request: Request<Incoming>,
         target: &Target,
         asked: &Asked,
-        pace: &Arc<Pace>,
+        pace: Option<&Arc<Pace>>,
     ) -> Request<RequestBody> {
         let client = &self.flight.client;
         let settings = &newest.generation.settings;
         let (parts, body) = request.into_parts();
         let (method, mut fields) = (parts.method, parts.headers);
         headers::remove_hop_by_hop(&mut fields);
-        let host = if target.host.is_empty() { client.local.to_string() } else { target.host.clone() };
+        let host = name_host(&mut fields, target, client.local);
         let forwarding = Forwarding {
             from: client.client,
             trusted: newest.trusted.contains(client.client),
             tls: client.tls.is_some(),
-            host: &host,
+            host: host.as_ref(),
             port: client.port,
         };
         headers::forward(&mut fields, &forwarding);
-        if let Ok(host) = HeaderValue::from_str(&host) {
-            fields.insert(HOST, host);
-        }
         fields.insert(X_REQUEST_ID, self.flight.id.clone());
         headers::edit(&mut fields, &route.headers.request);
         let method = match asked {
@@ -126,9 +124,9 @@ impl Serving<'_> {
                 http::Method::GET
             }
         };
-        let body = match body.is_end_stream() {
-            true => RequestBody::Empty,
-            false => {
+        let body = match pace {
+            None => RequestBody::Empty,
+            Some(pace) => {
                 let patience = settings.timeouts.request_body;
                 RequestBody::Streaming(ClientBody::new(
                     body,
@@ -231,9 +229,22 @@ fn asked(request: &mut Request<Incoming>) -> Result<Asked, StatusCode> {
     Ok(headers::upgrade(request.headers()).map_or(Asked::No, Asked::Upgrade))
 }
 
-fn ask_upgrade(headers: &mut http::HeaderMap, protocol: HeaderValue) {
+fn ask_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, protocol);
+}
+
+/// Has the fields say which host is asked for, which is the proxy itself where the client named none.
+fn name_host(fields: &mut HeaderMap, target: &Target, local: SocketAddr) -> Option<HeaderValue> {
+    match fields.get(HOST) {
+        Some(host) if !target.host.is_empty() && host.as_bytes() == target.host.as_bytes() => Some(host.clone()),
+        _ => {
+            let local = target.host.is_empty().then(|| local.to_string());
+            let host = HeaderValue::from_str(local.as_deref().unwrap_or(&target.host)).ok()?;
+            fields.insert(HOST, host.clone());
+            Some(host)
+        }
+    }
 }
 
 /// The path and query alone.
