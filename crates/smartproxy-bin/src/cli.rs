@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::remote::Remote;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -21,13 +22,31 @@ pub(crate) enum Command {
     },
     /// Shows the whole thing without a configuration: backends, certificate and small limits included.
     Demo,
-    /// Prints the JSON Schema of the configuration, for editors and other tools.
-    Schema,
+    /// Lets a running proxy finish what it has and end, as a SIGTERM does.
+    Drain {
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Puts the changed configuration of a running proxy in force, as a SIGHUP does, and says what came of it.
+    Reload {
+        #[command(flatten)]
+        remote: Remote,
+    },
     /// Runs the proxy until SIGTERM or SIGINT, then drains; a second signal ends it at once.
     Run {
         /// The configuration: .yaml, .json or .toml.
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
+        /// Reloads the configuration whenever its file changes.
+        #[arg(short, long)]
+        watch: bool,
+    },
+    /// Prints the JSON Schema of the configuration, for editors and other tools.
+    Schema,
+    /// Shows how a running proxy is.
+    Status {
+        #[command(flatten)]
+        remote: Remote,
     },
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn demo() -> ExitCode {
             let loaded = proxy_config::parse("demo.yaml", &config, Format::Yaml, &System { folder: ".".into() })
                 .map_err(|mistakes| mistakes.to_string())?;
             logging::start(&loaded.config.settings.logging)?;
-            let process = Process::start(loaded.config)?;
+            let process = Process::start(loaded.config, None)?;
             print!("{}", invitation(&ports));
             tokio::spawn(narrate::narrate(std::sync::Arc::clone(&process.status)));
             Ok(signals.until_the_end(process).await)

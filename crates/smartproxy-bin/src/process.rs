@@ -2,24 +2,27 @@
 
 use crate::access_log::{AccessLog, Flush};
 use crate::descriptors::{self, Fit};
+use crate::reload::{Parts, Reloader};
 use crate::report::{Access, Chronicle};
 use crate::status::ProxyStatus;
-use crate::{control, limits};
+use crate::watch::Stamp;
+use crate::{control, limits, systemd};
 use conn_tracker::Report;
 use limits_core::{Table, TableConfig};
 use log_dedup::Ticker;
 use proxy_admin::Admin;
-use proxy_http::{HttpGeneration, HttpServer, TlsShared};
+use proxy_http::{HttpServer, TlsShared};
 use proxy_route::{Config, RouteTable};
 use proxy_tcp::{Drain, DrainWatch, Generation, Listeners, Live, Worker, WorkerListener};
 use std::error::Error;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::watch;
+use std::time::{Instant, SystemTime};
+use tokio::sync::{Notify, mpsc};
 
 /// A running proxy.
 pub(crate) struct Process {
@@ -27,18 +30,17 @@ pub(crate) struct Process {
     pub(crate) admin: Option<SocketAddr>,
     drain: Drain,
     workers: Vec<JoinHandle<()>>,
-    grace: Option<Duration>,
     _access: Option<Flush>,
     // Dropped last: it writes what the workers still had to say.
     _log: Ticker,
 }
 
 impl Process {
-    /// Opens every listener and starts every thread.
+    /// Opens every listener and starts every thread. `file` is what a reload reads, and how it looked.
     ///
     /// # Errors
     /// What stands in the way, as a sentence; nothing is left running then.
-    pub(crate) fn start(mut config: Config) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn start(mut config: Config, file: Option<(PathBuf, Option<Stamp>)>) -> Result<Self, Box<dyn Error>> {
         let descriptors = descriptors::raise();
         match descriptors::fit(&mut config.settings.limits, descriptors) {
             Ok(Fit::Unchanged) => {}
@@ -51,15 +53,18 @@ impl Process {
         }
         let since = Instant::now();
         let table = Table::new(table_config(&config), limits::of(&config), since)?;
-        let (grace, admin) = (config.settings.timeouts.graceful_shutdown, config.settings.admin.clone());
+        let admin = config.settings.admin.clone();
         let threads = config.settings.workers.or_else(|| std::thread::available_parallelism().ok());
         let threads = threads.unwrap_or(NonZeroUsize::MIN);
         let routes = RouteTable::new(table.route_ids().into_iter().zip(config.routes))?;
         let generation = Arc::new(Generation::new(config.settings, routes));
-        let http = Arc::new(HttpGeneration::new(Arc::clone(&generation), &TlsShared::new()?)?);
 
-        let ports = generation.table.ports().map(|(port, _)| port);
-        let listeners = Listeners::bind(&generation.settings.bind, ports, threads)?;
+        let (listeners, listening) = open(&generation, threads)?;
+        let channels = (0..threads.get()).map(|_| mpsc::unbounded_channel());
+        let (senders, added): (Vec<_>, Vec<_>) = channels.unzip();
+        let (tls, counts) = (TlsShared::new()?, Arc::clone(&table));
+        let parts = Parts { file, table: counts, tls, descriptors, listening, added: senders };
+        let reloader = Arc::new(Reloader::new(parts, Arc::clone(&generation))?);
         let admin = match admin {
             None => None,
             Some(admin) => {
@@ -86,12 +91,12 @@ impl Process {
         let status = Arc::new(ProxyStatus {
             table: Arc::clone(&table),
             chronicle: Arc::clone(&chronicle),
-            generation: Arc::clone(&generation),
-            listeners: listeners.addresses().to_vec(),
+            reloader: Arc::clone(&reloader),
             workers: threads.get(),
             started: SystemTime::now(),
             since,
             draining: AtomicBool::new(false),
+            drain: Notify::new(),
         });
         let address = admin.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
         let admin = admin.map(|(listener, token)| {
@@ -99,16 +104,17 @@ impl Process {
             Admin::new(listener, token, status)
         });
         control::start(admin.transpose()?, Arc::clone(&table))?;
-        let shared = Shared { generation, http, table, report: chronicle };
-        let workers = listeners.into_workers().into_iter().enumerate();
+        let shared = Shared { reloader, table, report: chronicle };
+        let workers = listeners.into_iter().zip(added).enumerate();
         let workers: Result<Vec<_>, _> =
             workers.map(|(number, own)| shared.start_worker(number, own, watch.clone())).collect();
-        Ok(Self { status, admin: address, drain, workers: workers?, grace, _access: flush, _log: log })
+        Ok(Self { status, admin: address, drain, workers: workers?, _access: flush, _log: log })
     }
 
     /// Lets every connection finish, for as long as the configuration grants; whether all did.
     pub(crate) async fn drain(self) -> bool {
-        let Self { status, drain, workers, grace, .. } = self;
+        let Self { status, drain, workers, .. } = self;
+        let grace = status.reloader.generation().settings.timeouts.graceful_shutdown;
         // Ordering: the flag stands for itself.
         status.draining.store(true, Ordering::Relaxed);
         drain.start();
@@ -128,6 +134,26 @@ impl Process {
     }
 }
 
+/// Opens every port, or takes it from whoever started the process: the listeners of each worker, and where they are.
+#[expect(clippy::type_complexity, reason = "two lists, named at the only place that takes them")]
+fn open(
+    generation: &Generation,
+    threads: NonZeroUsize,
+) -> Result<(Vec<Vec<WorkerListener>>, Vec<(u16, SocketAddr)>), Box<dyn Error>> {
+    let mut handed = systemd::sockets();
+    let mut workers: Vec<Vec<_>> = (0..threads.get()).map(|_| Vec::new()).collect();
+    let mut listening = Vec::new();
+    for (port, _) in generation.table.ports() {
+        let listeners = Listeners::bind_or_adopt(&generation.settings.bind, [port], threads, &mut handed)?;
+        listening.extend(listeners.addresses().iter().map(|&address| (port, address)));
+        workers.iter_mut().zip(listeners.into_workers()).for_each(|(all, own)| all.extend(own));
+    }
+    for address in handed.iter().filter_map(|socket| socket.local_addr().ok()) {
+        tracing::warn!("the socket on {address} that was handed over is closed: no route is on it (see `bind`)");
+    }
+    Ok((workers, listening))
+}
+
 fn table_config(config: &Config) -> TableConfig {
     let limits = &config.settings.limits;
     TableConfig { prefixes: limits.prefixes, tracked_clients: limits.tracked_clients, ..TableConfig::default() }
@@ -135,8 +161,7 @@ fn table_config(config: &Config) -> TableConfig {
 
 /// What the workers share.
 struct Shared {
-    generation: Arc<Generation>,
-    http: Arc<HttpGeneration>,
+    reloader: Arc<Reloader>,
     table: Arc<Table>,
     report: Arc<Chronicle>,
 }
@@ -145,12 +170,11 @@ impl Shared {
     fn start_worker(
         &self,
         number: usize,
-        listeners: Vec<WorkerListener>,
+        (listeners, added): (Vec<WorkerListener>, mpsc::UnboundedReceiver<WorkerListener>),
         drain: DrainWatch,
     ) -> std::io::Result<JoinHandle<()>> {
-        // The senders end here: this configuration is the only one there will be.
-        let live = Live::new(watch::channel(Arc::clone(&self.generation)).1);
-        let newest = watch::channel(Arc::clone(&self.http)).1;
+        let (generations, newest) = self.reloader.follow();
+        let live = Live::new(generations);
         let tracker = self.table.for_worker();
         let report: Arc<dyn Report> = Arc::<Chronicle>::clone(&self.report);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -166,7 +190,7 @@ impl Shared {
                     own.start();
                     own.finished().await;
                 };
-                let (ended, ()) = tokio::join!(worker.run(listeners), finishing);
+                let (ended, ()) = tokio::join!(worker.run_with(listeners, added), finishing);
                 if let Err(error) = ended {
                     tracing::error!("worker {number} cannot go on: {error}");
                     std::process::exit(WORKER_FAILED);

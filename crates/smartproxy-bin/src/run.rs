@@ -1,15 +1,20 @@
 //! `smartproxy run`.
 
-use crate::logging;
 use crate::process::Process;
+use crate::status::ProxyStatus;
+use crate::watch::Stamp;
+use crate::{logging, systemd, watch};
+use proxy_admin::Status;
 use proxy_route::Settings;
 use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Runs the proxy on a configuration until a signal ends it.
-pub(crate) fn run(file: &Path) -> ExitCode {
+/// Runs the proxy on a configuration until a signal ends it; if it is `watched`, a file that changes is reloaded.
+pub(crate) fn run(file: &Path, watched: bool) -> ExitCode {
+    let stamp = Stamp::of(file);
     let loaded = match proxy_config::load(file) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
@@ -29,8 +34,11 @@ pub(crate) fn run(file: &Path) -> ExitCode {
         runtime.block_on(async {
             // Before anything else, so that no signal meets the default action while listeners open.
             let mut signals = Signals::new()?;
-            let process = Process::start(loaded.config)?;
+            let process = Process::start(loaded.config, Some((file.to_owned(), stamp)))?;
             ready(&process);
+            systemd::ready();
+            tokio::spawn(systemd::watchdog());
+            tokio::spawn(watch::follow(Arc::clone(&process.status.reloader), watched));
             Ok(signals.until_the_end(process).await)
         })
     };
@@ -43,13 +51,14 @@ pub(crate) fn run(file: &Path) -> ExitCode {
 /// The one line that says what is in force.
 pub(crate) fn ready(process: &Process) {
     let status = &process.status;
-    let Settings { limits, enforce, .. } = &status.generation.settings;
-    let listeners: Vec<_> = status.listeners.iter().map(ToString::to_string).collect();
+    let generation = status.reloader.generation();
+    let Settings { limits, enforce, .. } = &generation.settings;
+    let listeners: Vec<_> = status.reloader.listeners().iter().map(ToString::to_string).collect();
     tracing::info!(
         listeners = listeners.join(" "),
         admin = process.admin.map(tracing::field::display),
         workers = status.workers,
-        routes = status.generation.table.routes().len(),
+        routes = generation.table.routes().len(),
         max_connections = limits.max_connections,
         max_connections_per_ip = limits.per_client,
         connection_rate_per_minute = limits.rate_per_minute,
@@ -75,23 +84,34 @@ impl Signals {
         })
     }
 
-    /// Waits for SIGTERM or SIGINT. SIGHUP, which would end a process by default, only says that it does nothing.
-    pub(crate) async fn ended(&mut self) {
+    /// Waits for SIGTERM or SIGINT; reloads on SIGHUP.
+    pub(crate) async fn ended(&mut self, status: &Arc<ProxyStatus>) {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => return,
                 _ = self.terminate.recv() => return,
                 _ = self.hangup.recv() => {
-                    tracing::warn!("SIGHUP: reloading is not supported yet; restart to put a new configuration in force");
+                    let status = Arc::clone(status);
+                    // Not awaited: a signal to end is not to wait for it. What came of it is in the log.
+                    drop(tokio::task::spawn_blocking(move || match status.reload() {
+                        Some(Ok(_)) => {}
+                        Some(Err(why)) => tracing::debug!("SIGHUP: {why}"),
+                        None => tracing::warn!("SIGHUP: there is no file to reload"),
+                    }));
                 }
             }
         }
     }
 
-    /// Waits for a signal, drains, and ends at once on a second one.
+    /// Waits for a signal or the admin endpoint, drains, and ends at once on a further signal.
     pub(crate) async fn until_the_end(&mut self, process: Process) -> ExitCode {
-        self.ended().await;
+        let status = Arc::clone(&process.status);
+        tokio::select! {
+            () = self.ended(&status) => {}
+            () = status.drain_asked() => {}
+        }
         tracing::info!("draining");
+        systemd::stopping();
         tokio::select! {
             all = process.drain() => {
                 if all {
@@ -101,7 +121,7 @@ impl Signals {
                 }
                 ExitCode::SUCCESS
             }
-            () = self.ended() => {
+            () = self.ended(&status) => {
                 tracing::warn!("a second signal: ending at once");
                 ExitCode::FAILURE
             }

@@ -1,29 +1,39 @@
 //! The proxy as its admin endpoint sees it.
 
+use crate::reload::Reloader;
 use crate::report::Chronicle;
 use conn_tracker::{Inspect, RouteId};
 use limits_core::Table;
 use log_dedup::Dedup;
 use proxy_admin::{BackendOverview, EventCounters, Overview, Readiness, RouteOverview, Status};
 use proxy_route::{Action, PortRange, RoutedRoute, TargetPort};
-use proxy_tcp::{Backend, Generation};
+use proxy_tcp::Backend;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
+use tokio::sync::Notify;
 
 /// The proxy as its admin endpoint sees it.
 #[derive(Debug)]
 pub(crate) struct ProxyStatus {
     pub(crate) table: Arc<Table>,
     pub(crate) chronicle: Arc<Chronicle>,
-    pub(crate) generation: Arc<Generation>,
-    pub(crate) listeners: Vec<SocketAddr>,
+    pub(crate) reloader: Arc<Reloader>,
     pub(crate) workers: usize,
     pub(crate) started: SystemTime,
     pub(crate) since: Instant,
     pub(crate) draining: AtomicBool,
+    /// Wakes whoever drains the process.
+    pub(crate) drain: Notify,
+}
+
+impl ProxyStatus {
+    /// Waits until somebody asks for the drain through the admin endpoint.
+    pub(crate) async fn drain_asked(&self) {
+        self.drain.notified().await;
+    }
 }
 
 impl Status for ProxyStatus {
@@ -49,7 +59,8 @@ impl Status for ProxyStatus {
     }
 
     fn route_name(&self, id: RouteId) -> Option<String> {
-        let mut routes = self.generation.table.routes().iter();
+        let generation = self.reloader.generation();
+        let mut routes = generation.table.routes().iter();
         match routes.find(|route| route.id == id) {
             Some(route) => Some(route.name.clone()),
             None => self.table.route_key(id).map(str::to_owned),
@@ -62,14 +73,15 @@ impl Status for ProxyStatus {
             started: self.started,
             uptime: self.since.elapsed(),
             workers: self.workers,
-            listeners: self.listeners.iter().map(SocketAddr::to_string).collect(),
-            enforce: self.generation.settings.enforce,
-            reloads: 0,
+            listeners: self.reloader.listeners().iter().map(SocketAddr::to_string).collect(),
+            enforce: self.reloader.generation().settings.enforce,
+            reloads: self.reloader.reloads(),
         }
     }
 
     fn routes(&self) -> Vec<RouteOverview> {
-        let backends = |route: &RoutedRoute| match &self.generation.clusters[route.index] {
+        let generation = self.reloader.generation();
+        let backends = |route: &RoutedRoute| match &generation.clusters[route.index] {
             Some(cluster) => cluster.backends().iter().map(|backend| overview_of(backend)).collect(),
             None => Vec::new(),
         };
@@ -83,7 +95,23 @@ impl Status for ProxyStatus {
             enforce: route.enforce,
             backends: backends(route),
         };
-        self.generation.table.routes().iter().map(overview).collect()
+        generation.table.routes().iter().map(overview).collect()
+    }
+
+    fn reload(&self) -> Option<Result<String, String>> {
+        match self.readiness() {
+            Readiness::Draining => {
+                Some(Err("the process drains; start it anew to have a new configuration".to_owned()))
+            }
+            Readiness::Ready | Readiness::Starting => self.reloader.reload(),
+        }
+    }
+
+    fn drain(&self) -> bool {
+        // Ordering: the flag stands for itself.
+        self.draining.store(true, Ordering::Relaxed);
+        self.drain.notify_one();
+        true
     }
 }
 

@@ -7,9 +7,18 @@ use std::time::Duration;
 
 /// One GET to the admin endpoint: status and body.
 pub(crate) fn get(admin: SocketAddr, path: &str) -> (u16, String) {
+    ask(admin, "GET", path)
+}
+
+/// One POST to the admin endpoint: status and body.
+pub(crate) fn post(admin: SocketAddr, path: &str) -> (u16, String) {
+    ask(admin, "POST", path)
+}
+
+fn ask(admin: SocketAddr, method: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(admin).expect("the admin endpoint listens");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out can be set");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n").expect("it can be asked");
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n").expect("it can be asked");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers in text");
     let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");

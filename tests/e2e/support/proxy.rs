@@ -12,7 +12,8 @@ pub(crate) struct Proxy {
     child: Child,
     pub(crate) admin: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+    head: String,
 }
 
 impl Proxy {
@@ -23,15 +24,23 @@ impl Proxy {
 
     /// The same with other first lines than `workers: 4`.
     pub(crate) fn start_with(head: &str, routes_and_settings: &str) -> Self {
+        Self::start_by(Command::new(binary()), head, routes_and_settings)
+    }
+
+    /// The same by a command that is given the arguments, with more arguments after them if it has some of its own.
+    pub(crate) fn start_by(mut command: Command, head: &str, routes_and_settings: &str) -> Self {
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let config = format!("{head}admin: {{ listen: \"{admin}\" }}\n{routes_and_settings}");
+        let head = format!("{head}admin: {{ listen: \"{admin}\" }}\n");
+        let config = format!("{head}{routes_and_settings}");
         let folder = tempfile::tempdir().expect("a folder can be made");
         let file = folder.path().join("proxy.yaml");
         std::fs::write(&file, &config).expect("the configuration can be written");
-        let mut child = Command::new(binary())
+        if command.get_args().len() == 0 {
+            command.stdin(Stdio::null());
+        }
+        let mut child = command
             .args(["run", "-c"])
             .arg(&file)
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -42,7 +51,14 @@ impl Proxy {
             let _ = child.kill();
             panic!("the proxy is not ready:\n{config}\n{}", log.lock().expect("nobody panics with the log").join("\n"));
         }
-        Self { child, admin, log, _folder: folder }
+        Self { child, admin, log, folder, head }
+    }
+
+    /// Writes another configuration with the same first lines, not read yet: beside the file, then in its place.
+    pub(crate) fn write(&self, routes_and_settings: &str) {
+        let beside = self.folder.path().join("next");
+        std::fs::write(&beside, format!("{}{routes_and_settings}", self.head)).expect("it can be written");
+        std::fs::rename(beside, self.folder.path().join("proxy.yaml")).expect("it can be renamed");
     }
 
     pub(crate) fn pid(&self) -> u32 {
