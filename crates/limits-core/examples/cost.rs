@@ -1,0 +1,104 @@
+//! CPU time per admission and release: `cost [ROUNDS]`. Threads' own CPU time, so that a busy machine disturbs little.
+//!
+//! Each line is the median, the least and the most of its rounds, in nanoseconds.
+#![allow(clippy::unwrap_used, reason = "a measurement that fails has no figures")]
+
+use conn_tracker::{Arrival, ConnectionTracker, Permit};
+use limits_core::{Limits, Table, TableConfig};
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const CLIENTS: u32 = 1_000_000;
+const TURNS: u32 = 1_000_000;
+
+fn main() {
+    let rounds: u32 = std::env::args().nth(1).and_then(|number| number.parse().ok()).unwrap_or(9);
+    let now = Instant::now();
+    let limits = Limits { max_connections: 3_000_000, per_client: 2, rate_per_minute: 60_000_000, ..Limits::default() };
+    let table = Table::new(TableConfig::default(), limits, now).unwrap();
+    let tracker = table.for_worker();
+    let held: Vec<_> = (0..CLIENTS).map(|number| permit(&tracker, now, number)).collect();
+    let full = permit(&tracker, now, 0);
+    let mut map: HashMap<u32, (u32, u32), ahash::RandomState> = HashMap::default();
+    map.extend((0..CLIENTS).map(|number| (mixed(number), (number, 0))));
+
+    // Interleaved: what a neighbour does to one line it does to all of them.
+    let mut lines: [Vec<f64>; 6] = Default::default();
+    for round in 0..rounds {
+        let known = |turn: u32| 1 + mixed(turn ^ round << 20) % (CLIENTS - 1);
+        lines[0].push(cost(TURNS, |turn| {
+            black_box(map.get(&mixed(known(turn))));
+        }));
+        lines[1].push(cost(TURNS, |turn| drop(permit(&tracker, now, known(turn)))));
+        lines[2].push(cost(TURNS, |turn| drop(permit(&tracker, now, CLIENTS + known(turn)))));
+        lines[3].push(cost(TURNS, |_| {
+            black_box(Permit::open(&tracker, now, arrival(0)).expect_err("the client is full"));
+        }));
+        lines[4].push(two_threads(&table, now, 0));
+        lines[5].push(two_threads(&table, now, 1_000));
+    }
+    let names = [
+        "look-up in a map of 1 M with ahash",
+        "admit + release, known client of 1 M",
+        "admit + release, new client",
+        "refusal, client full",
+        "admit + release, two threads, each",
+        "the same with 1 µs of work, work included",
+    ];
+    for (name, mut samples) in names.into_iter().zip(lines) {
+        samples.sort_by(f64::total_cmp);
+        let [least, median, most] = [0, samples.len() / 2, samples.len() - 1].map(|place| samples[place]);
+        println!("{name:<44} {median:>7.1} ns  ({least:.1} to {most:.1})");
+    }
+    drop((held, full));
+}
+
+fn arrival(number: u32) -> Arrival {
+    Arrival::client(IpAddr::V4(Ipv4Addr::from_bits(mixed(number))))
+}
+
+fn permit(tracker: &Arc<dyn ConnectionTracker>, now: Instant, number: u32) -> Permit {
+    Permit::open(tracker, now, arrival(number)).expect("there is room")
+}
+
+/// An odd factor: every number gives another one, far from its neighbours.
+fn mixed(number: u32) -> u32 {
+    number.wrapping_mul(0x9e37_79b1)
+}
+
+/// CPU nanoseconds of this thread per turn.
+fn cost(turns: u32, mut work: impl FnMut(u32)) -> f64 {
+    let before = cpu();
+    for turn in 0..turns {
+        work(turn);
+    }
+    (cpu() - before) as f64 / f64::from(turns)
+}
+
+/// The same for two threads with clients of their own, and `nanoseconds` of other work between.
+fn two_threads(table: &Arc<Table>, now: Instant, nanoseconds: u32) -> f64 {
+    let work = |thread: u32| {
+        let tracker = table.for_worker();
+        cost(TURNS / 4, |turn| {
+            drop(permit(&tracker, now, 1 + (mixed(turn) % (CLIENTS / 2 - 1)) * 2 + thread));
+            // About one nanosecond each: a chain of multiplications that cannot be shortened.
+            black_box((0..nanoseconds).fold(u64::from(turn), |sum, _| black_box(sum.wrapping_mul(0x9e37_79b9))));
+        })
+    };
+    std::thread::scope(|threads| {
+        let other = threads.spawn(|| work(1));
+        (work(0) + other.join().expect("it only counts")) / 2.0
+    })
+}
+
+fn cpu() -> i64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}

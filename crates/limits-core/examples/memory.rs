@@ -1,0 +1,91 @@
+//! Resident memory per tracked client, and what is left once all are forgotten: `memory v4|v6 CLIENTS`.
+//!
+//! One size per process, because an allocator remembers. Each client has opened one connection, which is still held,
+//! and used up a token. Also the longest admission, in CPU time of its thread: the step in which a part of the table
+//! grows.
+#![allow(clippy::unwrap_used, reason = "a measurement that fails has no figures")]
+
+use conn_tracker::{Arrival, Hold, Inspect, Slots};
+use limits_core::{Limits, Table, TableConfig};
+use rustix::time::{ClockId, clock_gettime};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let is_v6 = arguments.next().as_deref() == Some("v6");
+    let clients: u32 = arguments.next().and_then(|number| number.parse().ok()).unwrap_or(1_000_000);
+
+    let now = Instant::now();
+    let config = TableConfig { tracked_clients: clients.saturating_mul(2), ..TableConfig::default() };
+    let table = Table::new(config, Limits { rate_per_minute: 60, ..Limits::default() }, now).unwrap();
+    let tracker = table.for_worker();
+    let start = resident();
+    let mut longest = 0;
+    for number in 0..clients {
+        let before = cpu();
+        let hold = tracker.open(now, Arrival::client(address(is_v6, number))).unwrap();
+        longest = longest.max(cpu() - before);
+        forget(hold);
+    }
+    let full = resident();
+    // What was forgotten above is built again: a hold is plain data.
+    for number in 0..clients {
+        tracker.close(again(&table, address(is_v6, number)));
+    }
+    let later = now + Duration::from_secs(120);
+    let before = Instant::now();
+    while !table.expire(later, 100_000).ended {}
+    let walk = before.elapsed();
+    let end = resident();
+    let per_client = (full - start) as f64 / f64::from(clients);
+    println!(
+        "{} {clients}: {per_client:.1} B a client, peak {:.1} B, left {} KB, longest admission {} µs, walk {} ms",
+        if is_v6 { "v6" } else { "v4" },
+        (peak() - start) as f64 / f64::from(clients),
+        end.saturating_sub(start) / 1024,
+        longest / 1_000,
+        walk.as_millis(),
+    );
+}
+
+fn address(is_v6: bool, number: u32) -> IpAddr {
+    // An odd factor: every number gives another address, and neighbours are far apart.
+    let bits = number.wrapping_mul(0x9e37_79b1);
+    if is_v6 { Ipv6Addr::from_bits(u128::from(bits) << 64).into() } else { Ipv4Addr::from_bits(bits).into() }
+}
+
+/// Lets go of a hold without the slots, so that 10 million of them take no memory here.
+fn forget(mut hold: Hold) {
+    hold.settle();
+}
+
+fn again(table: &Table, address: IpAddr) -> Hold {
+    let slots = Slots::GLOBAL.with(Slots::PENDING).with(Slots::CLIENT);
+    Hold::new(Some(table.explain(address).client), slots)
+}
+
+/// CPU time of this thread in nanoseconds.
+fn cpu() -> i64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
+
+/// Resident bytes now.
+fn resident() -> u64 {
+    status("VmRSS:")
+}
+
+/// Resident bytes at most, so far.
+fn peak() -> u64 {
+    status("VmHWM:")
+}
+
+fn status(name: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
