@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Every decision of a client follows from this and its number. What the sockets make of it differs from run to run.
-const SEED: u64 = 0x5eed_0f_c4a0;
+const SEED: u64 = 0x5e_ed0f_c4a0;
 
 /// How long it goes on, and how many clients are at it at a time.
 const CHAOS: Duration = Duration::from_secs(8);

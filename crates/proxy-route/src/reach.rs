@@ -233,7 +233,7 @@ mod tests {
         let narrowings: [Change; 5] = [
             |route| route.matching.ports = vec![PortRange::single(80)],
             |route| {
-                route.matching.client_ip = Some("10.0.0.0/8".parse::<ipnet::IpNet>().into_iter().collect::<IpSet>())
+                route.matching.client_ip = Some("10.0.0.0/8".parse::<ipnet::IpNet>().into_iter().collect::<IpSet>());
             },
             |route| route.matching.headers = vec![("a".into(), HeaderPattern::Exact("b".into()))],
             |route| route.tls = Some(TlsMode::Terminate),

@@ -11,6 +11,7 @@ pub(crate) fn take_back(in_force: &Settings, new: &mut Settings) -> Vec<&'static
     keep("ipv4PrefixLength and ipv6PrefixLength", &limits.prefixes, &mut wanted.prefixes, &mut keys);
     keep("maxTrackedClients", &limits.tracked_clients, &mut wanted.tracked_clients, &mut keys);
     keep("logging", &in_force.logging, &mut new.logging, &mut keys);
+    keep("accessLog", &in_force.access_log, &mut new.access_log, &mut keys);
     keep("admin", &in_force.admin, &mut new.admin, &mut keys);
     keys
 }
@@ -50,7 +51,7 @@ fn targets(route: &Route) -> Option<&[Target]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proxy_route::PortRange;
+    use proxy_route::{AccessLogOutput, AccessLogSettings, LogFormat, PortRange};
     use std::num::NonZeroUsize;
 
     fn route(name: &str, id: Option<&str>, port: u16) -> Route {
@@ -67,7 +68,9 @@ mod tests {
         new.limits.tracked_clients = 7;
         new.limits.per_client = 7;
         new.logging.burst += 1;
-        assert_eq!(take_back(&in_force, &mut new), ["workers", "maxTrackedClients", "logging"]);
+        new.access_log =
+            Some(AccessLogSettings { output: AccessLogOutput::Stdout, format: LogFormat::Json, sample: 1.0 });
+        assert_eq!(take_back(&in_force, &mut new), ["workers", "maxTrackedClients", "logging", "accessLog"]);
         assert_eq!((new.workers, new.limits.tracked_clients), (None, in_force.limits.tracked_clients));
         assert_eq!((new.limits.per_client, new.enforce), (7, false), "and the rest is taken");
         assert!(take_back(&in_force, &mut new).is_empty());

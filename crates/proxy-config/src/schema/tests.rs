@@ -68,6 +68,10 @@ impl Schema {
                     low.is_none_or(|low| integer(low) <= *number) && high.is_none_or(|high| *number <= integer(high)),
                 );
             }
+            (low, high, Value::Float(number)) => {
+                let within = |bound: &Node, order: fn(&f64, &f64) -> bool| order(&(integer(bound) as f64), number);
+                wrong(low.is_none_or(|low| within(low, f64::le)) && high.is_none_or(|high| within(high, f64::ge)));
+            }
             (None, None, _) => {}
             _ => wrong(false),
         }
@@ -93,9 +97,10 @@ impl Schema {
                         Value::String(_) => "string",
                         Value::List(_) => "array",
                         Value::Table(_) => "object",
-                        Value::Null | Value::Float(_) | Value::Date => "none of them",
+                        Value::Float(_) => "number",
+                        Value::Null | Value::Date => "none of them",
                     };
-                    if text(argument) != name {
+                    if text(argument) != name && (text(argument), name) != ("number", "integer") {
                         found.push(path.to_owned());
                     }
                 }
@@ -152,22 +157,22 @@ impl Schema {
     /// The keys of every table, by its path.
     fn tables(&self) -> BTreeMap<String, BTreeSet<String>> {
         let mut tables = BTreeMap::new();
-        self.collect(&self.0, String::new(), &mut tables);
+        self.collect(&self.0, "", &mut tables);
         tables
     }
 
-    fn collect(&self, schema: &Node, path: String, tables: &mut BTreeMap<String, BTreeSet<String>>) {
+    fn collect(&self, schema: &Node, path: &str, tables: &mut BTreeMap<String, BTreeSet<String>>) {
         for (keyword, argument) in entries(schema) {
             match keyword {
-                "$ref" => self.collect(self.definition(argument), path.clone(), tables),
-                "anyOf" => items(argument).iter().for_each(|one| self.collect(one, path.clone(), tables)),
-                "items" => self.collect(argument, path.clone(), tables),
+                "$ref" => self.collect(self.definition(argument), path, tables),
+                "anyOf" => items(argument).iter().for_each(|one| self.collect(one, path, tables)),
+                "items" => self.collect(argument, path, tables),
                 "properties" => {
                     for (key, inner) in entries(argument) {
                         if !["$schema", "description", "tags"].contains(&key) {
-                            tables.entry(path.clone()).or_default().insert(key.to_owned());
+                            tables.entry(path.to_owned()).or_default().insert(key.to_owned());
                             let below = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-                            self.collect(inner, below, tables);
+                            self.collect(inner, &below, tables);
                         }
                     }
                 }

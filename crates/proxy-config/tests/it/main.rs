@@ -2,6 +2,7 @@
 
 mod keys;
 mod mistakes;
+mod neighbours;
 mod nonsense;
 mod rendering;
 mod spellings;
