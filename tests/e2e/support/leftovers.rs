@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// How the process looked when nobody was connected.
 pub(crate) struct Baseline {
-    descriptors: usize,
+    descriptors: Vec<String>,
 }
 
 impl Baseline {
@@ -27,7 +27,9 @@ impl Baseline {
         eventually("only listeners are open", Duration::from_secs(2), || no_connection(pid)).await;
         eventually("the descriptors are back", Duration::from_secs(2), || {
             let now = descriptors(pid);
-            if now <= self.descriptors { Ok(()) } else { Err(format!("{now} instead of {}", self.descriptors)) }
+            let more = now.len().saturating_sub(self.descriptors.len());
+            let new: Vec<_> = now.iter().filter(|one| !self.descriptors.contains(one)).collect();
+            if more == 0 { Ok(()) } else { Err(format!("{more} more; new are {new:?}")) }
         })
         .await;
         assert_eq!(admin::limits(proxy.admin)["table"]["anomalies"].as_u64(), Some(0), "no slot was given back twice");
@@ -45,8 +47,11 @@ fn all_zero(proxy: &Proxy) -> Result<(), String> {
     Ok(())
 }
 
-fn descriptors(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives").count()
+/// What each descriptor of the process is.
+fn descriptors(pid: u32) -> Vec<String> {
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives");
+    let target = |entry: std::fs::DirEntry| Some(std::fs::read_link(entry.path()).ok()?.display().to_string());
+    links.filter_map(|entry| target(entry.ok()?)).collect()
 }
 
 /// No TCP socket of the process is in another state than LISTEN.
