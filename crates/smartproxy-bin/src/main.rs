@@ -29,7 +29,7 @@ use clap::Parser;
 use remote::Wish;
 use std::process::ExitCode;
 
-// Gives memory back after a burst of connections, and is faster under many short-lived ones than the system's.
+// Faster than the system's for many short-lived connections.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
