@@ -71,6 +71,10 @@ fn commands(tree: &Tree, findings: &mut Vec<Finding>) {
             findings.push(Finding::file("README.md", format!("does not show the command `{command}`")));
         }
     }
+    // `cargo run` knows which of several programs is meant only if one member is the default.
+    if !tree.text("Cargo.toml").is_some_and(|text| text.contains("default-members = [\"crates/smartproxy-bin\"]")) {
+        findings.push(Finding::file("Cargo.toml", "has `smartproxy-bin` as its one default member, for `cargo run`"));
+    }
 }
 
 fn headers(tree: &Tree, findings: &mut Vec<Finding>) {
@@ -87,7 +91,8 @@ const ARCHITECTURE: &str = "docs/ARCHITECTURE.md";
 mod tests {
     use super::*;
 
-    const GOOD: [(&str, &str); 6] = [
+    const GOOD: [(&str, &str); 7] = [
+        ("Cargo.toml", "default-members = [\"crates/smartproxy-bin\"]\n"),
         ("README.md", "cargo run --release -- demo\ncargo test --workspace\n"),
         ("CHANGELOG.md", "# Changes\n\n## [Unreleased]\n"),
         ("docs/ARCHITECTURE.md", "`one` counts\n"),
@@ -109,6 +114,7 @@ mod tests {
                 "cargo test --workspace",
                 "README.md: does not show the command `cargo run --release -- demo`",
             ),
+            ("Cargo.toml", "members = [\"crates/*\"]", "Cargo.toml: has `smartproxy-bin` as its one default member"),
             ("CHANGELOG.md", "# Changes", "CHANGELOG.md: has no `## Unreleased` part"),
             ("docs/ARCHITECTURE.md", "", "docs/ARCHITECTURE.md: does not name the crate one"),
             ("crates/one/README.md", "# one\n", "crates/one/README.md: is only a title"),
