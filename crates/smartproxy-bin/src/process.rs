@@ -103,12 +103,18 @@ impl Process {
             let status: Arc<dyn proxy_admin::Status> = Arc::<ProxyStatus>::clone(&status);
             Admin::new(listener, token, status)
         });
-        control::start(admin.transpose()?, Arc::clone(&table))?;
-        let shared = Shared { reloader, table, report: chronicle };
+        let shared = Shared { reloader, table: Arc::clone(&table), report: chronicle };
+        let (accepting, accepts) = std::sync::mpsc::channel();
         let workers = listeners.into_iter().zip(added).enumerate();
         let workers: Result<Vec<_>, _> =
-            workers.map(|(number, own)| shared.start_worker(number, own, watch.clone())).collect();
-        Ok(Self { status, admin: address, drain, workers: workers?, _access: flush, _log: log })
+            workers.map(|(number, own)| shared.start_worker(number, own, watch.clone(), accepting.clone())).collect();
+        let workers = workers?;
+        drop(accepting);
+        if accepts.iter().count() < workers.len() {
+            return Err("a worker ended while it started".into());
+        }
+        control::start(admin.transpose()?, table)?;
+        Ok(Self { status, admin: address, drain, workers, _access: flush, _log: log })
     }
 
     /// Lets every connection finish, for as long as the configuration grants; whether all did.
@@ -167,11 +173,13 @@ struct Shared {
 }
 
 impl Shared {
+    /// Starts a worker, which tells `accepting` when it watches its listeners.
     fn start_worker(
         &self,
         number: usize,
         (listeners, added): (Vec<WorkerListener>, mpsc::UnboundedReceiver<WorkerListener>),
         drain: DrainWatch,
+        accepting: std::sync::mpsc::Sender<()>,
     ) -> std::io::Result<JoinHandle<()>> {
         let (generations, newest) = self.reloader.follow();
         let live = Live::new(generations);
@@ -190,11 +198,15 @@ impl Shared {
                     own.start();
                     own.finished().await;
                 };
-                let (ended, ()) = tokio::join!(worker.run_with(listeners, added), finishing);
-                if let Err(error) = ended {
-                    tracing::error!("worker {number} cannot go on: {error}");
-                    std::process::exit(WORKER_FAILED);
-                }
+                let running = async move {
+                    if let Err(error) = worker.run_with(listeners, added).await {
+                        tracing::error!("worker {number} cannot go on: {error}");
+                        std::process::exit(WORKER_FAILED);
+                    }
+                };
+                // Polled after the others: by now every listener is watched.
+                let accepting = async move { accepting.send(()).unwrap_or_default() };
+                tokio::join!(biased; running, finishing, accepting);
             });
         })
     }
