@@ -1,7 +1,6 @@
 //! One configuration in force, as HTTP needs it.
 
 use crate::{TlsBackends, TlsError, TlsPorts, TlsShared};
-use proxy_route::IpSet;
 use proxy_tcp::Generation;
 use std::sync::Arc;
 
@@ -14,8 +13,6 @@ pub struct HttpGeneration {
     pub ports: TlsPorts,
     /// How TLS backends are spoken to, by the routes of `generation`.
     pub backends: TlsBackends,
-    /// Peers whose forwarding headers are believed.
-    pub(crate) trusted: IpSet,
 }
 
 impl HttpGeneration {
@@ -32,7 +29,6 @@ impl HttpGeneration {
     /// With TLS that was read before the routes had their numbers: `ports` and `backends` are of the same routes.
     #[must_use]
     pub fn with_tls(generation: Arc<Generation>, ports: TlsPorts, backends: TlsBackends) -> Self {
-        let trusted = generation.settings.trusted_proxies.iter().copied().collect();
-        Self { generation, ports, backends, trusted }
+        Self { generation, ports, backends }
     }
 }

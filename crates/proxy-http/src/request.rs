@@ -90,7 +90,7 @@ const CLIENT_GONE: u16 = 499;
 impl InFlight {
     fn new<B>(client: Arc<Downstream>, request: &Request<B>) -> Self {
         let worker = &client.worker;
-        let id = worker.ids.id(request.headers(), worker.current().trusted.contains(client.client));
+        let id = worker.ids.id(request.headers(), worker.current().generation.balancers.contains(client.client));
         let entry = worker.report.wants_access().then(|| Arc::new(Entry::new(request)));
         Self::with(client, id, entry)
     }
@@ -164,7 +164,7 @@ impl Serving<'_> {
     async fn serve(&mut self, mut request: Request<Incoming>) -> Result<Answer, Dropped> {
         let client = Arc::clone(&self.flight.client);
         let newest = client.worker.current();
-        let for_whom = headers::client(request.headers(), client.client, &newest.trusted);
+        let for_whom = headers::client(request.headers(), client.client, &newest.generation.balancers);
         self.flight.for_whom = for_whom;
         let target = match Target::of(&request) {
             Ok(target) => target,

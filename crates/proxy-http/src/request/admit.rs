@@ -35,7 +35,7 @@ impl Serving<'_> {
             }
         }
         // Who speaks for others is nobody's client.
-        let counted = (!newest.trusted.contains(for_whom)).then_some(for_whom);
+        let counted = (!newest.generation.balancers.contains(for_whom)).then_some(for_whom);
         match client.begin(now, counted, route.id) {
             Ok(permit) => {
                 if let Some(reason) = permit.as_ref().and_then(RequestPermit::would_refuse) {

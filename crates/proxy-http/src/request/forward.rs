@@ -104,7 +104,7 @@ impl Serving<'_> {
         let host = name_host(&mut fields, target, client.local);
         let forwarding = Forwarding {
             from: client.client,
-            trusted: newest.trusted.contains(client.client),
+            trusted: newest.generation.balancers.contains(client.client),
             tls: client.tls.is_some(),
             host: host.as_ref(),
             port: client.port,
