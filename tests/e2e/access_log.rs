@@ -2,7 +2,8 @@
 
 use crate::support::backend::Backend;
 use crate::support::client::{self, hold_http, in_time, ping, tcp, tls};
-use crate::support::proxy::{Proxy, binary, free_port};
+use crate::support::ports::free_port;
+use crate::support::proxy::{Proxy, binary};
 use crate::support::{certs, eventually, on_eight_threads};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};

@@ -2,7 +2,8 @@
 
 use crate::support::backend::Backend;
 use crate::support::client::{hold_http, in_time, tcp};
-use crate::support::proxy::{Proxy, binary, free_port};
+use crate::support::ports::free_port;
+use crate::support::proxy::{Proxy, binary};
 use crate::support::{admin, on_eight_threads};
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader};

@@ -3,7 +3,8 @@
 use crate::support::backend::Backend;
 use crate::support::client::{self, hold_http, ping, tcp, tls};
 use crate::support::leftovers::Baseline;
-use crate::support::proxy::{Proxy, free_port};
+use crate::support::ports::free_port;
+use crate::support::proxy::Proxy;
 use crate::support::{admin, certs, eventually, on_eight_threads};
 use rustls::ClientConnection;
 use std::net::SocketAddr;

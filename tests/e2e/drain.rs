@@ -2,7 +2,8 @@
 
 use crate::support::backend::Backend;
 use crate::support::client::{hold_http, http2, in_time, is_close, tcp, tls};
-use crate::support::proxy::{Proxy, free_port};
+use crate::support::ports::free_port;
+use crate::support::proxy::Proxy;
 use crate::support::{admin, certs, eventually, on_eight_threads};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};

@@ -3,7 +3,8 @@
 use crate::support::backend::Backend;
 use crate::support::client::{self, Attempt, hold_http, hold_https, hold_tls_echo, in_time, ping, tcp, tcp_from, tls};
 use crate::support::leftovers::Baseline;
-use crate::support::proxy::{Proxy, free_port};
+use crate::support::ports::free_port;
+use crate::support::proxy::Proxy;
 use crate::support::{admin, certs, eventually, on_eight_threads};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};

@@ -3,7 +3,8 @@
 use crate::support::backend::Backend;
 use crate::support::client::{self, in_time, tcp, tls};
 use crate::support::leftovers::Baseline;
-use crate::support::proxy::{Proxy, free_port};
+use crate::support::ports::free_port;
+use crate::support::proxy::Proxy;
 use crate::support::{certs, on_eight_threads};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};

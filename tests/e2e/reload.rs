@@ -2,7 +2,8 @@
 
 use crate::support::backend::Backend;
 use crate::support::client::{hold_http, http1, in_time, tcp, tls};
-use crate::support::proxy::{Proxy, binary, free_port};
+use crate::support::ports::free_port;
+use crate::support::proxy::{Proxy, binary};
 use crate::support::{admin, certs, eventually, on_eight_threads};
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;

@@ -1,6 +1,7 @@
 //! What a service manager is told and hands over.
 
-use crate::support::proxy::{Proxy, binary, free_port};
+use crate::support::ports::free_port;
+use crate::support::proxy::{Proxy, binary};
 use crate::support::{admin, on_eight_threads};
 use rustix::process::Signal;
 use std::net::TcpListener;

@@ -6,6 +6,7 @@ pub(crate) mod certs;
 pub(crate) mod client;
 pub(crate) mod http;
 pub(crate) mod leftovers;
+pub(crate) mod ports;
 pub(crate) mod proxy;
 
 use std::time::{Duration, Instant};
