@@ -19,6 +19,8 @@ pub enum EventKind {
     Blocked,
     /// A limit refused.
     Refused,
+    /// The sweep ended a connection that nobody else would have: silent for too long, stuck, or half dead.
+    Swept,
     /// A connection was ended for a reason of ours: a time-out, a drain, a lifetime.
     Terminated,
     /// A TLS handshake failed.
@@ -29,12 +31,13 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind, in the order of [`EventKind::index`].
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::AcceptFailed,
         Self::BackendFailed,
         Self::BadRequest,
         Self::Blocked,
         Self::Refused,
+        Self::Swept,
         Self::Terminated,
         Self::TlsFailed,
         Self::WouldRefuse,
@@ -55,6 +58,7 @@ impl EventKind {
             Self::BadRequest => "bad_request",
             Self::Blocked => "blocked",
             Self::Refused => "refused",
+            Self::Swept => "swept",
             Self::Terminated => "terminated",
             Self::TlsFailed => "tls_failed",
             Self::WouldRefuse => "would_refuse",

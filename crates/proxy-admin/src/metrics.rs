@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Events that have a metric of their own, by reason and route.
-const EVENTS: [(&str, &str, &[EventKind]); 5] = [
+const EVENTS: [(&str, &str, &[EventKind]); 6] = [
     (
         "smartproxy_connections_rejected",
         "Connections and requests that a limit or a list refused",
@@ -24,6 +24,7 @@ const EVENTS: [(&str, &str, &[EventKind]); 5] = [
         &[EventKind::BadRequest],
     ),
     ("smartproxy_connections_terminated", "Connections ended by the proxy", &[EventKind::Terminated]),
+    ("smartproxy_connections_swept", "Connections that the sweep ended", &[EventKind::Swept]),
     ("smartproxy_backend_failures", "Failures of backends", &[EventKind::BackendFailed]),
     ("smartproxy_accept_failures", "Connections that could not be accepted", &[EventKind::AcceptFailed]),
 ];
