@@ -10,6 +10,7 @@
 //! - [`Rejection`] says why a slot was refused: small, `Copy`, no strings.
 //! - [`ClientKey`] is what a per-client limit counts by: an address cut to its prefix, built once, by parsing.
 //! - [`Inspect`] reads the counts, [`Report`] hears of everything that went wrong, and of every [access](AccessRecord).
+//! - [`SweepQueue`] is how both sides go through what may be over: a snapshot, in bounded batches.
 //!
 //! ```
 //! use conn_tracker::{Arrival, ConnectionTracker, Permit, Unlimited};
@@ -32,6 +33,7 @@ mod permit;
 mod rejection;
 mod report;
 mod route;
+mod sweep_queue;
 mod tracker;
 mod unlimited;
 
@@ -43,5 +45,6 @@ pub use permit::{Permit, RequestPermit};
 pub use rejection::{Reason, Rejection, Scope};
 pub use report::{Event, EventKind, Ignore, Report, RequestOutcome};
 pub use route::{MAX_ROUTES, RouteId};
+pub use sweep_queue::{SweepQueue, Swept, Verdict};
 pub use tracker::{Arrival, ConnectionTracker, Origin};
 pub use unlimited::Unlimited;

@@ -62,6 +62,7 @@ mod sync;
 mod table;
 mod worker;
 
+pub use conn_tracker::{SweepQueue, Swept, Verdict};
 pub use expiry::Expired;
 pub use limits::{ClientOverride, Limits, LimitsError, RequestRate, RouteLimits};
 pub use table::{Table, TableConfig};

@@ -16,7 +16,7 @@
 //! use conn_tracker::{Arrival, ConnectionTracker, Ignore, Permit, RouteId, Unlimited};
 //! use proxy_http::{HttpGeneration, HttpServer, TlsShared};
 //! use proxy_route::{Action, PortRange, Respond, Route, RouteTable, Settings};
-//! use proxy_tcp::{Drain, Generation, HttpConnection, ServeHttp};
+//! use proxy_tcp::{Drain, Generation, HttpConnection, ServeHttp, Timers};
 //! use std::{sync::Arc, time::Instant};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //! use tokio::net::{TcpListener, TcpStream};
@@ -31,7 +31,7 @@
 //!
 //! let (_reload, newest) = tokio::sync::watch::channel(Arc::new(newest));
 //! let (_drain, watch) = Drain::new();
-//! let server = HttpServer::new(newest, Arc::new(Ignore), watch);
+//! let server = HttpServer::new(newest, Arc::new(Ignore), watch, Timers::new());
 //!
 //! // What the TCP side does: accept, ask for slots, hand over.
 //! let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -6,7 +6,7 @@ use crate::request::Ids;
 use crate::upstream::{PoolLimits, Pools};
 use conn_tracker::{Event, EventKind, Report, RouteId};
 use parking_lot::Mutex;
-use proxy_tcp::{DrainWatch, HttpConnection, ServeHttp};
+use proxy_tcp::{DrainWatch, HttpConnection, ServeHttp, Timers};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,9 +22,15 @@ pub struct HttpServer {
 
 impl HttpServer {
     /// A server that always follows the `newest` configuration, tells `report` what happens and lets its connections
-    /// finish once `drain` begins. Every connection holds a clone of `drain` until it is over.
+    /// finish once `drain` begins. Every connection holds a clone of `drain` until it is over. `timers` are those of the
+    /// worker.
     #[must_use]
-    pub fn new(mut newest: watch::Receiver<Arc<HttpGeneration>>, report: Arc<dyn Report>, drain: DrainWatch) -> Self {
+    pub fn new(
+        mut newest: watch::Receiver<Arc<HttpGeneration>>,
+        report: Arc<dyn Report>,
+        drain: DrainWatch,
+        timers: Timers,
+    ) -> Self {
         let current = Arc::clone(&newest.borrow_and_update());
         let pools = Pools::new(PoolLimits::default(), Arc::clone(&report));
         let live = Mutex::new(Live { newest, current });
@@ -33,6 +39,7 @@ impl HttpServer {
             pools,
             report,
             drain,
+            timers,
             ids: Ids::new(),
             lingering: AtomicUsize::new(0),
             #[cfg(test)]
@@ -55,6 +62,7 @@ pub(crate) struct Worker {
     pub(crate) pools: Pools,
     pub(crate) report: Arc<dyn Report>,
     pub(crate) drain: DrainWatch,
+    pub(crate) timers: Timers,
     pub(crate) ids: Ids,
     lingering: AtomicUsize,
     /// How often a connection was parked.

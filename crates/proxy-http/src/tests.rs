@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use proxy_route::{
     Action, Certificate, Forward, PemSource, PortRange, Route, RouteTable, Settings, Target, TargetPort, TlsMode,
 };
-use proxy_tcp::{ClientHello, Drain, Generation, HttpConnection, ServeHttp};
+use proxy_tcp::{ClientHello, Drain, Generation, HttpConnection, ServeHttp, Timers};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl World {
         let log = Arc::new(Log::default());
         let (drain, watch) = Drain::new();
         let limits = Arc::new(Limits::default());
-        let server = Arc::new(HttpServer::new(newest, Arc::clone(&log) as Arc<dyn Report>, watch));
+        let server = Arc::new(HttpServer::new(newest, Arc::clone(&log) as Arc<dyn Report>, watch, Timers::new()));
         let address = listen(Arc::clone(&server), Arc::clone(&limits), PORT).await;
         let tls_address = listen(Arc::clone(&server), Arc::clone(&limits), TLS_PORT).await;
         Self { address, tls_address, limits, log, drain, server, roots: Arc::new(roots) }

@@ -3,10 +3,13 @@
 use crate::access::{Seen, Taken};
 use crate::admit::{Next, bind, bind_by_address, turn_away, would_refuse};
 use crate::hello::TLS_HANDSHAKE;
-use crate::tunnel::{End, Lifespan, Moved, Tunnel};
+use crate::lifespan::{End, Lifespan};
+use crate::timers::before;
+use crate::tunnel::{Moved, Tunnel};
 use crate::worker::Shared;
 use crate::{
-    ClientHello, DialError, DrainWatch, Generation, HelloProgress, HelloReader, HttpConnection, InFlight, proxy_header,
+    Backend, ClientHello, DialError, DrainWatch, Generation, HelloProgress, HelloReader, HttpConnection, InFlight, TimedOut, Timer,
+    proxy_header,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use conn_tracker::{Event, EventKind, Permit, RouteId, canonical};
@@ -73,11 +76,16 @@ struct Entry {
 
 impl Link {
     async fn carry(&mut self) {
-        let (end, moved) = self.tunnel.carry(&self.shared.transport).await;
+        let (end, moved) = self.tunnel.carry(&self.shared.transport, &self.shared.timers).await;
         let report = &*self.shared.report;
-        if let End::Idle | End::Lifetime = end {
+        let kind = match end {
+            End::Closed | End::Reset => None,
+            End::Idle | End::HalfDead | End::Stuck => Some(EventKind::Swept),
+            End::Lifetime => Some(EventKind::Terminated),
+        };
+        if let Some(kind) = kind {
             let (route, source) = (Some(self.route), Some(self.source));
-            report.event(Event { kind: EventKind::Terminated, reason: end.label(), route, source });
+            report.event(Event { kind, reason: end.label(), route, source });
         }
         if let Some(entry) = &self.entry {
             let Entry { port, accepted, route, ref sni } = **entry;
@@ -119,12 +127,10 @@ impl Connection {
 
     async fn find(mut self, next: Next) -> Option<Rest> {
         let deadline = self.generation.settings.timeouts.initial_data.and_then(|time| self.accepted.checked_add(time));
-        let destination = match deadline {
-            Some(at) => match tokio::time::timeout_at(at.into(), self.destination(next)).await {
-                Ok(destination) => destination,
-                Err(_) => self.turn_down(EventKind::Terminated, "initial_data_timeout"),
-            },
-            None => self.destination(next).await,
+        let timers = self.shared.timers.clone();
+        let destination = match timers.until(deadline.map(Into::into), self.destination(next)).await {
+            Ok(destination) => destination,
+            Err(TimedOut) => self.turn_down(EventKind::Terminated, "initial_data_timeout"),
         };
         match destination {
             Some(Destination::Tunnel(route)) => {
@@ -152,6 +158,7 @@ impl Connection {
         let lifespan = Lifespan {
             idle: settings.keep_alive.tunnel_idle_in_force(),
             end: settings.timeouts.lifetime.and_then(|time| self.accepted.checked_add(time)),
+            ..Lifespan::default()
         };
         let source = self.client();
         let Self { io, received, shared, permit, drain, port, accepted, sni, .. } = self;
@@ -297,7 +304,7 @@ impl Connection {
         for backend in cluster.order(self.client()) {
             let in_flight = backend.count();
             let addresses = backend.send_proxy.map(|version| (version, self.source, self.local()));
-            let dialling = backend.dial(self.port, generation.settings.timeouts.connect);
+            let dialling = dial(backend, self.port, self.shared.timers.after(generation.settings.timeouts.connect));
             let reason = tokio::select! {
                 biased;
                 outcome = reach(dialling, addresses) => match outcome {
@@ -366,6 +373,10 @@ impl Connection {
     fn report(&self, kind: EventKind, reason: &'static str, route: Option<RouteId>) {
         self.shared.report.event(Event { kind, reason, route, source: Some(self.client()) });
     }
+}
+
+async fn dial(backend: &Backend, port: u16, end: Timer) -> Result<TcpStream, DialError> {
+    before(end, backend.dial(port, None)).await.unwrap_or(Err(DialError::TimedOut))
 }
 
 /// Waits for a connection to a backend and tells it who is coming, where it wants to know: in which version, for whom and

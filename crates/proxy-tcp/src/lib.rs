@@ -12,6 +12,7 @@
 //! - A connection is bound to its route before a backend is dialled. Tunnels move bulk with `splice(2)`, and hold no
 //!   buffer and no pipe while they are idle.
 //! - What turns out to be HTTP, in plain or in TLS that ends here, is handed to a [`ServeHttp`].
+//! - [`Timers`] is the one clock of all time-outs of a worker.
 //! - [`Generation`] is one configuration in force, [`Live`] always the newest; [`Drain`] ends everything in order.
 //!
 //! A TCP proxy in a few lines:
@@ -19,7 +20,7 @@
 //! ```
 //! use conn_tracker::{Ignore, RouteId, Unlimited};
 //! use proxy_route::{Action, Forward, PortRange, Protocol, Route, RouteTable, Settings, Target, TargetPort};
-//! use proxy_tcp::{Drain, Generation, Listeners, Live, NoHttp, Worker};
+//! use proxy_tcp::{Drain, Generation, Listeners, Live, NoHttp, Timers, Worker};
 //! use std::{net::Ipv4Addr, num::NonZeroUsize, sync::Arc};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //! use tokio::net::{TcpListener, TcpStream};
@@ -47,6 +48,7 @@
 //!     live: Live::new(newest),
 //!     drain: watch,
 //!     http: Arc::new(NoHttp),
+//!     timers: Timers::new(),
 //! };
 //! let worker = tokio::spawn(worker.run(listeners.into_workers().remove(0)));
 //!
@@ -73,11 +75,13 @@ mod connection;
 mod drain;
 mod generation;
 mod hello;
+mod lifespan;
 mod listen;
 mod pipe;
 mod proxy_header;
 mod respond;
 mod serve;
+mod timers;
 mod tunnel;
 mod upstream;
 mod worker;
@@ -89,5 +93,6 @@ pub use listen::{BACKLOG, ListenError, Listeners, WorkerListener};
 pub use proxy_header::proxy_header;
 pub use respond::retry_after;
 pub use serve::{HttpConnection, NoHttp, ServeHttp};
+pub use timers::{TICK, Tick, TimedOut, Timer, Timers};
 pub use upstream::{Backend, Cluster, DialError, InFlight};
 pub use worker::Worker;

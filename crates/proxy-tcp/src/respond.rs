@@ -1,6 +1,6 @@
 //! A readable answer to what a limit refuses at accept, where everybody speaks plain HTTP.
 
-use crate::DrainWatch;
+use crate::{DrainWatch, Timers};
 use conn_tracker::Rejection;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -50,9 +50,9 @@ impl Drop for OneLingering {
 }
 
 /// Tells a client why it is refused, and waits a moment for it to take note.
-pub(crate) async fn respond(io: TcpStream, rejection: Rejection, _held: (OneLingering, DrainWatch)) {
+pub(crate) async fn respond(io: TcpStream, rejection: Rejection, timers: Timers, _held: (OneLingering, DrainWatch)) {
     // Whatever goes wrong, the connection ends.
-    _ = tokio::time::timeout(PATIENCE, say(io, rejection)).await;
+    _ = timers.within(Some(PATIENCE), say(io, rejection)).await;
 }
 
 /// How long a refused client has to take its answer.

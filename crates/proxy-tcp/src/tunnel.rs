@@ -1,50 +1,19 @@
 //! Two sockets that are one connection: what comes out of either goes into the other.
 
+use crate::Timers;
+use crate::lifespan::{End, Lifespan, Signs};
 use crate::pipe::Transport;
+use crate::timers::AtomicTick;
 use bytes::Bytes;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-
-/// How long a tunnel may live.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Lifespan {
-    /// Without a byte in either direction.
-    pub(crate) idle: Option<Duration>,
-    /// At all.
-    pub(crate) end: Option<Instant>,
-}
-
-/// How a tunnel ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// Both sides are done.
-    Closed,
-    /// One side broke off.
-    Reset,
-    /// No byte for too long.
-    Idle,
-    /// It became too old.
-    Lifetime,
-}
-
-impl End {
-    /// The name in logs and metrics.
-    pub(crate) const fn label(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Reset => "reset",
-            Self::Idle => "idle_timeout",
-            Self::Lifetime => "lifetime",
-        }
-    }
-}
 
 /// Bytes that a tunnel has passed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,8 +39,8 @@ impl Tunnel {
     ///
     /// An end of one side is passed on once everything before it is through; a reset is passed on at once. Holds no
     /// buffer and no pipe while no byte is on its way.
-    pub(crate) async fn carry(&mut self, transport: &Transport) -> (End, Moved) {
-        let activity = Activity::new();
+    pub(crate) async fn carry(&mut self, transport: &Transport, timers: &Timers) -> (End, Moved) {
+        let activity = Activity::new(timers);
         let (outcome, moved) = {
             let early = std::mem::take(&mut self.early);
             let (client_out, client_in) = self.client.split();
@@ -120,22 +89,24 @@ enum Broken {
 
 /// What the two directions of a tunnel know of each other. Used by one task; atomic only so that the task may move
 /// between threads, so nothing is ordered by it.
-struct Activity {
-    start: Instant,
-    last: AtomicU64,
+struct Activity<'a> {
+    timers: &'a Timers,
+    /// When the last byte moved.
+    last: AtomicTick,
     /// Directions at their end.
     ended: AtomicU8,
+    /// Directions with bytes that their end does not take.
+    waiting: AtomicU8,
 }
 
-impl Activity {
-    fn new() -> Self {
-        Self { start: Instant::now(), last: AtomicU64::new(0), ended: AtomicU8::new(0) }
+impl<'a> Activity<'a> {
+    fn new(timers: &'a Timers) -> Self {
+        let last = AtomicTick::new(timers.tick());
+        Self { timers, last, ended: AtomicU8::new(0), waiting: AtomicU8::new(0) }
     }
 
     fn touch(&self) {
-        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        // Ordering: see the type.
-        self.last.store(millis, Ordering::Relaxed);
+        self.last.set(self.timers.tick());
     }
 
     /// Notes the end of one direction; whether it was the second one.
@@ -144,27 +115,51 @@ impl Activity {
         self.ended.fetch_add(1, Ordering::Relaxed) > 0
     }
 
+    /// Notes that bytes wait, until the answer drops.
+    fn waiting(&self) -> Waiting<'_> {
+        // Ordering: see the type.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(self)
+    }
+
+    fn signs(&self) -> Signs {
+        // Ordering: see the type.
+        let (ended, waiting) = (self.ended.load(Ordering::Relaxed), self.waiting.load(Ordering::Relaxed));
+        Signs { last: self.last.get(), half: ended > 0, waiting: waiting > 0 }
+    }
+
     /// Waits until the tunnel is too old or was unused for too long. Moving bytes does not touch the timer: it goes off,
     /// sees that there was traffic, and is set anew.
     async fn expiry(&self, lifespan: Lifespan) -> End {
-        loop {
-            // Ordering: see the type.
-            let last = self.start + Duration::from_millis(self.last.load(Ordering::Relaxed));
-            let idle_at = lifespan.idle.and_then(|idle| last.checked_add(idle));
-            let at = match (idle_at, lifespan.end) {
-                (Some(idle), Some(end)) => idle.min(end),
-                (Some(at), None) | (None, Some(at)) => at,
-                (None, None) => return std::future::pending().await,
-            };
-            let now = Instant::now();
-            if at > now {
-                tokio::time::sleep_until(at.into()).await;
-            } else if lifespan.end.is_some_and(|end| end <= now) {
-                return End::Lifetime;
-            } else {
-                return End::Idle;
+        let mut timer = self.timers.after(Some(Duration::ZERO));
+        let end = lifespan.end.map(|end| self.timers.tick_at(end));
+        // Now that there is a timer, the clock goes.
+        self.touch();
+        let mut in_doubt = false;
+        poll_fn(|context| {
+            loop {
+                let signs = self.signs();
+                if signs.is_in_doubt() <= in_doubt {
+                    ready!(Pin::new(&mut timer).poll(context));
+                }
+                match lifespan.look(self.timers.tick(), signs, end) {
+                    Err(why) => return Poll::Ready(why),
+                    Ok(next) => timer.set_tick(Some(next)),
+                }
+                in_doubt = signs.is_in_doubt();
             }
-        }
+        })
+        .await
+    }
+}
+
+/// Bytes that wait for a side that does not take them.
+struct Waiting<'a>(&'a Activity<'a>);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // Ordering: see `Activity`.
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -177,7 +172,7 @@ struct Way<'a> {
     /// Whether it leads from the client to the backend.
     upward: bool,
     transport: &'a Transport,
-    activity: &'a Activity,
+    activity: &'a Activity<'a>,
     /// Bytes that its end has taken.
     moved: u64,
 }
@@ -249,6 +244,7 @@ impl Way<'_> {
 
     async fn write(&mut self, bytes: Vec<u8>) -> Result<(), Broken> {
         let mut rest = &bytes[..];
+        let _waiting = self.activity.waiting();
         while !rest.is_empty() {
             let written = tokio::select! {
                 biased;
@@ -314,6 +310,7 @@ impl Way<'_> {
                         self.activity.touch();
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        let _waiting = self.activity.waiting();
                         tokio::select! {
                             biased;
                             ready = to.writable() => ready.map_err(|_| Broken::Write)?,
@@ -355,7 +352,7 @@ mod tests {
     /// Sends 8 MiB through a tunnel, which must be the same at the other end.
     async fn transfer(transport: &Transport) {
         let ((mut outer, client), (mut server, backend)) = (socket_pair().await, socket_pair().await);
-        let lifespan = Lifespan { idle: None, end: None };
+        let (lifespan, timers) = (Lifespan::default(), Timers::new());
         let mut tunnel = Tunnel { client, backend, early: Bytes::from_static(b"early"), lifespan };
         let data: Vec<u8> = (0..8_u32 << 18).flat_map(u32::to_be_bytes).collect();
         let send = async {
@@ -368,7 +365,7 @@ mod tests {
             server.shutdown().await.unwrap();
             got
         };
-        let ((), got, (end, moved)) = tokio::join!(send, receive, tunnel.carry(transport));
+        let ((), got, (end, moved)) = tokio::join!(send, receive, tunnel.carry(transport, &timers));
         assert!(got.strip_prefix(b"early").is_some_and(|got| got == data));
         assert_eq!(end, End::Closed);
         assert_eq!(moved, Moved { up: got.len() as u64, down: 0 });

@@ -5,7 +5,7 @@ use crate::connection::Connection;
 use crate::listen::{BACKLOG, bequeath};
 use crate::pipe::Transport;
 use crate::respond::{Lingering, respond};
-use crate::{Drain, DrainWatch, Live, ServeHttp, WorkerListener};
+use crate::{Drain, DrainWatch, Live, ServeHttp, Timers, WorkerListener};
 use bytes::BytesMut;
 use conn_tracker::{ConnectionTracker, Event, EventKind, Rejection, Report};
 use parking_lot::Mutex;
@@ -37,6 +37,8 @@ pub struct Worker {
     pub drain: DrainWatch,
     /// Serves what turns out to be HTTP.
     pub http: Arc<dyn ServeHttp>,
+    /// Its time-outs; `http` is to have the same.
+    pub timers: Timers,
 }
 
 impl Worker {
@@ -62,12 +64,13 @@ impl Worker {
         listeners: Vec<WorkerListener>,
         mut added: mpsc::UnboundedReceiver<WorkerListener>,
     ) -> io::Result<()> {
-        let Self { tracker, report, mut live, mut drain, http } = self;
+        let Self { tracker, report, mut live, mut drain, http, timers } = self;
         let reserve = Mutex::new(Reserve::open());
         let shared = Arc::new(Shared {
             tracker,
             report,
             http,
+            timers,
             transport: Transport::new(),
             lingering: Lingering::default(),
             reserve,
@@ -123,6 +126,7 @@ pub(crate) struct Shared {
     pub(crate) tracker: Arc<dyn ConnectionTracker>,
     pub(crate) report: Arc<dyn Report>,
     pub(crate) http: Arc<dyn ServeHttp>,
+    pub(crate) timers: Timers,
     pub(crate) transport: Transport,
     lingering: Lingering,
     reserve: Mutex<Reserve>,
@@ -254,7 +258,7 @@ impl Acceptor {
         let Some(lingering) = self.shared.lingering.one_more() else { return turn_away(socket, OnReject::Reset) };
         // Without a place in the runtime it is closed like any other.
         if let Ok(io) = tokio::net::TcpStream::from_std(TcpStream::from(socket)) {
-            tokio::spawn(respond(io, rejection, (lingering, self.drain.clone())));
+            tokio::spawn(respond(io, rejection, self.shared.timers.clone(), (lingering, self.drain.clone())));
         }
     }
 

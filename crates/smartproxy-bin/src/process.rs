@@ -13,7 +13,7 @@ use log_dedup::Ticker;
 use proxy_admin::Admin;
 use proxy_http::{HttpServer, TlsShared};
 use proxy_route::{Config, RouteTable};
-use proxy_tcp::{Drain, DrainWatch, Generation, Listeners, Live, Worker, WorkerListener};
+use proxy_tcp::{Drain, DrainWatch, Generation, Listeners, Live, Timers, Worker, WorkerListener};
 use std::error::Error;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
@@ -190,8 +190,9 @@ impl Shared {
             runtime.block_on(async move {
                 // A drain of the worker's own: it is finished when the worker's connections are.
                 let (own, watch) = Drain::new();
-                let http = Arc::new(HttpServer::new(newest, Arc::clone(&report), watch.clone()));
-                let worker = Worker { tracker, report, live, drain: watch, http };
+                let timers = Timers::new();
+                let http = Arc::new(HttpServer::new(newest, Arc::clone(&report), watch.clone(), timers.clone()));
+                let worker = Worker { tracker, report, live, drain: watch, http, timers };
                 let finishing = async move {
                     let mut drain = drain;
                     drain.draining().await;

@@ -6,7 +6,7 @@ use conn_tracker::{
     RequestHold, RouteId, Slots,
 };
 use proxy_route::{Action, Forward, Match, PortRange, Protocol, Route, RouteTable, Settings, Target, TargetPort};
-use proxy_tcp::{Drain, Generation, HttpConnection, Listeners, Live, ServeHttp, Worker, WorkerListener};
+use proxy_tcp::{Drain, Generation, HttpConnection, Listeners, Live, ServeHttp, Timers, Worker, WorkerListener};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -170,6 +170,7 @@ pub fn start(settings: Settings, routes: Vec<Route>) -> Proxy {
         live: Live::new(newest),
         drain: watch,
         http: http.clone(),
+        timers: Timers::new(),
     };
     let (added, more) = mpsc::unbounded_channel();
     let worker = tokio::spawn(worker.run_with(listeners.into_workers().pop().unwrap(), more));
