@@ -12,7 +12,7 @@ use crate::io::Activity;
 use crate::server::Worker;
 use conn_tracker::EventKind;
 use open::{Opened, Speaks};
-use proxy_tcp::{DrainWatch, HttpConnection};
+use proxy_tcp::{DrainWatch, HttpConnection, TICK, Timers};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -33,6 +33,7 @@ pub(crate) fn serve(worker: Arc<Worker>, connection: HttpConnection) -> impl Fut
 /// When a connection has to end, whatever it does.
 #[derive(Debug)]
 struct Term {
+    timers: Timers,
     drain: DrainWatch,
     lifetime: Option<Instant>,
     /// How long it may go on once the drain has begun.
@@ -58,6 +59,7 @@ impl Term {
     fn new(client: &Downstream) -> Self {
         let timeouts = client.worker.current().generation.settings.timeouts;
         Self {
+            timers: client.worker.timers.clone(),
             drain: client.worker.drain.clone(),
             lifetime: timeouts.lifetime.map(|lifetime| later(Instant::from_std(client.accepted), lifetime)),
             grace: timeouts.graceful_shutdown,
@@ -74,17 +76,12 @@ impl Term {
             let Some((end, reason)) = [lifetime, drain].into_iter().flatten().min() else {
                 return std::future::pending().await;
             };
-            tokio::time::sleep_until(end).await;
+            self.timers.at(Some(end)).await;
             return Call::Stop(reason);
         }
-        let lifetime = async {
-            match self.lifetime {
-                Some(end) => tokio::time::sleep_until(end).await,
-                None => std::future::pending().await,
-            }
-        };
+        let lifetime = self.timers.at(self.lifetime);
         tokio::select! {
-            () = first_request_or(self.drain.draining(), &self.activity) => self.draining = Some(Instant::now()),
+            () = first_request_or(self.drain.draining(), &self.activity, &self.timers) => self.draining = Some(Instant::now()),
             () = lifetime => {}
         }
         Call::Finish
@@ -97,17 +94,16 @@ impl Term {
 }
 
 /// Waits for the drain. A client that was let in just before it has a moment for its first request, which is on its way.
-async fn first_request_or(draining: impl Future<Output = ()>, activity: &Activity) {
+async fn first_request_or(draining: impl Future<Output = ()>, activity: &Activity, timers: &Timers) {
     draining.await;
     let end = Instant::now() + FIRST_REQUEST;
     while activity.requests() == 0 && Instant::now() < end {
-        tokio::time::sleep(LOOK).await;
+        timers.after(Some(TICK)).await;
     }
 }
 
-/// How long a connection without a request goes on once the drain has begun, and how often it is looked at.
+/// How long a connection without a request goes on once the drain has begun.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
-const LOOK: Duration = Duration::from_millis(20);
 
 impl Downstream {
     fn terminated(&self, reason: &'static str) {

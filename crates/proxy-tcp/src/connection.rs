@@ -8,8 +8,8 @@ use crate::timers::before;
 use crate::tunnel::{Moved, Tunnel};
 use crate::worker::Shared;
 use crate::{
-    Backend, ClientHello, DialError, DrainWatch, Generation, HelloProgress, HelloReader, HttpConnection, InFlight, TimedOut, Timer,
-    proxy_header,
+    Backend, ClientHello, DialError, DrainWatch, Generation, HelloProgress, HelloReader, HttpConnection, InFlight,
+    TimedOut, Timer, proxy_header,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use conn_tracker::{Event, EventKind, Permit, RouteId, canonical};
@@ -19,7 +19,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
@@ -200,7 +200,7 @@ impl Connection {
         if !routes.has_tls() {
             match self.received.capacity() {
                 // Read by whoever serves it, into a buffer that it has anyway.
-                0 => self.io.readable().await.ok()?,
+                0 => self.readable().await.ok()?,
                 // After a PROXY header the socket still counts as readable, so that only reading tells.
                 _ if self.received.is_empty() && !self.read().await.ok()? => return None,
                 _ => {}
@@ -338,7 +338,7 @@ impl Connection {
     /// Reads what there is, after waiting for it without a buffer; `false` at the end of the stream.
     async fn read(&mut self) -> io::Result<bool> {
         loop {
-            self.io.readable().await?;
+            self.readable().await?;
             if self.received.len() == self.received.capacity() {
                 self.received.reserve(FIRST_READ);
             }
@@ -346,6 +346,23 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 outcome => return outcome.map(|count| count > 0),
             }
+        }
+    }
+
+    /// Waits until there is something to read. Who has nothing to say when a drain begins has a moment to begin, and is
+    /// then as if it had left.
+    async fn readable(&mut self) -> io::Result<()> {
+        if !self.received.is_empty() {
+            return self.io.readable().await;
+        }
+        let drained = async {
+            self.drain.draining().await;
+            self.shared.timers.after(Some(FIRST_BYTE)).await;
+        };
+        tokio::select! {
+            biased;
+            readable = self.io.readable() => readable,
+            () = drained => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 
@@ -394,6 +411,8 @@ async fn reach(
     Ok(stream)
 }
 
+/// How long a client may be silent once a drain has begun: long enough for the first bytes of those who came with it.
+const FIRST_BYTE: Duration = Duration::from_secs(1);
 /// How much a TLS client may say before its backend is reached: early data, kept to be passed on.
 const MOST_EARLY: usize = 16 * 1024;
 /// How a connection ends whose route has no backend.

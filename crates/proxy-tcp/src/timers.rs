@@ -181,7 +181,7 @@ impl Shared {
     /// The first tick that is not before `time`.
     fn tick_at(&self, time: Instant) -> u32 {
         let ticks = time.saturating_duration_since(self.started).as_nanos().div_ceil(TICK.as_nanos());
-        u32::try_from(ticks).map_or(NEVER, |ticks| ticks.min(NEVER))
+        u32::try_from(ticks).unwrap_or(NEVER)
     }
 
     /// Puts the coarse clock right, and has whatever has come up since be swept.

@@ -223,7 +223,7 @@ async fn an_unused_tunnel_ends() {
         assert_eq!(read_all(&mut client).await, b"");
         assert_eq!(read_all(&mut server).await, b"");
         until("the permit is back", || proxy.tracker.closed() == 1).await;
-        assert_eq!(proxy.heard.reasons(), [(EventKind::Terminated, "idle_timeout")]);
+        assert_eq!(proxy.heard.reasons(), [(EventKind::Swept, "idle_timeout")]);
     }
 }
 

@@ -27,7 +27,9 @@ async fn a_timer_is_moved_and_stays_ready() {
     let timers = Timers::new();
     let begun = Instant::now();
     let mut timer = timers.after(None);
-    for (time, expected) in [(Some(millis(500)), true), (None, false), (Some(millis(2000)), true), (Some(millis(0)), true)] {
+    for (time, expected) in
+        [(Some(millis(500)), true), (None, false), (Some(millis(2000)), true), (Some(millis(0)), true)]
+    {
         timer.set(time);
         let ready = tokio::time::timeout(Duration::from_secs(60), &mut timer).await;
         assert_eq!(ready.is_ok(), expected, "{time:?}");
