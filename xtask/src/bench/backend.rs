@@ -5,10 +5,11 @@ use rustix::{
     buffer::spare_capacity,
     event::epoll::{self, CreateFlags, EventData, EventFlags},
 };
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     collections::HashMap,
     io::{self, Read, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
     os::fd::OwnedFd,
     sync::{
         Arc,
@@ -17,7 +18,11 @@ use std::{
     thread,
 };
 
-/// Answers every HTTP/1.1 request with the same 1 KiB, on one thread that lives as long as the program.
+/// On one thread that lives as long as the program:
+///
+/// - answers every HTTP/1.1 request with the same 1 KiB, and closes if the request says so;
+/// - answers `/hold` with the beginning of a long body;
+/// - answers what looks like a TLS hello with one byte.
 #[derive(Debug)]
 pub(crate) struct Backend {
     port: u16,
@@ -55,19 +60,22 @@ struct Loop {
     listener: TcpListener,
     connections: HashMap<u64, TcpStream>,
     next: u64,
-    response: Vec<u8>,
     served: Arc<AtomicU64>,
+    answers: Answers,
 }
 
 impl Loop {
     fn bind(served: Arc<AtomicU64>) -> io::Result<(Self, u16)> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        // A queue long enough for every proxy to open all its connections at once.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SockAddr::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)))?;
+        socket.listen(QUEUE)?;
+        let listener = TcpListener::from(socket);
         let port = listener.local_addr()?.port();
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
-        let mut response = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n\r\n".to_vec();
-        response.resize(response.len() + 1024, b'x');
-        Ok((Self { epoll, listener, connections: HashMap::new(), next: LISTENER + 1, response, served }, port))
+        let (connections, next, answers) = (HashMap::new(), LISTENER + 1, Answers::new());
+        Ok((Self { epoll, listener, connections, next, served, answers }, port))
     }
 
     fn run(&mut self) -> io::Result<()> {
@@ -97,17 +105,62 @@ impl Loop {
         let Some(stream) = self.connections.get_mut(&id) else { return };
         let mut bytes = [0; 16 * 1024];
         let length = stream.read(&mut bytes).unwrap_or(0);
-        let requests = bytes[..length].windows(4).filter(|window| window == b"\r\n\r\n").count();
-        let answered = (0..requests).try_for_each(|_| stream.write_all(&self.response));
+        let (answer, requests, closes) = self.answers.to(&bytes[..length]);
+        // What is no request is answered once.
+        let answered = (0..requests.max(1)).try_for_each(|_| stream.write_all(answer));
         // Relaxed: a count that is only read as a difference.
-        self.served.fetch_add(requests as u64, Ordering::Relaxed);
-        if length == 0 || answered.is_err() {
+        self.served.fetch_add(requests, Ordering::Relaxed);
+        if length == 0 || closes || answered.is_err() {
             self.connections.remove(&id);
         }
     }
 }
 
+/// What is answered, made once.
+struct Answers {
+    kept: Vec<u8>,
+    last: Vec<u8>,
+    held: Vec<u8>,
+}
+
+impl Answers {
+    fn new() -> Self {
+        let answer = |headers: &str, length: usize, sent: usize| {
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{headers}Content-Length: {length}\r\n\r\n");
+            let mut answer = head.into_bytes();
+            answer.resize(answer.len() + sent, b'x');
+            answer
+        };
+        // Enough of the long one for proxies that wait until a buffer is full.
+        Self {
+            kept: answer("", 1024, 1024),
+            last: answer("Connection: close\r\n", 1024, 1024),
+            held: answer("", 1 << 30, 32 << 10),
+        }
+    }
+
+    /// What to write for each request, how many requests there were, and whether to close after that.
+    fn to(&self, bytes: &[u8]) -> (&[u8], u64, bool) {
+        if bytes.is_empty() {
+            return (b"", 0, false);
+        }
+        if bytes[0] == TLS_HANDSHAKE {
+            return (b"!", 0, false);
+        }
+        let requests = bytes.windows(4).filter(|window| window == b"\r\n\r\n").count() as u64;
+        if bytes.starts_with(b"GET /hold ") {
+            return (&self.held, requests, false);
+        }
+        let closes = bytes.windows(CLOSES.len()).any(|window| window.eq_ignore_ascii_case(CLOSES));
+        (if closes { &self.last } else { &self.kept }, requests, closes)
+    }
+}
+
 const LISTENER: u64 = 0;
+const QUEUE: i32 = 4096;
+const TLS_HANDSHAKE: u8 = 22;
+const CLOSES: &[u8] = b"connection: close";
 
 #[cfg(test)]
 mod tests {
@@ -132,5 +185,14 @@ mod tests {
                 assert!(start.elapsed().as_secs() < 10, "request {request} was not counted");
             }
         }
+    }
+
+    #[test]
+    fn what_is_asked_decides_the_answer() {
+        let answers = Answers::new();
+        assert_eq!(answers.to(b"\x16\x03\x01"), (&b"!"[..], 0, false));
+        assert_eq!(answers.to(b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n").1, 2);
+        assert!(answers.to(b"GET / HTTP/1.1\r\nConnection: Close\r\n\r\n").2);
+        assert!(answers.to(b"GET /hold HTTP/1.1\r\n\r\n").0.len() < 1 << 20);
     }
 }

@@ -1,116 +1,202 @@
-//! The proxies, each with its fastest documented settings, one worker and the same limits in force.
+//! The proxies, each with its fastest documented settings and the same limits in force.
 
-use super::{
-    process::{Running, free_port},
-    scenarios::{GLOBAL_LIMIT, Listener, Scenario},
-};
+use super::process::{Running, free_port};
 use crate::Outcome;
-use serde_json::json;
 use std::{
+    fmt,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-/// A program that is measured.
-#[derive(Debug)]
-pub(crate) enum Proxy {
-    /// Ours, at this path.
-    Smartproxy(PathBuf),
-    Haproxy,
-    Nginx,
+mod caddy;
+mod envoy;
+mod haproxy;
+mod nginx;
+mod smartproxy;
+
+pub(crate) use smartproxy::{NAME as OURS, Smartproxy};
+
+/// The proxies that smartproxy is compared with.
+pub(crate) fn others() -> Vec<Box<dyn Proxy>> {
+    vec![Box::new(haproxy::Haproxy), Box::new(nginx::Nginx), Box::new(envoy::Envoy), Box::new(caddy::Caddy)]
+}
+
+/// A program that is measured: how to configure, start and reload it.
+pub(crate) trait Proxy: fmt::Debug {
+    /// The name in the tables.
+    fn name(&self) -> &'static str;
+
+    /// The command that installs it.
+    fn install(&self) -> &'static str;
+
+    /// What it says about its version; none if it is not installed.
+    fn version(&self) -> Option<String>;
+
+    /// Whether it can do something that not all can.
+    fn can(&self, need: Need) -> bool;
+
+    /// Its files: name and content, the one that it is started with first.
+    fn files(&self, setup: &Setup) -> Vec<(&'static str, String)>;
+
+    /// What starts it, in the foreground, with its first file at `config`. Called after the files are written.
+    fn command(&self, setup: &Setup, config: &Path) -> Command;
+
+    /// Makes it take its files again, which have been replaced, and returns once it has or will soon.
+    fn reload(&self, process: &Running, setup: &Setup, config: &Path) -> Outcome;
+}
+
+/// What not every proxy can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Passing TCP and undecrypted TLS on.
+    Streams,
+    /// Any limit of connections.
+    Limit,
+    /// A limit of connections per client.
+    ClientLimit,
+    /// A limit of the rate per client.
+    ClientRate,
+}
+
+impl Need {
+    /// What a proxy that cannot do it lacks, for the table.
+    pub(crate) fn lacking(self) -> &'static str {
+        match self {
+            Self::Streams => "passes no TCP on",
+            Self::Limit => "has no limit of connections",
+            Self::ClientLimit => "has no limit of connections per client",
+            Self::ClientRate => "has no rate per client that it remembers",
+        }
+    }
+}
+
+/// What a port is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listener {
+    /// Plain HTTP/1.1, forwarded as HTTP/1.1 over kept connections.
+    Http,
+    /// HTTP/1.1 inside TLS that the proxy terminates; the backend is plain.
+    Tls,
+    /// The same with HTTP/2 offered.
+    H2,
+    /// Bytes, forwarded as they are.
+    Tcp,
+    /// TLS for `localhost` by its SNI, forwarded as it is.
+    Sni,
+}
+
+impl Listener {
+    /// Whether the proxy decrypts.
+    pub(crate) fn terminates(self) -> bool {
+        matches!(self, Self::Tls | Self::H2)
+    }
+
+    /// Whether the proxy reads requests.
+    pub(crate) fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Tls | Self::H2)
+    }
+}
+
+/// What a proxy is to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    /// What it listens for, and where.
+    pub(crate) listeners: Vec<(Listener, u16)>,
+    /// The port of the backend, on this machine.
+    pub(crate) backend: u16,
+    /// Concurrent connections of one client.
+    pub(crate) client_limit: usize,
+    /// New connections of one client per minute, ten at once; 0 is no such limit.
+    pub(crate) client_rate: u32,
+    pub(crate) workers: usize,
+    /// Whether it will be reloaded, with other limits.
+    pub(crate) reloads: bool,
+    /// For proxies that need one to be reloaded.
+    pub(crate) admin: u16,
+    /// Where its files and the certificate are.
+    pub(crate) folder: PathBuf,
+}
+
+impl Setup {
+    /// One worker, listeners on free ports, and a limit per client that is in force but out of reach.
+    pub(crate) fn new(folder: &Path, listeners: &[Listener], backend: u16) -> Outcome<Self> {
+        let listeners = listeners.iter().map(|listener| Ok((*listener, free_port()?))).collect::<Outcome<_>>()?;
+        let (admin, folder) = (free_port()?, folder.to_owned());
+        let (client_limit, client_rate) = (GLOBAL_LIMIT - 1, 0);
+        Ok(Self { listeners, backend, client_limit, client_rate, workers: 1, reloads: false, admin, folder })
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
+    }
+
+    fn certificate(&self) -> String {
+        self.file(CERTIFICATE)
+    }
+
+    fn key(&self) -> String {
+        self.file(KEY)
+    }
 }
 
 /// A proxy that runs; it ends when this drops.
 #[derive(Debug)]
 pub(crate) struct Started {
     process: Running,
-    pub(crate) port: u16,
+    config: PathBuf,
+    setup: Setup,
 }
 
 impl Started {
-    /// The id of the process; its children work for it.
+    /// Starts a proxy on the cores that we are on, and waits until it listens on all its ports.
+    pub(crate) fn start(proxy: &dyn Proxy, setup: Setup) -> Outcome<Self> {
+        let config = write_files(proxy, &setup)?;
+        let log = setup.folder.join(format!("{}.log", proxy.name()));
+        let log_file = File::create(&log).map_err(|error| format!("{} cannot be made: {error}.", log.display()))?;
+        let mut command = proxy.command(&setup, &config);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(log_file));
+        let mut process = Running::start(&mut command)?;
+        for (_, port) in &setup.listeners {
+            process.wait_for(*port).map_err(|error| {
+                let said = fs::read_to_string(&log).unwrap_or_default();
+                let config = fs::read_to_string(&config).unwrap_or_default();
+                format!("{error} It said:\n{said}\nIts configuration:\n{config}")
+            })?;
+        }
+        Ok(Self { process, config, setup })
+    }
+
+    /// The id of the process; those below it work for it.
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }
+
+    /// The port of its first listener of a kind.
+    pub(crate) fn port(&self, listener: Listener) -> u16 {
+        let mut listeners = self.setup.listeners.iter();
+        let found = listeners.find(|(kind, _)| *kind == listener);
+        found.expect("scenarios ask for the listeners that they have set up").1
+    }
+
+    /// Has it read a changed configuration.
+    pub(crate) fn reload(&mut self, proxy: &dyn Proxy, change: impl FnOnce(&mut Setup)) -> Outcome {
+        change(&mut self.setup);
+        write_files(proxy, &self.setup)?;
+        proxy.reload(&self.process, &self.setup, &self.config)
+    }
 }
 
-impl Proxy {
-    /// The name in the tables.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::Smartproxy(_) => "smartproxy",
-            Self::Haproxy => "haproxy",
-            Self::Nginx => "nginx",
-        }
+/// Writes the files of a proxy and returns where the first one is.
+fn write_files(proxy: &dyn Proxy, setup: &Setup) -> Outcome<PathBuf> {
+    let files = proxy.files(setup);
+    for (name, text) in &files {
+        let (path, new) = (setup.folder.join(name), setup.folder.join("new"));
+        // Renamed, because some watch for that, and nobody then reads half a file.
+        let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
+        written.map_err(|error| format!("{} cannot be written: {error}.", path.display()))?;
     }
-
-    /// The Debian packages that have it.
-    pub(crate) fn packages(&self) -> &'static str {
-        match self {
-            Self::Smartproxy(_) => "(built here)",
-            Self::Haproxy => "haproxy",
-            Self::Nginx => "nginx libnginx-mod-stream",
-        }
-    }
-
-    /// What it says about its version; none if it is not installed.
-    pub(crate) fn version(&self) -> Option<String> {
-        match self {
-            Self::Smartproxy(path) => first_line(Command::new(path).arg("--version")),
-            Self::Haproxy => first_line(Command::new("haproxy").arg("-v")),
-            Self::Nginx => first_line(Command::new("nginx").arg("-v")),
-        }
-    }
-
-    /// Starts it on the core that we are on, and waits until it listens.
-    pub(crate) fn start(&self, scenario: &Scenario, backend: u16, folder: &Path) -> Outcome<Started> {
-        let name = self.name();
-        let fail = |error: String| format!("{} with {name}: {error}", scenario.name);
-        let port = free_port()?;
-        let (config, log) = (folder.join(self.config_name()), folder.join(format!("{name}.log")));
-        fs::write(&config, self.config(scenario, port, backend, folder)).map_err(|error| fail(error.to_string()))?;
-        let log_file = File::create(&log).map_err(|error| fail(error.to_string()))?;
-        let mut command = self.command(&config, folder);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(log_file));
-        let mut process = Running::start(&mut command)?;
-        process.wait_for(port).map_err(|error| {
-            let said = fs::read_to_string(&log).unwrap_or_default();
-            fail(format!("{error}\nIts config is {}. It said:\n{said}", config.display()))
-        })?;
-        Ok(Started { process, port })
-    }
-
-    fn command(&self, config: &Path, folder: &Path) -> Command {
-        let mut command = match self {
-            Self::Smartproxy(path) => Command::new(path),
-            other => Command::new(other.name()),
-        };
-        match self {
-            Self::Smartproxy(_) => command.arg("run").arg("-c"),
-            Self::Haproxy => command.arg("-db").arg("-f"),
-            Self::Nginx => command.arg("-e").arg("stderr").arg("-p").arg(folder).arg("-c"),
-        };
-        command.arg(config);
-        command
-    }
-
-    /// The file's ending tells smartproxy what it is written in.
-    fn config_name(&self) -> &'static str {
-        match self {
-            Self::Smartproxy(_) => "smartproxy.json",
-            Self::Haproxy => "haproxy.cfg",
-            Self::Nginx => "nginx.conf",
-        }
-    }
-
-    fn config(&self, scenario: &Scenario, port: u16, backend: u16, folder: &Path) -> String {
-        match self {
-            Self::Smartproxy(_) => smartproxy(scenario, port, backend, folder),
-            Self::Haproxy => haproxy(scenario, port, backend, folder),
-            Self::Nginx => nginx(scenario, port, backend, folder),
-        }
-    }
+    Ok(setup.folder.join(files[0].0))
 }
 
 /// Makes the certificate that every TLS listener shows: P-256, for this machine, in `folder`.
@@ -132,140 +218,82 @@ pub(crate) fn write_certificate(folder: &Path) -> Outcome {
     both.map_err(|error| format!("The certificate cannot be written: {error}."))
 }
 
-fn smartproxy(scenario: &Scenario, port: u16, backend: u16, folder: &Path) -> String {
-    let mut action = json!({"type": "forward", "targets": [{"host": "127.0.0.1", "port": backend}]});
-    if scenario.listener == Listener::Tls {
-        let files = json!({"certFile": folder.join(CERTIFICATE), "keyFile": folder.join(KEY)});
-        action["tls"] = json!({"mode": "terminate", "certificate": files});
-    }
-    let protocol = if scenario.listener == Listener::Tcp { "tcp" } else { "http" };
-    let config = json!({
-        "bind": ["127.0.0.1"],
-        "workers": 1,
-        "maxConnections": GLOBAL_LIMIT,
-        "maxConnectionsPerIP": scenario.client_limit,
-        "connectionRateLimitPerMinute": 0,
-        "logging": {"level": "warn"},
-        "routes": [{"name": "bench", "match": {"ports": port, "protocol": protocol}, "action": action}],
-    });
-    format!("{config:#}\n")
-}
-
-fn haproxy(scenario: &Scenario, port: u16, backend: u16, folder: &Path) -> String {
-    let mode = if scenario.listener == Listener::Tcp { "tcp" } else { "http" };
-    let tls = match scenario.listener {
-        Listener::Tls => format!(" ssl crt {} alpn http/1.1", folder.join(BOTH).display()),
-        Listener::Http | Listener::Tcp => String::new(),
-    };
-    let client_limit = scenario.client_limit;
-    format!(
-        "\
-global
-    nbthread 1
-    maxconn {GLOBAL_LIMIT}
-
-defaults
-    mode {mode}
-    timeout connect 5s
-    timeout client 60s
-    timeout server 60s
-    http-reuse always
-    option splice-auto
-
-frontend bench
-    bind 127.0.0.1:{port}{tls}
-    tcp-request connection track-sc0 src table clients
-    tcp-request connection reject if {{ sc0_conn_cur(clients) gt {client_limit} }}
-    default_backend app
-
-backend app
-    server app 127.0.0.1:{backend}
-
-backend clients
-    stick-table type ip size 100k expire 10m store conn_cur
-"
-    )
-}
-
-fn nginx(scenario: &Scenario, port: u16, backend: u16, folder: &Path) -> String {
-    let client_limit = scenario.client_limit;
-    let limits =
-        format!("limit_conn clients {client_limit}; limit_conn all {GLOBAL_LIMIT}; limit_conn_log_level info;");
-    let tls = match scenario.listener {
-        Listener::Tls => format!(
-            "ssl_certificate {}; ssl_certificate_key {};",
-            folder.join(CERTIFICATE).display(),
-            folder.join(KEY).display()
-        ),
-        Listener::Http | Listener::Tcp => String::new(),
-    };
-    let listen = if scenario.listener == Listener::Tls { "ssl" } else { "" };
-    let body = match scenario.listener {
-        Listener::Http | Listener::Tls => format!(
-            "\
-http {{
-    access_log off;
-    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-    limit_conn_zone $binary_remote_addr zone=clients:10m;
-    limit_conn_zone $server_port zone=all:1m;
-    keepalive_requests 1000000000;
-    upstream app {{ server 127.0.0.1:{backend}; keepalive 128; keepalive_requests 1000000000; }}
-    server {{
-        listen 127.0.0.1:{port} {listen};
-        {tls}
-        {limits}
-        location / {{ proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\"; }}
-    }}
-}}
-"
-        ),
-        Listener::Tcp => format!(
-            "\
-stream {{
-    limit_conn_zone $binary_remote_addr zone=clients:10m;
-    limit_conn_zone $server_port zone=all:1m;
-    server {{ listen 127.0.0.1:{port}; {limits} proxy_pass 127.0.0.1:{backend}; }}
-}}
-"
-        ),
-    };
-    // Debian builds the stream module as a file of its own.
-    let module =
-        if Path::new(STREAM_MODULE).exists() { format!("load_module {STREAM_MODULE};\n") } else { String::new() };
-    format!(
-        "{module}daemon off;\nworker_processes 1;\npid nginx.pid;\nerror_log stderr crit;\n\
-         events {{ worker_connections 8192; multi_accept on; }}\n{body}"
-    )
-}
-
-/// The first line that a program prints to either output.
+/// The first line that a program prints to either output; none if it cannot be run.
 pub(crate) fn first_line(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
     let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
-    String::from_utf8_lossy(&text).lines().next().map(|line| line.trim().to_owned())
+    let text = String::from_utf8_lossy(&text);
+    text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
 }
 
+/// Concurrent connections of the whole proxy, in force in every scenario.
+pub(crate) const GLOBAL_LIMIT: usize = 6000;
+/// The name in the TLS hellos of the load.
+pub(crate) const SERVER_NAME: &str = "localhost";
 const CERTIFICATE: &str = "certificate.pem";
 const KEY: &str = "key.pem";
 const BOTH: &str = "certificate-and-key.pem";
-const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 #[cfg(test)]
 mod tests {
-    use super::super::scenarios::SCENARIOS;
     use super::*;
+
+    const ALL: [Listener; 5] = [Listener::Http, Listener::Tls, Listener::H2, Listener::Tcp, Listener::Sni];
+
+    fn all() -> Vec<Box<dyn Proxy>> {
+        let mut all = others();
+        all.push(Box::new(Smartproxy(PathBuf::from("smartproxy"))));
+        all
+    }
+
+    fn config(proxy: &dyn Proxy, setup: &Setup) -> String {
+        proxy.files(setup).into_iter().map(|(_, text)| text).collect()
+    }
 
     #[test]
     fn every_config_has_the_limits_the_ports_and_the_certificate() {
-        for scenario in &SCENARIOS {
-            for proxy in [Proxy::Smartproxy(PathBuf::from("smartproxy")), Proxy::Haproxy, Proxy::Nginx] {
-                let config = proxy.config(scenario, 4001, 4002, Path::new("target/bench"));
-                let limit = scenario.client_limit.to_string();
-                for needed in ["4001", "4002", &limit, &GLOBAL_LIMIT.to_string()] {
-                    assert!(config.contains(needed), "{} with {}: {needed}", scenario.name, proxy.name());
-                }
-                assert_eq!(config.contains("target/bench/certificate"), scenario.listener == Listener::Tls);
+        for (proxy, listener) in all().iter().flat_map(|proxy| ALL.map(|listener| (proxy, listener))) {
+            if !listener.is_http() && !proxy.can(Need::Streams) {
+                continue;
+            }
+            let mut setup = Setup::new(Path::new("target/bench"), &[listener], 4002).unwrap();
+            setup.client_limit = 77;
+            let config = config(proxy.as_ref(), &setup);
+            let mut needed = vec![setup.listeners[0].1.to_string(), "4002".to_owned()];
+            if proxy.can(Need::Limit) {
+                needed.extend([GLOBAL_LIMIT.to_string(), "77".to_owned()]);
+            }
+            for needed in needed {
+                assert!(config.contains(&needed), "{} on {listener:?}: {needed} in\n{config}", proxy.name());
+            }
+            assert_eq!(config.contains("target/bench/certificate"), listener.terminates(), "{}", proxy.name());
+        }
+    }
+
+    #[test]
+    fn several_listeners_share_one_process() {
+        for proxy in all().iter().filter(|proxy| proxy.can(Need::Streams)) {
+            let setup = Setup::new(Path::new("target/bench"), &ALL, 4002).unwrap();
+            let config = config(proxy.as_ref(), &setup);
+            for (_, port) in &setup.listeners {
+                assert!(config.contains(&port.to_string()), "{}: {port} in\n{config}", proxy.name());
             }
         }
+    }
+
+    #[test]
+    fn rates_are_where_they_can_be() {
+        for proxy in all() {
+            let mut setup = Setup::new(Path::new("target/bench"), &[Listener::Http], 4002).unwrap();
+            let without = config(proxy.as_ref(), &setup);
+            setup.client_rate = 1;
+            assert_eq!(config(proxy.as_ref(), &setup) != without, proxy.can(Need::ClientRate), "{}", proxy.name());
+        }
+    }
+
+    #[test]
+    fn the_first_line_with_words_is_the_version() {
+        assert_eq!(first_line(Command::new("printf").arg("\n  one \ntwo\n")).as_deref(), Some("one"));
+        assert_eq!(first_line(&mut Command::new("no-such-program-here")), None);
     }
 }

@@ -3,24 +3,38 @@
 use std::time::Duration;
 
 /// One proxy in one round.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sample {
-    /// CPU time of the proxy.
-    pub(crate) cpu: Duration,
-    /// Work done by it in that time.
-    pub(crate) units: u64,
-    pub(crate) wall: Duration,
+    /// What is compared, in the unit of the scenario.
+    pub(crate) cost: f64,
+    /// Units of work per second of wall time, where there is a rate.
+    pub(crate) rate: Option<f64>,
+    /// How long a unit of work took, where that was seen.
+    pub(crate) latency: Option<Quantiles>,
 }
 
 impl Sample {
-    /// Units of work per second of wall time.
-    pub(crate) fn rate(&self) -> f64 {
-        self.units as f64 / self.wall.as_secs_f64()
+    /// A figure alone.
+    pub(crate) fn cost(cost: f64) -> Self {
+        Self { cost, rate: None, latency: None }
     }
+}
 
-    /// CPU time per unit of work, in microseconds.
-    pub(crate) fn micros(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / self.units as f64
+/// Half, 99 % and 99.9 % of the latencies were at most that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Quantiles {
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
+    pub(crate) p999: Duration,
+}
+
+impl Quantiles {
+    /// Those of some latencies, each one that was seen; none of none.
+    pub(crate) fn of(mut latencies: Vec<Duration>) -> Option<Self> {
+        latencies.sort_unstable();
+        let last = latencies.len().checked_sub(1)?;
+        let at = |permille: usize| latencies[((last + 1) * permille).div_ceil(1000).saturating_sub(1).min(last)];
+        Some(Self { p50: at(500), p99: at(990), p999: at(999) })
     }
 }
 
@@ -90,8 +104,12 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_per_unit_and_per_second() {
-        let sample = Sample { cpu: Duration::from_millis(30), units: 2000, wall: Duration::from_millis(500) };
-        assert!((sample.micros() - 15.0).abs() < 1e-9 && (sample.rate() - 4000.0).abs() < 1e-9);
+    fn quantiles_are_latencies_that_were_seen() {
+        assert_eq!(Quantiles::of(Vec::new()), None);
+        let millis = |count: u64| (1..=count).rev().map(Duration::from_millis).collect();
+        for (count, expected) in [(1, [1, 1, 1]), (2, [1, 2, 2]), (100, [50, 99, 100]), (1000, [500, 990, 999])] {
+            let Quantiles { p50, p99, p999 } = Quantiles::of(millis(count)).unwrap();
+            assert_eq!([p50, p99, p999], expected.map(Duration::from_millis), "{count}");
+        }
     }
 }

@@ -1,0 +1,35 @@
+//! What a flood from one address does to a client at another one.
+
+use super::{
+    super::{
+        Bench,
+        load::{self, Load},
+        peers::{Listener, Started},
+        stats::Sample,
+    },
+    Outcome,
+    work::WARM_UP,
+};
+use std::{
+    net::Ipv4Addr,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The bystander's 99th percentile in milliseconds; the rate is that of the flood.
+pub(super) fn sample(listener: Listener, proxy: &Started, bench: &Bench) -> Outcome<Sample> {
+    let port = proxy.port(listener);
+    let flood = Box::new(load::flood(listener, port));
+    thread::sleep(WARM_UP);
+    let (before, start) = (flood.units(), Instant::now());
+    let bystander = Box::new(load::paced(BYSTANDER, listener, port, INTERVAL));
+    thread::sleep(bench.options.window);
+    let refused = (flood.units() - before) as f64 / start.elapsed().as_secs_f64();
+    let latency = bystander.finish().map_err(|error| format!("the bystander was not served: {error}"))?;
+    flood.finish()?;
+    let latency = latency.ok_or("the bystander was never served.")?;
+    Ok(Sample { cost: latency.p99.as_secs_f64() * 1e3, rate: Some(refused), latency: Some(latency) })
+}
+
+const BYSTANDER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const INTERVAL: Duration = Duration::from_millis(5);
