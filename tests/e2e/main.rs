@@ -13,5 +13,6 @@ mod limits_scopes;
 mod policies;
 mod protocols;
 mod reload;
+mod shed;
 mod support;
 mod systemd;

@@ -19,6 +19,8 @@ pub enum EventKind {
     Blocked,
     /// A limit refused.
     Refused,
+    /// A client is refused so often that the kernel drops its connection attempts from now on, unheard.
+    Shed,
     /// The sweep ended a connection that nobody else would have: silent for too long, stuck, or half dead.
     Swept,
     /// A connection was ended for a reason of ours: a time-out, a drain, a lifetime.
@@ -31,12 +33,13 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind, in the order of [`EventKind::index`].
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AcceptFailed,
         Self::BackendFailed,
         Self::BadRequest,
         Self::Blocked,
         Self::Refused,
+        Self::Shed,
         Self::Swept,
         Self::Terminated,
         Self::TlsFailed,
@@ -58,6 +61,7 @@ impl EventKind {
             Self::BadRequest => "bad_request",
             Self::Blocked => "blocked",
             Self::Refused => "refused",
+            Self::Shed => "shed",
             Self::Swept => "swept",
             Self::Terminated => "terminated",
             Self::TlsFailed => "tls_failed",

@@ -56,6 +56,16 @@ pub trait ConnectionTracker: Debug + Send + Sync + 'static {
     /// The first of them that is full.
     fn open(&self, now: Instant, arrival: Arrival) -> Result<Hold, Rejection>;
 
+    /// What [`ConnectionTracker::open`] would answer, changing nothing. Asked about clients whose connections are refused
+    /// before they get here, to find out who could be let in. A tracker that does not know says that it would.
+    ///
+    /// # Errors
+    /// As [`ConnectionTracker::open`].
+    fn would_open(&self, now: Instant, arrival: Arrival) -> Result<(), Rejection> {
+        let (_, _) = (now, arrival);
+        Ok(())
+    }
+
     /// Counts a connection from [`Origin::Proxy`] for the client that its PROXY header names. A second call changes
     /// nothing.
     ///

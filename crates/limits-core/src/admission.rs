@@ -62,6 +62,35 @@ impl Table {
         }
     }
 
+    pub(crate) fn would_open(&self, desk: usize, now: Instant, arrival: Arrival) -> Result<(), Rejection> {
+        let now = self.micros(now);
+        let slots = if arrival.pending { Slots::GLOBAL.with(Slots::PENDING) } else { Slots::GLOBAL };
+        let place = match arrival.origin {
+            Origin::Client(address) => Some((canonical(address), self.place(address))),
+            Origin::Proxy | Origin::Balancer => None,
+        };
+        let mut shard = match place {
+            Some((_, place)) => self.lock(place, now),
+            None => self.lock_desk(desk, now),
+        };
+        let age = shard.age();
+        let Shard { settings, clients, .. } = &mut *shard;
+        if !settings.enforce {
+            return Ok(());
+        }
+        if let Some((address, Place { key, hash })) = place {
+            if settings.is_exempt(address) && self.process.has_exempt_slot(settings.most) {
+                return Ok(());
+            }
+            let usage = clients.find(hash, key, ()).copied();
+            settings.client(key).admit(usage.unwrap_or_default(), age)?;
+            if usage.is_none() && !self.clients.has_room(Family::of(key)) {
+                return Err(Rejection::full(Reason::TableFull, self.clients.most()));
+            }
+        }
+        self.process.check(slots, settings.most)
+    }
+
     /// Takes client rate, client, table and then `slots` of the process, or nothing.
     fn take_client(
         &self,

@@ -90,6 +90,11 @@ impl Process {
         })
     }
 
+    /// Whether an exempt slot is free.
+    pub(crate) fn has_exempt_slot(&self, most: Most) -> bool {
+        self.held().exempt < most.exempt
+    }
+
     /// Takes an exempt slot in place of those of `slots`, in one step, if one is free.
     pub(crate) fn exempt(&self, slots: Slots, most: Most) -> bool {
         self.change(|held| {

@@ -32,6 +32,10 @@ impl ConnectionTracker for Worker {
         self.table.open(self.desk, now, arrival)
     }
 
+    fn would_open(&self, now: Instant, arrival: Arrival) -> Result<(), Rejection> {
+        self.table.would_open(self.desk, now, arrival)
+    }
+
     fn identify(&self, now: Instant, hold: &mut Hold, client: IpAddr) -> Result<(), Rejection> {
         self.table.identify(now, hold, client)
     }
@@ -60,6 +64,10 @@ impl ConnectionTracker for Worker {
 impl ConnectionTracker for Table {
     fn open(&self, now: Instant, arrival: Arrival) -> Result<Hold, Rejection> {
         Self::open(self, 0, now, arrival)
+    }
+
+    fn would_open(&self, now: Instant, arrival: Arrival) -> Result<(), Rejection> {
+        Self::would_open(self, 0, now, arrival)
     }
 
     fn identify(&self, now: Instant, hold: &mut Hold, client: IpAddr) -> Result<(), Rejection> {

@@ -17,6 +17,7 @@ pub(crate) fn overview(status: &dyn Status) -> Value {
         "listeners": overview.listeners,
         "enforce": overview.enforce,
         "reloads": overview.reloads,
+        "shedClients": status.shed_clients(),
     })
 }
 

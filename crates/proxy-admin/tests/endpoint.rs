@@ -143,7 +143,7 @@ fn status_and_routes_are_documents() {
     let status: Value = serde_json::from_str(&endpoint.get("/api/v1/status").1).unwrap();
     let expected = json!({
         "version": "1.2.3", "readiness": "ready", "startedAt": 1000, "uptimeSeconds": 60, "workers": 2,
-        "listeners": ["127.0.0.1:443"], "enforce": true, "reloads": 3,
+        "listeners": ["127.0.0.1:443"], "enforce": true, "reloads": 3, "shedClients": 1,
     });
     assert_eq!(status, expected);
     let routes: Value = serde_json::from_str(&endpoint.get("/api/v1/routes").1).unwrap();

@@ -40,6 +40,15 @@ impl IpSet {
             IpAddr::V6(v6) => !self.v6.is_empty() && self.v6.get_lpm(&v6.into()).is_some(),
         }
     }
+
+    /// Whether the set has any address of `network`, which is in canonical spelling.
+    #[must_use]
+    pub fn overlaps(&self, network: IpNet) -> bool {
+        match network {
+            IpNet::V4(v4) => self.v4.is_covered(&v4) || self.v4.children(&v4).next().is_some(),
+            IpNet::V6(v6) => self.v6.is_covered(&v6) || self.v6.children(&v6).next().is_some(),
+        }
+    }
 }
 
 impl FromIterator<IpNet> for IpSet {
@@ -97,6 +106,23 @@ mod tests {
         }
         for outside in ["11.0.0.1", "192.0.3.1", "2001:db9::1", "::1"] {
             assert!(!set.contains(outside.parse().unwrap()), "{outside}");
+        }
+    }
+
+    #[test]
+    fn networks_overlap_either_way() {
+        let set = set(&["10.0.0.0/8", "192.0.2.7/32", "2001:db8::9/128"]);
+        for (network, overlaps) in [
+            ("10.1.2.0/24", true),
+            ("10.0.0.0/8", true),
+            ("0.0.0.0/1", true),
+            ("192.0.2.0/24", true),
+            ("192.0.2.6/32", false),
+            ("11.0.0.0/8", false),
+            ("2001:db8::/64", true),
+            ("2001:db8:0:1::/64", false),
+        ] {
+            assert_eq!(set.overlaps(network.parse().unwrap()), overlaps, "{network}");
         }
     }
 

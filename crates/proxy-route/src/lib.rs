@@ -42,6 +42,6 @@ pub use route::{
 pub use settings::{
     AcceptProxy, AccessLogOutput, AccessLogSettings, AdminSettings, Certificate, ClientOverride, Config,
     ConnectionLimits, KeepAlive, KeepAliveTreatment, LogFormat, LogSettings, OnReject, PemSource, Settings,
-    TcpKeepAlive, Timeouts, TlsSettings,
+    ShedSettings, TcpKeepAlive, Timeouts, TlsSettings,
 };
 pub use table::{FirstStep, HelloDecision, PortRoutes, RouteTable, RoutedRoute, TableError};

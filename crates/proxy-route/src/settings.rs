@@ -36,6 +36,8 @@ pub struct Settings {
     pub enforce: bool,
     /// How a refusal at accept looks.
     pub on_reject: OnReject,
+    /// Whether clients that keep knocking are refused in the kernel.
+    pub shed: Option<ShedSettings>,
     /// Where PROXY headers are expected, and from whom.
     pub accept_proxy: AcceptProxy,
     /// PROXY header sent to backends, unless a route or target says otherwise.
@@ -69,6 +71,7 @@ impl Default for Settings {
             client_overrides: Vec::new(),
             enforce: true,
             on_reject: OnReject::Close,
+            shed: None,
             accept_proxy: AcceptProxy::default(),
             send_proxy: None,
             trusted_proxies: Vec::new(),
@@ -148,6 +151,27 @@ pub enum OnReject {
     Reset,
     /// An HTTP answer to what a limit refuses, on ports where everybody speaks plain HTTP; elsewhere an ordinary close.
     Respond,
+}
+
+/// When the kernel drops the connection attempts of a client, so that refusing it costs next to nothing.
+///
+/// A client is shed when it has been refused at accept too often, for a reason that holds on every port: it has as many
+/// connections as it may, comes too fast, or the process is full. Its connections that are open go on. It is lifted within
+/// 100 ms of a slot that it could have, or after a time; one that came too fast, only then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShedSettings {
+    /// More refusals of one client than this, per second. Never 0.
+    pub after_refusals_per_second: u32,
+    /// How long one is shed at most, before it is seen whether it still knocks.
+    pub hold_for: Duration,
+    /// How many may be shed at once. Never 0. About 3,000 IPv4 or 700 IPv6 clients fit into a filter.
+    pub max_clients: u32,
+}
+
+impl Default for ShedSettings {
+    fn default() -> Self {
+        Self { after_refusals_per_second: 50, hold_for: Duration::from_secs(10), max_clients: 1000 }
+    }
 }
 
 /// Where PROXY headers are expected, and from whom.

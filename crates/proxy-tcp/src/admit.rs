@@ -1,8 +1,8 @@
 //! The decision at accept, before a byte is read and before the socket costs anything but itself.
 
-use crate::Generation;
 use crate::access::Seen;
 use crate::tunnel::Moved;
+use crate::{Generation, Shed};
 use conn_tracker::{
     Arrival, ConnectionTracker, Event, EventKind, Origin, Permit, Rejection, Report, RouteId, canonical,
 };
@@ -29,13 +29,15 @@ pub(crate) enum Next {
     Tunnel(Arc<RoutedRoute>),
 }
 
-/// Decides whether a connection from `peer` on the listener of `port` comes in; reports it if not.
+/// Decides whether a connection from `peer` on the listener of `port` comes in; reports it if not, and lets `shed` know of
+/// clients that are refused.
 ///
 /// # Errors
 /// It does not; with the limit that refuses it, if that can be told to a client that speaks plain HTTP.
 pub(crate) fn admit(
     tracker: &Arc<dyn ConnectionTracker>,
     report: &dyn Report,
+    shed: &Shed,
     generation: &Generation,
     now: Instant,
     peer: IpAddr,
@@ -65,6 +67,9 @@ pub(crate) fn admit(
         Err(rejection) => {
             let reason = rejection.reason.label();
             report.event(Event { kind: EventKind::Refused, reason, route: None, source: Some(client) });
+            if let Origin::Client(client) = origin {
+                shed.refused(now, generation, client, rejection.reason);
+            }
             return Err(Some(rejection).filter(|_| routes.is_plain_http() && !through_proxy));
         }
     };

@@ -1,6 +1,8 @@
 //! One configuration in force, and how workers learn of the next.
 
 use crate::{Backend, Cluster};
+use conn_tracker::ClientKey;
+use ipnet::IpNet;
 use proxy_route::{Action, IpSet, RouteTable, RoutedRoute, Settings};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +22,9 @@ pub struct Generation {
     pub proxy_peers: IpSet,
     /// Peers whose users are limited per request: `settings.trusted_proxies`.
     pub balancers: IpSet,
+    /// Whose connection attempts are never dropped in the kernel: they, those who are exempt, and every client that shares
+    /// a key with one of them.
+    spared: IpSet,
 }
 
 impl Generation {
@@ -52,7 +57,19 @@ impl Generation {
         let clusters = table.routes().iter().map(cluster).collect();
         let proxy_peers = settings.accept_proxy.peers.iter().copied().collect();
         let balancers = settings.trusted_proxies.iter().copied().collect();
-        Self { settings, table, clusters, proxy_peers, balancers }
+        let spared = [&settings.exempt, &settings.accept_proxy.peers, &settings.trusted_proxies];
+        let spared = spared.into_iter().flatten().copied().collect();
+        Self { settings, table, clusters, proxy_peers, balancers, spared }
+    }
+
+    /// Whether some address of a client is exempt, or that of a peer which brings others.
+    pub(crate) fn is_spared(&self, client: ClientKey) -> bool {
+        let prefixes = self.settings.limits.prefixes;
+        let length = match client {
+            ClientKey::V4(_) => prefixes.v4(),
+            ClientKey::V6(_) => prefixes.v6(),
+        };
+        self.spared.overlaps(IpNet::new(client.network(), length).expect("a prefix of its family"))
     }
 }
 

@@ -12,6 +12,7 @@
 //! - A connection is bound to its route before a backend is dialled. Tunnels move bulk with `splice(2)`, and hold no
 //!   buffer and no pipe while they are idle.
 //! - What turns out to be HTTP, in plain or in TLS that ends here, is handed to a [`ServeHttp`].
+//! - [`Shed`] drops the connection attempts of clients that keep knocking while they are refused, in the kernel.
 //! - [`Timers`] is the one clock of all time-outs of a worker.
 //! - [`Generation`] is one configuration in force, [`Live`] always the newest; [`Drain`] ends everything in order.
 //!
@@ -20,7 +21,7 @@
 //! ```
 //! use conn_tracker::{Ignore, RouteId, Unlimited};
 //! use proxy_route::{Action, Forward, PortRange, Protocol, Route, RouteTable, Settings, Target, TargetPort};
-//! use proxy_tcp::{Drain, Generation, Listeners, Live, NoHttp, Timers, Worker};
+//! use proxy_tcp::{Drain, Generation, Listeners, Live, NoHttp, Shed, Timers, Worker};
 //! use std::{net::Ipv4Addr, num::NonZeroUsize, sync::Arc};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //! use tokio::net::{TcpListener, TcpStream};
@@ -49,6 +50,7 @@
 //!     drain: watch,
 //!     http: Arc::new(NoHttp),
 //!     timers: Timers::new(),
+//!     shed: Shed::new(),
 //! };
 //! let worker = tokio::spawn(worker.run(listeners.into_workers().remove(0)));
 //!
@@ -81,6 +83,7 @@ mod pipe;
 mod proxy_header;
 mod respond;
 mod serve;
+mod shed;
 mod timers;
 mod tunnel;
 mod upstream;
@@ -93,6 +96,7 @@ pub use listen::{BACKLOG, ListenError, Listeners, WorkerListener};
 pub use proxy_header::proxy_header;
 pub use respond::retry_after;
 pub use serve::{HttpConnection, NoHttp, ServeHttp};
+pub use shed::Shed;
 pub use timers::{TICK, Tick, TimedOut, Timer, Timers};
 pub use upstream::{Backend, Cluster, DialError, InFlight};
 pub use worker::Worker;

@@ -1,5 +1,6 @@
 //! Listening sockets: one for each worker, address and port, opened before anything runs.
 
+use crate::shed::detach;
 use proxy_route::TcpKeepAlive;
 use rustix::io::Errno;
 use rustix::net::sockopt;
@@ -131,6 +132,8 @@ impl WorkerListener {
     /// If its options cannot be set.
     pub fn new(socket: TcpListener, port: u16) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
+        // One that sheds clients may be left of a process that crashed.
+        detach(&socket);
         bequeath(&socket, Some(TcpKeepAlive::default()))?;
         Ok(Self { socket, port })
     }

@@ -5,7 +5,8 @@ use crate::connection::Connection;
 use crate::listen::{BACKLOG, bequeath};
 use crate::pipe::Transport;
 use crate::respond::{Lingering, respond};
-use crate::{Drain, DrainWatch, Live, ServeHttp, Timers, WorkerListener};
+use crate::shed::Gate;
+use crate::{Drain, DrainWatch, Live, ServeHttp, Shed, Timers, WorkerListener};
 use bytes::BytesMut;
 use conn_tracker::{ConnectionTracker, Event, EventKind, Rejection, Report};
 use parking_lot::Mutex;
@@ -39,6 +40,8 @@ pub struct Worker {
     pub http: Arc<dyn ServeHttp>,
     /// Its time-outs; `http` is to have the same.
     pub timers: Timers,
+    /// Who is refused in the kernel; shared by all workers.
+    pub shed: Arc<Shed>,
 }
 
 impl Worker {
@@ -64,12 +67,13 @@ impl Worker {
         listeners: Vec<WorkerListener>,
         mut added: mpsc::UnboundedReceiver<WorkerListener>,
     ) -> io::Result<()> {
-        let Self { tracker, report, mut live, mut drain, http, timers } = self;
+        let Self { tracker, report, mut live, mut drain, http, timers, shed } = self;
         let reserve = Mutex::new(Reserve::open());
         let shared = Arc::new(Shared {
             tracker,
             report,
             http,
+            shed,
             timers,
             transport: Transport::new(),
             lingering: Lingering::default(),
@@ -89,9 +93,12 @@ impl Worker {
             stops.push(start(listener, &live, &drain, &mut acceptors)?);
         }
         let mut trim = tokio::time::interval(TRIM);
+        let Shared { tracker, report, shed, .. } = &*shared;
+        let mut shedding = Box::pin(shed.keep(&**tracker, &**report, live.clone()));
         loop {
             tokio::select! {
                 () = drain.draining() => break,
+                () = &mut shedding => {}
                 _ = trim.tick() => shared.transport.trim(),
                 () = live.changed() => {
                     let table = &live.current().table;
@@ -109,7 +116,7 @@ impl Worker {
             stop.start();
         }
         // The drain waits for whoever holds these, and from here on that is the connections.
-        drop((live, drain));
+        drop((live, drain, shedding));
         while let Some(ended) = acceptors.join_next().await {
             ended.map_err(io::Error::other)?;
         }
@@ -127,6 +134,7 @@ pub(crate) struct Shared {
     pub(crate) report: Arc<dyn Report>,
     pub(crate) http: Arc<dyn ServeHttp>,
     pub(crate) timers: Timers,
+    shed: Arc<Shed>,
     pub(crate) transport: Transport,
     lingering: Lingering,
     reserve: Mutex<Reserve>,
@@ -156,6 +164,7 @@ struct Acceptor {
     stopped: DrainWatch,
     /// What connections are given.
     drain: DrainWatch,
+    gate: Gate,
     shared: Arc<Shared>,
 }
 
@@ -175,7 +184,8 @@ impl Acceptor {
     ) -> io::Result<Self> {
         let address = socket.local_addr()?;
         let local = (!address.ip().is_unspecified()).then_some(address);
-        Ok(Self { listener: watch(socket)?, local, port, batch, live, stopped, drain, shared })
+        let gate = Gate::new(Arc::clone(&shared.shed));
+        Ok(Self { listener: watch(socket)?, local, port, batch, live, stopped, drain, gate, shared })
     }
 
     async fn run(mut self) {
@@ -186,6 +196,10 @@ impl Acceptor {
             tokio::select! {
                 biased;
                 () = &mut stopped => break,
+                () = self.gate.changed() => {
+                    self.gate.attach(self.listener.get_ref());
+                    continue;
+                }
                 ready = self.listener.readable() => match ready {
                     Ok(mut ready) => ready.retain_ready(),
                     // The runtime is shutting down.
@@ -194,6 +208,8 @@ impl Acceptor {
             }
             self.turn().await;
         }
+        // Whoever else has the socket goes on listening.
+        self.gate.open(self.listener.get_ref());
         // The kernel has shaken hands with these already, and will with nobody else once the listener is closed.
         // Not more than a queue holds: those who go on coming could keep the worker here for ever.
         for _ in 0..BACKLOG {
@@ -211,7 +227,7 @@ impl Acceptor {
             // Without a number it is the runtime's own word for "not now".
             match self.take(accepted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))) {
                 Progress::One => {}
-                Progress::Empty => return,
+                Progress::Empty => return self.gate.queue_is_empty(),
                 Progress::Stuck => tokio::time::sleep(BACK_OFF).await,
             }
         }
@@ -266,7 +282,7 @@ impl Acceptor {
     fn arrived(&mut self, socket: OwnedFd, peer: SocketAddr) {
         let (shared, now) = (&self.shared, Instant::now());
         let generation = self.live.current();
-        let admitted = admit(&shared.tracker, &*shared.report, generation, now, peer.ip(), self.port);
+        let admitted = admit(&shared.tracker, &*shared.report, &shared.shed, generation, now, peer.ip(), self.port);
         let admitted = match admitted {
             Ok(admitted) => admitted,
             Err(Some(rejection)) if generation.settings.on_reject == OnReject::Respond => {
@@ -274,6 +290,7 @@ impl Acceptor {
             }
             Err(_) => return turn_away(socket, generation.settings.on_reject),
         };
+        self.gate.free(&socket);
         shared.report.admitted(self.port);
         let Ok(io) = tokio::net::TcpStream::from_std(TcpStream::from(socket)) else {
             let event = Event { kind: EventKind::AcceptFailed, reason: "accept", route: None, source: Some(peer.ip()) };

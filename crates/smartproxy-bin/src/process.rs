@@ -13,7 +13,7 @@ use log_dedup::Ticker;
 use proxy_admin::Admin;
 use proxy_http::{HttpServer, TlsShared};
 use proxy_route::{Config, RouteTable};
-use proxy_tcp::{Drain, DrainWatch, Generation, Listeners, Live, Timers, Worker, WorkerListener};
+use proxy_tcp::{Drain, DrainWatch, Generation, Listeners, Live, Shed, Timers, Worker, WorkerListener};
 use std::error::Error;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
@@ -88,10 +88,12 @@ impl Process {
         let chronicle = Arc::new(Chronicle::new(&generation.settings.logging, name, access));
         let log = Ticker::start(&chronicle.log)?;
         let (drain, watch) = Drain::new();
+        let shed = Shed::new();
         let status = Arc::new(ProxyStatus {
             table: Arc::clone(&table),
             chronicle: Arc::clone(&chronicle),
             reloader: Arc::clone(&reloader),
+            shed: Arc::clone(&shed),
             workers: threads.get(),
             started: SystemTime::now(),
             since,
@@ -103,7 +105,7 @@ impl Process {
             let status: Arc<dyn proxy_admin::Status> = Arc::<ProxyStatus>::clone(&status);
             Admin::new(listener, token, status)
         });
-        let shared = Shared { reloader, table: Arc::clone(&table), report: chronicle };
+        let shared = Shared { reloader, table: Arc::clone(&table), report: chronicle, shed };
         let (accepting, accepts) = std::sync::mpsc::channel();
         let workers = listeners.into_iter().zip(added).enumerate();
         let workers: Result<Vec<_>, _> =
@@ -170,6 +172,7 @@ struct Shared {
     reloader: Arc<Reloader>,
     table: Arc<Table>,
     report: Arc<Chronicle>,
+    shed: Arc<Shed>,
 }
 
 impl Shared {
@@ -185,6 +188,7 @@ impl Shared {
         let live = Live::new(generations);
         let tracker = self.table.for_worker();
         let report: Arc<dyn Report> = Arc::<Chronicle>::clone(&self.report);
+        let shed = Arc::clone(&self.shed);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Builder::new().name(format!("worker-{number}")).spawn(move || {
             runtime.block_on(async move {
@@ -192,7 +196,7 @@ impl Shared {
                 let (own, watch) = Drain::new();
                 let timers = Timers::new();
                 let http = Arc::new(HttpServer::new(newest, Arc::clone(&report), watch.clone(), timers.clone()));
-                let worker = Worker { tracker, report, live, drain: watch, http, timers };
+                let worker = Worker { tracker, report, live, drain: watch, http, timers, shed };
                 let finishing = async move {
                     let mut drain = drain;
                     drain.draining().await;

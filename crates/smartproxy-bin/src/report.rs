@@ -88,6 +88,7 @@ fn described(kind: EventKind) -> Kind {
         }
         EventKind::Blocked => Kind::new(name, "blocked", "connection", "connections"),
         EventKind::Refused => Kind::new(name, "refused", "connection", "connections"),
+        EventKind::Shed => Kind::new(name, "shed", "client", "clients"),
         EventKind::Swept => Kind::new(name, "swept", "connection", "connections").at(Level::INFO),
         EventKind::Terminated => Kind::new(name, "terminated", "connection", "connections").at(Level::INFO),
         EventKind::TlsFailed => Kind::new(name, "failed", "TLS handshake", "TLS handshakes"),

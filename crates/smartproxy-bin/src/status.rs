@@ -7,7 +7,7 @@ use limits_core::Table;
 use log_dedup::Dedup;
 use proxy_admin::{BackendOverview, EventCounters, Overview, Readiness, RouteOverview, Status};
 use proxy_route::{Action, PortRange, RoutedRoute, TargetPort};
-use proxy_tcp::Backend;
+use proxy_tcp::{Backend, Shed};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ pub(crate) struct ProxyStatus {
     pub(crate) table: Arc<Table>,
     pub(crate) chronicle: Arc<Chronicle>,
     pub(crate) reloader: Arc<Reloader>,
+    pub(crate) shed: Arc<Shed>,
     pub(crate) workers: usize,
     pub(crate) started: SystemTime,
     pub(crate) since: Instant,
@@ -47,6 +48,11 @@ impl Status for ProxyStatus {
 
     fn log(&self) -> Option<&Dedup> {
         Some(&self.chronicle.log)
+    }
+
+    fn shed_clients(&self) -> Option<u64> {
+        let on = self.reloader.generation().settings.shed.is_some();
+        on.then(|| u64::try_from(self.shed.clients()).unwrap_or(u64::MAX))
     }
 
     fn access_log_dropped(&self) -> Option<u64> {

@@ -167,7 +167,12 @@ impl World {
             _ => Origin::Client(self.random.address()),
         };
         let arrival = Arrival { origin, pending: !self.random.one_in(4) };
+        let told = self.tracker.would_open(self.now(), arrival);
         let answer = self.tracker.open(self.now(), arrival);
+        // Full of clients, the table makes room for one who comes, and for one who is only asked about it does not.
+        if !told.is_err_and(|rejection| rejection.reason == Reason::TableFull) {
+            assert_eq!(told, answer.as_ref().map(|_| ()).map_err(|rejection| *rejection), "{arrival:?}");
+        }
         let expected = self.reference.open(self.elapsed.as_nanos(), arrival);
         match (answer, expected) {
             (Ok(hold), Ok(held)) => self.connections.push((hold, held)),

@@ -3,9 +3,9 @@
 use super::security::SecurityKeys;
 use crate::cursor::{Cursor, Table};
 use crate::network::{network, networks};
-use crate::value::{integer, limit, positive};
+use crate::value::{integer, limit, period, positive};
 use ipnet::IpNet;
-use proxy_route::{ClientOverride, ConnectionLimits, PrefixError, Prefixes, Settings};
+use proxy_route::{ClientOverride, ConnectionLimits, PrefixError, Prefixes, Settings, ShedSettings};
 
 pub(crate) fn limits(table: &Table<'_>, defaults: &SecurityKeys, settings: &mut Settings) {
     let limits = &mut settings.limits;
@@ -22,6 +22,20 @@ pub(crate) fn limits(table: &Table<'_>, defaults: &SecurityKeys, settings: &mut 
     table.read("exempt", networks, &mut settings.exempt);
     let prefixes = settings.limits.prefixes;
     table.read("clientOverrides", |at| overrides(at, prefixes), &mut settings.client_overrides);
+}
+
+/// `Some(None)` is none: `false`.
+pub(crate) fn shed(at: &Cursor<'_>) -> Option<Option<ShedSettings>> {
+    if at.is_none() {
+        return Some(None);
+    }
+    let table = at.table()?;
+    let mut shed = ShedSettings::default();
+    table.read("afterRefusalsPerSecond", |at| integer(at, 1..=1_000_000), &mut shed.after_refusals_per_second);
+    table.read("holdFor", period, &mut shed.hold_for);
+    table.read("maxClients", |at| integer(at, 1..=3000), &mut shed.max_clients);
+    table.finish();
+    Some(Some(shed))
 }
 
 /// The limit of the process has two names.

@@ -31,6 +31,7 @@ pub(crate) fn settings(table: &Table<'_>) -> (Settings, Defaults) {
     limits::limits(table, &defaults.security, &mut settings);
     table.read("enforce", boolean, &mut settings.enforce);
     table.read("onReject", on_reject, &mut settings.on_reject);
+    settings.shed = table.get("shed", limits::shed).flatten();
     if let Some(keys) = table.get("security", |at| security(at, false)) {
         settings.access = keys.access();
     }
@@ -62,7 +63,6 @@ pub(crate) fn settings(table: &Table<'_>) -> (Settings, Defaults) {
 
 /// Keys of the reference or of the original that are known and not built.
 const UNBUILT: &[&str] = &[
-    "shed",
     "acme",
     "metrics",
     "socketTimeout",

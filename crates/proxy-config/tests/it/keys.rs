@@ -11,7 +11,6 @@ const KEYS: &[(&str, &[Key])] = &[
     (
         "",
         &[
-            ("shed", None),
             ("acme", None),
             ("metrics", None),
             ("socketTimeout", None),

@@ -6,7 +6,7 @@ use conn_tracker::{
     RequestHold, RouteId, Slots,
 };
 use proxy_route::{Action, Forward, Match, PortRange, Protocol, Route, RouteTable, Settings, Target, TargetPort};
-use proxy_tcp::{Drain, Generation, HttpConnection, Listeners, Live, ServeHttp, Timers, Worker, WorkerListener};
+use proxy_tcp::{Drain, Generation, HttpConnection, Listeners, Live, ServeHttp, Shed, Timers, Worker, WorkerListener};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -171,6 +171,7 @@ pub fn start(settings: Settings, routes: Vec<Route>) -> Proxy {
         drain: watch,
         http: http.clone(),
         timers: Timers::new(),
+        shed: Shed::new(),
     };
     let (added, more) = mpsc::unbounded_channel();
     let worker = tokio::spawn(worker.run_with(listeners.into_workers().pop().unwrap(), more));
