@@ -15,4 +15,5 @@ mod protocols;
 mod reload;
 mod shed;
 mod support;
+mod syscalls;
 mod systemd;

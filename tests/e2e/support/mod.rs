@@ -8,6 +8,7 @@ pub(crate) mod http;
 pub(crate) mod leftovers;
 pub(crate) mod ports;
 pub(crate) mod proxy;
+pub(crate) mod strace;
 
 use std::time::{Duration, Instant};
 

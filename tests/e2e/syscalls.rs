@@ -1,0 +1,110 @@
+//! What it costs to turn a connection away, in system calls.
+
+use crate::support::backend::Backend;
+use crate::support::client::{hold_http, hold_tls_echo, in_time, tcp, tcp_from};
+use crate::support::ports::free_port;
+use crate::support::strace::{Traced, by_name};
+use crate::support::{admin, certs, eventually, on_eight_threads};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+
+const REFUSED: usize = 512;
+
+/// Refuses many connections that wait in the queue; `limits` are the settings, `tls` is whether the listener ends TLS.
+async fn refuse(tls: bool, settings: &str, per_refusal: &[&str]) {
+    let port = free_port();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let (plain, secret) = (Backend::http().await, Backend::tls_echo().await);
+    let route = if tls {
+        format!(
+            "- name: pass
+    match: {{ ports: {port}, domains: pass.test }}
+    action: {{ type: forward, targets: [{{ host: 127.0.0.1, port: {} }}], tls: {{ mode: passthrough }} }}
+  - name: end
+    match: {{ ports: {port}, domains: end.test }}
+    action: {{ type: static, static: {{ status: 200 }}, tls: {{ mode: terminate, certificate: {} }} }}",
+            secret.port(),
+            certs::inline(),
+        )
+    } else {
+        format!(
+            "- name: web
+    match: {{ ports: {port}, protocol: http }}
+    action: {{ type: forward, targets: [{{ host: 127.0.0.1, port: {} }}] }}",
+            plain.port()
+        )
+    };
+    let limits = "bind: [\"127.0.0.1\"]\nmaxConnectionsPerIP: 1\nconnectionRateLimitPerMinute: 0\n";
+    let Some(traced) = Traced::start(&format!("{limits}{settings}\nroutes:\n  {route}\n")) else { return };
+    let (mut held_plain, mut held_secret) = (None, None);
+    if tls {
+        let source = Ipv4Addr::LOCALHOST.into();
+        held_secret = Some(hold_tls_echo(source, address, "pass.test").await.expect("there is room"));
+    } else {
+        held_plain = Some(hold_http(tcp(address).await.expect("accepted"), "a.test").await.expect("there is room"));
+    }
+
+    traced.stop();
+    let before = traced.calls().len();
+    let mut clients = Vec::new();
+    for _ in 0..REFUSED {
+        clients.push(tcp(address).await.expect("the kernel shakes hands"));
+    }
+    traced.go_on();
+    for mut client in clients {
+        // An end or a reset.
+        assert_eq!(in_time("the end", client.read(&mut [0])).await.unwrap_or(0), 0);
+    }
+    eventually("all are refused", Duration::from_secs(10), || {
+        match admin::refused(traced.proxy.admin, "client", None, "client_limit") {
+            512 => Ok(()),
+            other => Err(other.to_string()),
+        }
+    })
+    .await;
+    let mut calls = traced.calls().split_off(before);
+    if cfg!(debug_assertions) {
+        // The standard library makes sure that a descriptor is open before it closes it.
+        calls.retain(|(name, _)| name != "fcntl");
+    }
+    let counts = by_name(&calls);
+    for call in per_refusal {
+        let count = counts.get(call).copied().unwrap_or(0);
+        // The accepts that find nobody are on top.
+        let more = if *call == "accept4" { REFUSED / 16 } else { 0 };
+        assert!((REFUSED..=REFUSED + more).contains(&count), "{call}: {count} of {counts:?}");
+    }
+    let others = counts.iter().filter(|(name, _)| !per_refusal.contains(name)).map(|(_, count)| count).sum::<usize>();
+    assert!(others <= REFUSED / 8, "{others} other calls: {counts:?}");
+
+    let mut accepts = 0;
+    for (name, result) in &calls {
+        match name.as_str() {
+            "accept4" if !result.starts_with('-') => accepts += 1,
+            "epoll_wait" => accepts = 0,
+            _ => {}
+        }
+        assert!(accepts <= 64, "more than 64 are accepted before others get their turn");
+    }
+    drop((held_plain, held_secret));
+    let other = tcp_from(Ipv4Addr::new(127, 0, 0, 9), address).await;
+    drop(other.expect("it still listens"));
+}
+
+#[test]
+fn a_refusal_on_a_plain_listener_is_two_calls() {
+    on_eight_threads(refuse(false, "onReject: close", &["accept4", "close"]));
+}
+
+#[test]
+fn a_refusal_on_a_tls_listener_is_two_calls() {
+    on_eight_threads(refuse(true, "onReject: close", &["accept4", "close"]));
+}
+
+#[test]
+fn a_reset_is_three_calls() {
+    for tls in [false, true] {
+        on_eight_threads(refuse(tls, "onReject: reset", &["accept4", "setsockopt", "close"]));
+    }
+}
