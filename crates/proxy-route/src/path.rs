@@ -130,6 +130,16 @@ impl PathPattern {
         false
     }
 
+    /// The beginning that every path which fits has, in whole segments: `/a/b` of `/a/b/*`, `/a` of `/a/b*` and `/a/:id`.
+    pub(crate) fn lead(&self) -> String {
+        let whole = self.segments.len() - usize::from(self.open);
+        let literal = self.segments[..whole].iter().map_while(|segment| match segment {
+            Segment::Any => None,
+            Segment::Literal(text) => Some(text),
+        });
+        literal.fold(String::new(), |lead, text| lead + "/" + text)
+    }
+
     /// How specific the pattern is: longer first, then closed before open.
     pub(crate) fn weight(&self) -> (usize, bool) {
         let literal = self.segments.iter().map(|segment| match segment {
@@ -138,6 +148,12 @@ impl PathPattern {
         });
         (literal.sum(), !self.open)
     }
+}
+
+/// Every [`PathPattern::lead`] that a path may have, the shortest first.
+pub(crate) fn leads(path: &str) -> impl Iterator<Item = &str> {
+    let within = path.match_indices('/').filter(|(at, _)| *at > 0).map(|(at, _)| &path[..at]);
+    std::iter::once("").chain(within).chain([path])
 }
 
 /// The path as it is matched: what a backend that resolves it would find. `%41` is `A`, `//` and `/./` are `/`, and

@@ -1,8 +1,9 @@
 //! Routes that are never reached, because another one takes everything that is theirs.
 
 use crate::domain::parents;
+use crate::path::leads;
 use crate::table::{Specificity, order};
-use crate::{DomainPattern, HeaderPattern, Match, Protocol, Route, TlsMode};
+use crate::{DomainPattern, HeaderPattern, Match, PathPattern, Protocol, Route, TlsMode};
 use std::collections::HashMap;
 
 /// A route in the shadow of another one. Both are places in the list that was asked about.
@@ -29,17 +30,31 @@ pub enum Overlap {
 /// Cautious: what it tells is so, but a route may also be hidden by several others together, of which nothing is told.
 #[must_use]
 pub fn overlaps(routes: &[&Route]) -> Vec<Overlap> {
+    // A path that covers another one begins like it.
+    let lead = |route: &Route| route.matching.path.as_ref().map(PathPattern::lead).unwrap_or_default();
     let mut by_domain: HashMap<(Transport, DomainPattern), Vec<usize>> = HashMap::new();
+    let mut by_place: HashMap<(Transport, DomainPattern, String), Vec<usize>> = HashMap::new();
     for (index, route) in routes.iter().enumerate() {
         for domain in domains(&route.matching) {
-            by_domain.entry((Transport::of(route), domain)).or_default().push(index);
+            by_domain.entry((Transport::of(route), domain.clone())).or_default().push(index);
+            by_place.entry((Transport::of(route), domain, lead(route))).or_default().push(index);
         }
     }
     let shadow = |index: usize| {
         let route = Placed { route: routes[index], index };
         let first = domains(&route.route.matching).into_iter().next()?;
-        let wider = covering(&first).into_iter().filter_map(|one| by_domain.get(&(Transport::of(route.route), one)));
-        let others = wider.flatten().filter(|&&other| other != index);
+        let (transport, lead) = (Transport::of(route.route), lead(route.route));
+        let mut wider = Vec::new();
+        for domain in covering(&first) {
+            if passes_through(route.route) {
+                // Whatever ends TLS for the name is asked before it or after it, by no path.
+                wider.extend(by_domain.get(&(transport, domain)));
+            } else {
+                let of = |lead: &str| by_place.get(&(transport, domain.clone(), lead.to_owned()));
+                wider.extend(leads(&lead).filter_map(of));
+            }
+        }
+        let others = wider.into_iter().flatten().filter(|&&other| other != index);
         let mut shadows = others.filter_map(|&other| Placed { route: routes[other], index: other }.shadows(&route));
         shadows.next()
     };

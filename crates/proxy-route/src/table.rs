@@ -1,8 +1,8 @@
 //! The route table: which route a connection or request belongs to.
 
 use crate::domain::{normal_host, parents};
-use crate::path::normal_path;
-use crate::{DomainPattern, HelloFacts, Protocol, RequestFacts, Route, TlsMode};
+use crate::path::{leads, normal_path};
+use crate::{DomainPattern, HelloFacts, PathPattern, Protocol, RequestFacts, Route, TlsMode};
 use conn_tracker::RouteId;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -190,7 +190,7 @@ impl PortRoutes {
     /// What to do with a TLS connection, after its hello.
     #[must_use]
     pub fn by_hello(&self, facts: &HelloFacts<'_>) -> HelloDecision {
-        match self.tls.find(facts.sni.unwrap_or(""), |route| route.matching.fits_hello(facts)) {
+        match self.tls.find(facts.sni.unwrap_or(""), None, |route| route.matching.fits_hello(facts)) {
             Some(route) if route.tls == Some(TlsMode::Passthrough) => HelloDecision::Passthrough(Arc::clone(route)),
             Some(_) => HelloDecision::Terminate,
             None if self.terminates_tls() => HelloDecision::Terminate,
@@ -205,7 +205,7 @@ impl PortRoutes {
         let routes = if facts.tls.is_some() { &self.tls_http } else { &self.plain_http };
         let path = normal_path(facts.path);
         let facts = &RequestFacts { path: &path, ..*facts };
-        routes.find(facts.host, |route| route.matching.fits_request(facts))
+        routes.find(facts.host, Some(&path), |route| route.matching.fits_request(facts))
     }
 
     fn add(&mut self, route: &Arc<RoutedRoute>) {
@@ -240,7 +240,7 @@ pub(crate) enum Specificity {
 /// What comes first: priority, then the narrower domain, then the longer path, then more conditions, then file order.
 pub(crate) fn order(route: &Route, index: usize, domain: Specificity) -> impl Ord + use<> {
     let matching = &route.matching;
-    let path = matching.path.as_ref().map(crate::PathPattern::weight);
+    let path = matching.path.as_ref().map(PathPattern::weight);
     let conditions = matching.headers.len()
         + usize::from(matching.client_ip.is_some())
         + usize::from(!matching.tls_versions.is_empty());
@@ -251,9 +251,9 @@ pub(crate) fn order(route: &Route, index: usize, domain: Specificity) -> impl Or
 #[derive(Debug, Default)]
 struct ByDomain {
     all: Vec<Arc<RoutedRoute>>,
-    any: Vec<Arc<RoutedRoute>>,
-    exact: HashMap<String, Vec<Arc<RoutedRoute>>>,
-    below: HashMap<String, Vec<Arc<RoutedRoute>>>,
+    any: ByPath,
+    exact: HashMap<String, ByPath>,
+    below: HashMap<String, ByPath>,
 }
 
 impl ByDomain {
@@ -268,7 +268,7 @@ impl ByDomain {
     fn add(&mut self, route: &Arc<RoutedRoute>) {
         self.all.push(Arc::clone(route));
         if route.matching.domains.is_empty() {
-            self.any.push(Arc::clone(route));
+            self.any.add(route);
         }
         for domain in &route.matching.domains {
             let list = match domain {
@@ -276,32 +276,74 @@ impl ByDomain {
                 DomainPattern::Exact(name) => self.exact.entry(name.clone()).or_default(),
                 DomainPattern::Below(name) => self.below.entry(name.clone()).or_default(),
             };
-            list.push(Arc::clone(route));
+            list.add(route);
         }
     }
 
     fn sort(&mut self) {
-        self.any.sort_by_key(|route| order(route, route.index, Specificity::None));
-        for list in self.exact.values_mut().chain(self.below.values_mut()) {
-            // Within one list the domain is the same, so it does not matter which is given.
-            list.sort_by_key(|route| order(route, route.index, Specificity::Exact));
+        for list in self.exact.values_mut().chain(self.below.values_mut()).chain([&mut self.any]) {
+            list.sort();
         }
     }
 
-    /// The first route in order, of all whose domain has `host`, that `fits`.
-    fn find(&self, host: &str, fits: impl Fn(&RoutedRoute) -> bool) -> Option<&Arc<RoutedRoute>> {
+    /// The first route in order, of all whose domain has `host`, that `fits`; `path` is that of a request, in normal form.
+    fn find(&self, host: &str, path: Option<&str>, fits: impl Fn(&RoutedRoute) -> bool) -> Option<&Arc<RoutedRoute>> {
         let host = normal_host(host);
         let exact = self.exact.get(host.as_ref()).map(|list| (Specificity::Exact, list));
         let below =
             parents(&host).filter_map(|parent| Some((Specificity::Below(parent.len()), self.below.get(parent)?)));
-        let any = (!self.any.is_empty()).then_some((Specificity::None, &self.any));
+        let any = Some((Specificity::None, &self.any));
         exact
             .into_iter()
             .chain(below)
             .chain(any)
-            .filter_map(|(domain, list)| list.iter().find(|route| fits(route)).map(|route| (domain, route)))
+            .filter_map(|(domain, list)| list.find(path, &fits).map(|route| (domain, route)))
             .min_by_key(|(domain, route)| order(route, route.index, *domain))
             .map(|(_, route)| route)
+    }
+}
+
+/// Routes of one domain: looking up costs by the segments of the path, not by the number of routes, as long as these differ
+/// in how their paths begin.
+#[derive(Debug, Default)]
+struct ByPath {
+    /// In order.
+    routes: Vec<Arc<RoutedRoute>>,
+    /// By the beginning of their paths, the places of the routes, ascending. Empty where there are few.
+    places: HashMap<String, Vec<usize>>,
+    /// The most segments that a beginning has.
+    deepest: usize,
+}
+
+/// So few routes are tried one after the other.
+const FEW: usize = 8;
+
+impl ByPath {
+    fn add(&mut self, route: &Arc<RoutedRoute>) {
+        self.routes.push(Arc::clone(route));
+    }
+
+    fn sort(&mut self) {
+        // The domain is the same for all, so it does not matter which is given.
+        self.routes.sort_by_key(|route| order(route, route.index, Specificity::Exact));
+        if self.routes.len() <= FEW {
+            return;
+        }
+        for (place, route) in self.routes.iter().enumerate() {
+            let lead = route.matching.path.as_ref().map(PathPattern::lead).unwrap_or_default();
+            self.deepest = self.deepest.max(lead.matches('/').count());
+            self.places.entry(lead).or_default().push(place);
+        }
+    }
+
+    /// The first route in order that `fits`, which has the path if there is one.
+    fn find(&self, path: Option<&str>, fits: impl Fn(&RoutedRoute) -> bool) -> Option<&Arc<RoutedRoute>> {
+        let Some(path) = path.filter(|_| !self.places.is_empty()) else {
+            return self.routes.iter().find(|route| fits(route));
+        };
+        let lists = leads(path).take(self.deepest + 1).filter_map(|lead| self.places.get(lead));
+        let first = |list: &Vec<usize>| list.iter().copied().find(|place| fits(&self.routes[*place]));
+        lists.filter_map(first).min().map(|place| &self.routes[place])
     }
 }
 

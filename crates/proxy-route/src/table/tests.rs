@@ -133,3 +133,43 @@ fn what_cannot_be_told_apart_is_an_error() {
     let mixed = RouteTable::new(ids().zip([http("web", &[], None), forward("raw", None, &[])])).unwrap_err();
     assert!(matches!(&mixed, TableError::TcpBesideHttp { port: 80, .. }), "{mixed}");
 }
+
+mod many {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Short paths of few letters, so that patterns and paths meet often.
+    fn path(segments: &'static [&'static str]) -> impl Strategy<Value = String> {
+        prop::collection::vec(prop::sample::select(segments), 0..4).prop_map(|parts| format!("/{}", parts.join("/")))
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_of_many_is_found_as_if_each_were_tried(
+            patterns in prop::collection::vec(
+                (prop::option::weighted(0.9, path(&["a", "b", "ab", "*", ":id", "a*", ""])), 0..3, any::<bool>()),
+                FEW..40,
+            ),
+            paths in prop::collection::vec(path(&["a", "b", "ab", "abc", ""]), 1..20),
+        ) {
+            let routes = patterns.iter().enumerate().map(|(index, (path, priority, inside))| {
+                let mut route = http(&index.to_string(), &[], path.as_deref());
+                route.priority = *priority;
+                route.matching.client_ip = inside.then(|| ["10.0.0.0/8".parse().unwrap()].into_iter().collect());
+                route
+            });
+            let table = table(routes.collect());
+            for path in paths.iter().map(String::as_str).chain(["*", ""]) {
+                let path = &normal_path(path);
+                for client in ["10.0.0.1", "192.0.2.1"] {
+                    let client = Some(client.parse().unwrap());
+                    let facts = RequestFacts { path, client, ..RequestFacts::default() };
+                    let naive = table.routes().iter().filter(|route| route.matching.fits_request(&facts));
+                    let naive = naive.min_by_key(|route| order(route, route.index, Specificity::None));
+                    let found = table.port(80).unwrap().by_request(&facts);
+                    prop_assert_eq!(found.map(|route| route.index), naive.map(|route| route.index), "{}", path);
+                }
+            }
+        }
+    }
+}
