@@ -87,6 +87,13 @@ impl Term {
         Call::Finish
     }
 
+    /// Tells of a connection that is stopped, unless that was told when it was to finish.
+    fn stopped(&self, client: &Downstream, reason: &'static str) {
+        if !self.is_lifetime() {
+            client.terminated(reason);
+        }
+    }
+
     /// Whether the connection ends for its age, not for a drain.
     const fn is_lifetime(&self) -> bool {
         self.draining.is_none()
@@ -105,8 +112,12 @@ async fn first_request_or(draining: impl Future<Output = ()>, activity: &Activit
 /// How long a connection without a request goes on once the drain has begun.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
+/// Why connections end that nobody else would have ended.
+const IDLE: &str = "idle_timeout";
+
 impl Downstream {
     fn terminated(&self, reason: &'static str) {
-        self.worker.event(EventKind::Terminated, reason, None, self.client);
+        let kind = if reason == IDLE { EventKind::Swept } else { EventKind::Terminated };
+        self.worker.event(kind, reason, None, self.client);
     }
 }

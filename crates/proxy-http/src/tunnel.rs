@@ -60,7 +60,7 @@ pub(crate) async fn run(tunnel: Tunnel, io: impl AsyncRead + AsyncWrite, client:
     let end = copy_both(io, TokioIo::new(backend), tunnel.idle, entry.as_deref()).await;
     ends(end.label());
     if end == TunnelEnd::Idle {
-        worker.event(EventKind::Terminated, "idle_timeout", Some(tunnel.route), client.client);
+        worker.event(EventKind::Swept, "idle_timeout", Some(tunnel.route), client.client);
     }
 }
 

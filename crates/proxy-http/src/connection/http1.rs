@@ -5,14 +5,14 @@
 
 use super::downstream::Downstream;
 use super::{Call, Term};
-use crate::clock::{NEVER, later};
+use crate::clock::{NEVER, Wheel, later};
 use crate::io::{ClientIo, Standstill};
 use crate::request;
 use crate::tunnel;
 use conn_tracker::EventKind;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -49,7 +49,7 @@ pub(super) async fn serve(io: ClientIo, client: Arc<Downstream>) {
                 if io.has_received() || parked(&io, since, &client, &mut term).await {
                     Next::Resume(io)
                 } else {
-                    Box::pin(close(io)).await
+                    Box::pin(close(io, &client)).await
                 }
             }
             Next::Tunnel(io) => Box::pin(tunneling(io, &client, &mut term)).await,
@@ -77,7 +77,7 @@ async fn active(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next
     let tick = tick.into_iter().flatten().map(|limit| limit / 4).fold(TICK, Duration::min);
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
+        .timer(Wheel(client.worker.timers.clone()))
         .header_read_timeout(timeouts.request_header)
         .max_header_size(settings.max_request_header_bytes)
         .max_buf_size(settings.max_request_header_bytes.max(MOST_BUFFERED))
@@ -88,7 +88,7 @@ async fn active(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next
         service_fn(move |request| request::answer(Arc::clone(&client), request))
     };
     let mut connection = Box::new(builder.serve_connection(TokioIo::new(io), service));
-    let mut timer = Box::pin(tokio::time::sleep(tick));
+    let mut timer = client.worker.timers.after(Some(tick));
     // Until its first request the connection is pending, however slowly it goes on.
     let first = timeouts.initial_data.map(|limit| Instant::from_std(client.accepted) + limit);
     let mut idle: Option<(Instant, usize)> = None;
@@ -99,16 +99,16 @@ async fn active(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next
         tokio::select! {
             biased;
             ended = &mut *connection => break ended,
-            () = timer.as_mut() => {
+            () = &mut timer => {
                 let requests = client.activity.requests();
                 let now = Instant::now();
-                timer.as_mut().reset(now + tick);
+                timer.set_at(Some(now + tick));
                 if requests == 0 && first.is_some_and(|first| first <= now) {
                     client.terminated("initial_data_timeout");
                     let mut io = connection.into_parts().io.into_inner();
                     if client.activity.is_partial() {
-                        time_out(&mut io).await;
-                        linger(io).await;
+                        time_out(&mut io, client).await;
+                        linger(io, client).await;
                     }
                     return Next::Over;
                 }
@@ -135,7 +135,7 @@ async fn active(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next
             call = called.as_mut() => {
                 drop(called);
                 if let Call::Stop(reason) = call {
-                    client.terminated(reason);
+                    term.stopped(client, reason);
                     return Next::Over;
                 }
                 if term.is_lifetime() {
@@ -160,7 +160,7 @@ async fn active(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next
     if client.ends_abruptly() {
         _ = io.reset();
     } else if client.ends_gently() {
-        linger(io).await;
+        linger(io, client).await;
     }
     Next::Over
 }
@@ -178,7 +178,7 @@ async fn failed(error: &hyper::Error, io: &mut ClientIo, client: &Downstream) {
         client.terminated(if begun { "request_header_timeout" } else { "idle_timeout" });
         if begun {
             // A client that has sent nothing of a request would take an answer for that to its next one.
-            time_out(io).await;
+            time_out(io, client).await;
             client.end_gently();
         }
     } else if error.is_parse() {
@@ -189,19 +189,19 @@ async fn failed(error: &hyper::Error, io: &mut ClientIo, client: &Downstream) {
 }
 
 /// Tells a client that its request took too long.
-async fn time_out(io: &mut ClientIo) {
+async fn time_out(io: &mut ClientIo, client: &Downstream) {
     let telling = async {
         io.write_all(TIMED_OUT).await?;
         io.shutdown().await
     };
-    _ = tokio::time::timeout(LINGER, telling).await;
+    _ = client.worker.timers.within(Some(LINGER), telling).await;
 }
 
 const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Takes in what a client still sends, for a while: a close with unread bytes would be a reset, which may overtake the
 /// answer.
-async fn linger(mut io: ClientIo) {
+async fn linger(mut io: ClientIo, client: &Downstream) {
     let reading = async {
         let mut space = [0; 1024];
         let mut left = LINGER_BYTES;
@@ -212,7 +212,7 @@ async fn linger(mut io: ClientIo) {
             }
         }
     };
-    _ = tokio::time::timeout(LINGER, reading).await;
+    _ = client.worker.timers.within(Some(LINGER), reading).await;
 }
 
 /// Waits until an idle connection has something to say, or, `false`, has to end.
@@ -223,7 +223,7 @@ async fn parked(io: &ClientIo, since: Instant, client: &Downstream, term: &mut T
     tokio::select! {
         biased;
         _ = io.readable() => return true,
-        () = tokio::time::sleep_until(end) => client.terminated(reason),
+        () = client.worker.timers.at(Some(end)) => client.terminated(reason),
         () = term.drain.draining() => {}
     }
     false
@@ -243,8 +243,8 @@ fn end_of_idleness(since: Instant, client: &Downstream, term: &Term) -> (Instant
 }
 
 /// Ends a connection that owes nothing.
-async fn close(mut io: ClientIo) -> Next {
-    _ = tokio::time::timeout(LINGER, io.shutdown()).await;
+async fn close(mut io: ClientIo, client: &Downstream) -> Next {
+    _ = client.worker.timers.within(Some(LINGER), io.shutdown()).await;
     Next::Over
 }
 

@@ -2,12 +2,13 @@
 
 use super::downstream::Downstream;
 use super::{Call, Term};
+use crate::clock::Wheel;
 use crate::io::{ClientIo, Standstill};
 use crate::request;
 use conn_tracker::EventKind;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
     let settings = &client.worker.current().generation;
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
-        .timer(TokioTimer::new())
+        .timer(Wheel(client.worker.timers.clone()))
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -54,7 +55,7 @@ pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
     let mut term = Term::new(&client);
     let mut idle = Idle::new(&client);
     let mut finishing = false;
-    let mut tick = pin!(tokio::time::sleep(idle.tick()));
+    let mut tick = client.worker.timers.after(Some(idle.tick()));
     let mut called = Box::pin(term.called(false));
     let ended = loop {
         tokio::select! {
@@ -62,7 +63,7 @@ pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
             call = called.as_mut() => {
                 drop(called);
                 if let Call::Stop(reason) = call {
-                    return client.terminated(reason);
+                    return term.stopped(&client, reason);
                 }
                 if term.is_lifetime() {
                     client.terminated("lifetime");
@@ -71,15 +72,15 @@ pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
                 connection.as_mut().graceful_shutdown();
                 called = Box::pin(term.called(true));
             }
-            () = tick.as_mut() => {
+            () = &mut tick => {
                 if let Some(reason) = idle.too_long(&client).filter(|_| !finishing) {
                     client.terminated(reason);
                     // A GOAWAY, and a moment for it to be sent.
                     connection.as_mut().graceful_shutdown();
-                    _ = tokio::time::timeout(GOODBYE, connection).await;
+                    _ = client.worker.timers.within(Some(GOODBYE), connection).await;
                     return;
                 }
-                tick.as_mut().reset(Instant::now() + idle.tick());
+                tick.set(Some(idle.tick()));
             }
         }
     };

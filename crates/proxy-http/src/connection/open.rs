@@ -8,7 +8,7 @@ use crate::server::Worker;
 use bytes::{Bytes, BytesMut};
 use conn_tracker::EventKind;
 use proxy_route::TlsVersion;
-use proxy_tcp::HttpConnection;
+use proxy_tcp::{HttpConnection, Timers};
 use rustls::{ProtocolVersion, ServerConfig};
 use std::io;
 use std::net::SocketAddr;
@@ -54,9 +54,9 @@ pub(super) async fn open(worker: Arc<Worker>, connection: HttpConnection) -> Opt
         let mut drain = worker.drain.clone();
         let first = tokio::select! {
             biased;
-            first = tokio::time::timeout_at(deadline, first_bytes(&socket, received)) => first,
+            first = worker.timers.until(Some(deadline), first_bytes(&socket, received)) => first,
             // Nothing was asked for, though there was time.
-            () = async { drain.draining().await; tokio::time::sleep(FIRST_REQUEST).await } => return None,
+            () = async { drain.draining().await; worker.timers.after(Some(FIRST_REQUEST)).await } => return None,
         };
         let (received, speaks) = match first {
             Ok(first) => first.ok()?,
@@ -71,7 +71,7 @@ pub(super) async fn open(worker: Arc<Worker>, connection: HttpConnection) -> Opt
     }
     let config = newest.ports.config(port).cloned();
     drop(newest);
-    let tls = match handshake(config, deadline, socket, received.freeze()).await {
+    let tls = match handshake(&worker.timers, config, deadline, socket, received.freeze()).await {
         Ok(tls) => tls,
         Err(reason) => {
             worker.event(EventKind::TlsFailed, reason, None, client);
@@ -91,6 +91,7 @@ pub(super) async fn open(worker: Arc<Worker>, connection: HttpConnection) -> Opt
 }
 
 async fn handshake(
+    timers: &Timers,
     config: Option<Arc<ServerConfig>>,
     deadline: Instant,
     socket: TcpStream,
@@ -98,7 +99,7 @@ async fn handshake(
 ) -> Result<TlsStream<Prefixed>, &'static str> {
     let config = config.ok_or("handshake_failed")?;
     let handshake = TlsAcceptor::from(config).accept(Prefixed::new(received, socket));
-    match tokio::time::timeout_at(deadline, handshake).await {
+    match timers.until(Some(deadline), handshake).await {
         Err(_) => Err("handshake_timeout"),
         Ok(Ok(tls)) => Ok(tls),
         Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Err("handshake_failed"),

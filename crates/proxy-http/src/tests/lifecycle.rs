@@ -59,7 +59,7 @@ async fn idle_connections_end() {
     let mut client = world.http2().await;
     text(soon(client.send_request(get2("a", "/x"))).await.unwrap()).await;
     world.settled().await;
-    assert_eq!(world.log.events(), [("terminated", "idle_timeout"); 2]);
+    assert_eq!(world.log.events(), [("swept", "idle_timeout"); 2]);
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn a_client_that_left_unread_bytes_behind_ends_with_its_silent_backend() {
     soon(backend::read_head(&mut stream)).await;
     drop(stream);
     world.settled().await;
-    assert_eq!(world.log.events().first(), Some(&("terminated", "idle_timeout")));
+    assert_eq!(world.log.events().first(), Some(&("swept", "idle_timeout")));
 }
 
 #[tokio::test]

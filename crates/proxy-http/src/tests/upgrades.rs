@@ -98,5 +98,5 @@ async fn idle_tunnels_end() {
     let answer = exchange(world.raw().await, UPGRADE).await;
     assert!(answer.starts_with("HTTP/1.1 101"));
     world.settled().await;
-    assert_eq!(world.log.events(), [("terminated", "idle_timeout")]);
+    assert_eq!(world.log.events(), [("swept", "idle_timeout")]);
 }
