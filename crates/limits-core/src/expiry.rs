@@ -5,6 +5,7 @@ use crate::entry::Swept;
 use crate::shard::Shard;
 use crate::sync::Ordering;
 use crate::table::Table;
+use conn_tracker::{SweepQueue, Verdict};
 use std::time::Instant;
 
 /// What one call of [`Table::expire`] did.
@@ -20,12 +21,17 @@ pub struct Expired {
     pub ended: bool,
 }
 
-/// Where the walk over the table is.
-#[derive(Debug, Default)]
-pub(crate) struct Walk {
-    shard: usize,
-    part: usize,
+/// A shard that is to be looked at, from here on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    shard: u32,
+    part: u32,
     place: usize,
+}
+
+/// All shards, to be gone through again and again.
+pub(crate) fn walk(shards: u32) -> SweepQueue<Part> {
+    (0..shards).map(|shard| Part { shard, part: 0, place: 0 }).collect()
 }
 
 /// The four hash tables of a shard: their family and whether they count pairs.
@@ -45,17 +51,29 @@ impl Table {
     /// lock is held for 1,024 places at most. Empty parts of the table cost one place each.
     pub fn expire(&self, now: Instant, budget: usize) -> Expired {
         let now = self.micros(now);
-        let mut walk = self.walk.lock();
         let mut expired = Expired::default();
         while expired.visited < budget && !expired.ended {
-            let mut shard = self.shards[walk.shard].lock();
-            shard.advance(now);
-            let (family, of_pairs) = PARTS[walk.part];
-            let swept = self.sweep(&mut shard, family, of_pairs, walk.place, STEP.min(budget - expired.visited));
-            expired.visited += swept.visited.max(1);
+            let left = budget - expired.visited;
+            let swept = self.walk.sweep(1, |part| self.look_through(part, now, left, &mut expired));
+            expired.ended = swept.left == 0;
+        }
+        expired
+    }
+
+    /// Looks at a step's worth of places of one shard.
+    fn look_through(&self, part: &mut Part, now: u64, budget: usize, expired: &mut Expired) -> Verdict {
+        let mut shard = self.shards[part.shard as usize].lock();
+        shard.advance(now);
+        let mut places = STEP.min(budget);
+        while places > 0 {
+            let (family, of_pairs) = PARTS[part.part as usize];
+            let swept = self.sweep(&mut shard, family, of_pairs, part.place, places);
+            let visited = swept.visited.max(1);
+            places = places.saturating_sub(visited);
+            expired.visited += visited;
             *(if of_pairs { &mut expired.pairs } else { &mut expired.clients }) += swept.freed as usize;
             if !swept.ended {
-                walk.place += swept.visited;
+                part.place += swept.visited;
                 continue;
             }
             if of_pairs {
@@ -63,9 +81,13 @@ impl Table {
             } else {
                 shard.clients.shrink(&self.hasher, family);
             }
-            expired.ended = walk.next(self.shards.len());
+            (part.part, part.place) = (part.part + 1, 0);
+            if part.part as usize == PARTS.len() {
+                part.part = 0;
+                return Verdict::Later;
+            }
         }
-        expired
+        Verdict::Again
     }
 
     /// Looks for room for a new client in a few shards, without waiting for any lock.
@@ -101,17 +123,5 @@ impl Table {
         };
         self.expect(capacity.give(family, swept.freed));
         swept
-    }
-}
-
-impl Walk {
-    /// Goes on to the next part; whether that was the last one.
-    fn next(&mut self, shards: usize) -> bool {
-        self.place = 0;
-        self.part = (self.part + 1) % PARTS.len();
-        if self.part == 0 {
-            self.shard = (self.shard + 1) % shards;
-        }
-        self.part == 0 && self.shard == 0
     }
 }

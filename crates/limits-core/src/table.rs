@@ -2,7 +2,7 @@
 
 use crate::capacity::Capacity;
 use crate::entry::hash;
-use crate::expiry::Walk;
+use crate::expiry::{Part, walk};
 use crate::limits::{Limits, LimitsError};
 use crate::packed::Process;
 use crate::routes::Routes;
@@ -12,7 +12,7 @@ use crate::sketch::Sketch;
 use crate::sync::{Arc, AtomicUsize, Counter, Mutex, MutexGuard, Ordering, hasher};
 use crate::worker::Worker;
 use ahash::RandomState;
-use conn_tracker::{ClientKey, ConnectionTracker, Prefixes, RouteId};
+use conn_tracker::{ClientKey, ConnectionTracker, Prefixes, RouteId, SweepQueue};
 use crossbeam_utils::CachePadded;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -49,7 +49,7 @@ pub struct Table {
     pub(crate) pairs: Capacity,
     pub(crate) routes: Routes,
     pub(crate) sketch: Sketch,
-    pub(crate) walk: Mutex<Walk>,
+    pub(crate) walk: SweepQueue<Part>,
     /// Where the next search for room begins.
     pub(crate) hand: AtomicUsize,
     anomalies: Counter,
@@ -88,7 +88,7 @@ impl Table {
             pairs: Capacity::new(config.tracked_clients),
             routes,
             sketch: Sketch::new(),
-            walk: Mutex::default(),
+            walk: walk(shards),
             hand: AtomicUsize::new(0),
             anomalies: Counter::new(0),
             reloading: Mutex::new(()),
