@@ -389,4 +389,39 @@ mod tests {
         drop(leases);
         assert_eq!(transport.leased(), 0);
     }
+
+    #[tokio::test]
+    async fn a_tunnel_ends_that_is_half_dead_or_stuck() {
+        let timers = Timers::new();
+        let soon = Duration::from_millis(300);
+        let mut lifespan = Lifespan { idle: Some(Duration::from_secs(3600)), ..Lifespan::default() };
+        for (stuck, expected) in [(false, End::HalfDead), (true, End::Stuck)] {
+            let ((mut outer, client), (mut server, backend)) = (socket_pair().await, socket_pair().await);
+            (lifespan.half_dead, lifespan.stuck) = if stuck { (soon * 1000, soon) } else { (soon, soon * 1000) };
+            let mut tunnel = Tunnel { client, backend, early: Bytes::new(), lifespan };
+            let talk = async {
+                // For longer than it may be silent.
+                for _ in 0..8 {
+                    outer.write_all(b"x").await.unwrap();
+                    server.read_exact(&mut [0]).await.unwrap();
+                    timers.after(Some(soon / 4)).await;
+                }
+                if stuck {
+                    let data = vec![0; 1 << 20];
+                    while let Ok(Ok(_)) = timers.within(Some(soon * 3), outer.write(&data)).await {}
+                } else {
+                    outer.shutdown().await.unwrap();
+                }
+                std::future::pending::<()>().await;
+            };
+            let transport = Transport::new();
+            let carrying = tokio::time::timeout(Duration::from_secs(30), tunnel.carry(&transport, &timers));
+            let (end, moved) = tokio::select! {
+                carried = carrying => carried.expect("it ends"),
+                () = talk => unreachable!("it talks on"),
+            };
+            assert_eq!(end, expected);
+            assert!(moved.up >= 8);
+        }
+    }
 }

@@ -255,17 +255,12 @@ impl Acceptor {
                 self.arrived(socket, peer);
                 return Progress::One;
             }
-            Ok(None) => ("descriptors", Progress::One),
-            Err(Errno::AGAIN) => return Progress::Empty,
-            // Gone before it was accepted, or an error of the network that the next one need not have.
-            Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::NOPROTOOPT | Errno::OPNOTSUPP)
-            | Err(Errno::NETDOWN | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::HOSTUNREACH | Errno::NONET) => {
-                return Progress::One;
-            }
-            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => ("descriptors", Progress::Stuck),
-            Err(_) => ("accept", Progress::Stuck),
+            Ok(None) => (Some(DESCRIPTORS), Progress::One),
+            Err(error) => verdict(error),
         };
-        self.shared.report.event(Event { kind: EventKind::AcceptFailed, reason, route: None, source: None });
+        if let Some(reason) = reason {
+            self.shared.report.event(Event { kind: EventKind::AcceptFailed, reason, route: None, source: None });
+        }
         progress
     }
 
@@ -326,6 +321,7 @@ impl Acceptor {
 }
 
 /// What came of one accept.
+#[derive(Debug, PartialEq, Eq)]
 enum Progress {
     /// One connection was dealt with.
     One,
@@ -334,6 +330,23 @@ enum Progress {
     /// The next one will most likely fail too.
     Stuck,
 }
+
+/// What an accept that failed means: what is told of it, and how to go on.
+fn verdict(error: Errno) -> (Option<&'static str>, Progress) {
+    match error {
+        Errno::AGAIN => (None, Progress::Empty),
+        // Gone before it was accepted, or an error of the network that the next one need not have.
+        Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::NOPROTOOPT | Errno::OPNOTSUPP => (None, Progress::One),
+        Errno::NETDOWN | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::HOSTUNREACH | Errno::NONET => {
+            (None, Progress::One)
+        }
+        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => (Some(DESCRIPTORS), Progress::Stuck),
+        _ => (Some("accept"), Progress::Stuck),
+    }
+}
+
+/// What is told when a descriptor, or memory for one, is missing.
+const DESCRIPTORS: &str = "descriptors";
 
 #[expect(deprecated, reason = "its fault is with types whose descriptor can change, which that of a listener cannot")]
 fn watch(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
@@ -344,4 +357,27 @@ fn accept(listener: &TcpListener) -> rustix::io::Result<(OwnedFd, SocketAddr)> {
     let (socket, peer) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).ok_or(Errno::CONNABORTED)?;
     Ok((socket, peer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_stops_the_accepting_and_none_makes_it_spin() {
+        for (error, expected) in [
+            (Errno::AGAIN, (None, Progress::Empty)),
+            (Errno::CONNABORTED, (None, Progress::One)),
+            (Errno::INTR, (None, Progress::One)),
+            (Errno::HOSTUNREACH, (None, Progress::One)),
+            (Errno::MFILE, (Some("descriptors"), Progress::Stuck)),
+            (Errno::NFILE, (Some("descriptors"), Progress::Stuck)),
+            (Errno::NOBUFS, (Some("descriptors"), Progress::Stuck)),
+            (Errno::NOMEM, (Some("descriptors"), Progress::Stuck)),
+            (Errno::PERM, (Some("accept"), Progress::Stuck)),
+            (Errno::INVAL, (Some("accept"), Progress::Stuck)),
+        ] {
+            assert_eq!(verdict(error), expected, "{error:?}");
+        }
+    }
 }

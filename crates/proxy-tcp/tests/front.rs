@@ -410,3 +410,40 @@ async fn who_says_too_little_is_closed_in_time() {
         assert_eq!(proxy.tracker.closed(), 1);
     }
 }
+
+#[tokio::test]
+async fn a_drain_waits_for_those_who_have_begun_and_for_nobody_else() {
+    let (listener, address) = backend().await;
+    let tls_route = || tls("one.test", TlsMode::Passthrough, address);
+    for (settings, route, bytes) in [
+        (Settings::default(), tls_route(), &b""[..]),
+        (Settings::default(), plain_http(), b""),
+        (behind_proxy(), plain_http(), b""),
+        (behind_proxy(), tls_route(), b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n"),
+    ] {
+        let mut settings = settings;
+        settings.timeouts.initial_data = None;
+        let proxy = start(settings, vec![route]);
+        let mut silent = connect(&proxy).await;
+        silent.write_all(bytes).await.unwrap();
+        until("it is admitted", || proxy.tracker.opened() == 1).await;
+        proxy.drain.start();
+        closed(&mut silent).await;
+        until("the permit is back", || proxy.tracker.closed() == 1).await;
+        assert_eq!(proxy.heard.reasons(), []);
+    }
+    let proxy = start(Settings::default(), vec![tls_route()]);
+    let (mut silent, mut begun) = (connect(&proxy).await, connect(&proxy).await);
+    let (first, rest) = (&hello("one.test")[..100], &hello("one.test")[100..]);
+    begun.write_all(first).await.unwrap();
+    until("both are admitted", || proxy.tracker.opened() == 2).await;
+    proxy.drain.start();
+    closed(&mut silent).await;
+    begun.write_all(rest).await.unwrap();
+    let (mut server, _) = listener.accept().await.unwrap();
+    server.write_all(b"hello yourself").await.unwrap();
+    drop(server);
+    let mut answer = String::new();
+    begun.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "hello yourself");
+}
