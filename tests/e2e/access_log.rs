@@ -4,7 +4,7 @@ use crate::support::backend::Backend;
 use crate::support::client::{self, hold_http, in_time, ping, tcp, tls};
 use crate::support::ports::free_port;
 use crate::support::proxy::{Proxy, binary};
-use crate::support::{certs, eventually, on_eight_threads};
+use crate::support::{admin, certs, eventually, on_eight_threads};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Empty};
@@ -209,6 +209,34 @@ fn a_file_that_was_moved_away_is_left_alone() {
         assert_eq!(paths(lines(&first)), ["\"/1\""]);
         assert_eq!(paths(lines(&second)), ["\"/2\""]);
         assert_eq!(paths(logged.end()), ["\"/3\""]);
+    });
+}
+
+#[test]
+fn a_reload_changes_it() {
+    on_eight_threads(async {
+        let (http, port) = (Backend::http().await, free_port());
+        let routes = route("http", port, http.port(), "");
+        let logged = Logged::start("", &routes);
+        let (file, other) = (logged.file(), logged.folder.path().join("other.log"));
+        let reload = |access_log: String| {
+            logged.proxy.write(&format!("bind: [\"127.0.0.1\"]\n{access_log}routes:\n{routes}"));
+            admin::post(logged.proxy.admin, "/api/v1/reload")
+        };
+        ask(port, "GET /1", "").await;
+        let (status, told) = reload(format!("accessLog: {{ path: {other:?}, format: json }}\n"));
+        assert!(status == 200 && !told.contains("restart"), "{told}");
+        ask(port, "GET /2", "").await;
+        let (status, told) = reload("accessLog: { path: /nowhere/at/all, format: json }\n".to_owned());
+        assert!(status == 422 && told.contains("accessLog.path"), "{status} {told}");
+        ask(port, "GET /3", "").await;
+        assert_eq!(reload(String::new()).0, 200);
+        ask(port, "GET /4", "").await;
+        assert_eq!(reload(format!("accessLog: {{ path: {file:?}, format: json }}\n")).0, 200);
+        ask(port, "GET /5", "").await;
+        let paths = |lines: Vec<Value>| lines.iter().map(|line| line["path"].to_string()).collect::<Vec<_>>();
+        assert_eq!(paths(lines(&other)), ["\"/2\"", "\"/3\""]);
+        assert_eq!(paths(logged.end()), ["\"/1\"", "\"/5\""]);
     });
 }
 

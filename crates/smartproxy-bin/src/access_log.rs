@@ -1,4 +1,5 @@
-//! The access log: lines are made by the workers, kept in memory for a moment, and written by a thread of their own.
+//! The access log: lines are made by the workers, kept in memory for a moment, and written by a thread of their own, which
+//! is also the one to change where they go and how they look: a line is written where its settings say.
 
 mod line;
 mod output;
@@ -9,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use proxy_route::{AccessLogSettings, LogFormat};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::Builder;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,9 +18,8 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Takes the records of all workers.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
-    format: LogFormat,
-    /// A record is written if its hash is below this; `None` is always.
-    threshold: Option<u64>,
+    /// Whether any record is written.
+    on: AtomicBool,
     shards: Box<[Shard]>,
     dropped: AtomicU64,
     orders: Mutex<Orders>,
@@ -37,11 +37,28 @@ struct Lines {
     waiting: Vec<u8>,
     /// Connections seen: they have no id to be sampled by.
     connections: u64,
+    /// How lines look; `None` while there is no log.
+    style: Option<Style>,
 }
+
+/// How lines look, and which there are.
+#[derive(Clone, Copy, Debug)]
+struct Style {
+    format: LogFormat,
+    /// A record is written if its hash is below this; `None` is always.
+    threshold: Option<u64>,
+}
+
+/// A log that can be written, and is not yet; or none.
+#[derive(Debug)]
+pub(crate) struct Prepared(Option<(Output, Style)>);
 
 /// What the writing thread is to do.
 #[derive(Debug, Default)]
 struct Orders {
+    change: Option<Prepared>,
+    /// Changes that were made.
+    changes: u64,
     reopen: bool,
     end: bool,
     ended: bool,
@@ -57,31 +74,47 @@ const PERIOD: Duration = Duration::from_millis(200);
 const ROOM: usize = 1 << 20;
 /// Shards beyond this many would cost memory and spare no waiting.
 const MOST_SHARDS: usize = 16;
-/// How long the end of the process waits for a disk.
+/// How long the end of the process, or a reload, waits for a disk.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two reports of dropped lines.
 const COMPLAINT: Duration = Duration::from_secs(5);
 
 impl AccessLog {
-    /// Opens the log and starts the thread that writes it.
+    /// Starts the thread that writes the log, if there is one, and waits for one if not.
     ///
     /// # Errors
-    /// A file that cannot be opened, or a thread that cannot be started.
-    pub(crate) fn start(settings: &AccessLogSettings) -> io::Result<(Arc<Self>, Flush)> {
-        let output = Output::open(settings.output.clone())?;
-        let log = Arc::new(Self::new(settings));
+    /// A thread that cannot be started.
+    pub(crate) fn start(Prepared(prepared): Prepared) -> io::Result<(Arc<Self>, Flush)> {
+        let log = Arc::new(Self::new());
+        let (output, style) = prepared.unzip();
+        log.shards.iter().for_each(|shard| shard.0.lock().style = style);
+        log.turn(style);
         let writing = Arc::clone(&log);
         Builder::new().name("access-log".to_owned()).spawn(move || writing.write(output))?;
         Ok((Arc::clone(&log), Flush(log)))
     }
 
-    fn new(settings: &AccessLogSettings) -> Self {
+    /// Has everything from now on written as `prepared`, and what was taken before as it was to be. Waits for that, unless
+    /// the disk takes too long.
+    pub(crate) fn adopt(&self, prepared: Prepared) {
+        let mut orders = self.orders.lock();
+        let before = orders.changes;
+        orders.change = Some(prepared);
+        self.ordered.notify_one();
+        let waits = |orders: &mut Orders| orders.changes == before && !orders.ended;
+        self.finished.wait_while_for(&mut orders, waits, PATIENCE);
+    }
+
+    /// Says whether any record is written.
+    fn turn(&self, style: Option<Style>) {
+        // Ordering: see `is_on`.
+        self.on.store(style.is_some_and(|style| style.threshold != Some(0)), Ordering::Relaxed);
+    }
+
+    fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        // Exact enough: 2^64 has more digits than the share.
-        let threshold = (settings.sample < 1.0).then_some((settings.sample * u64::MAX as f64) as u64);
         Self {
-            format: settings.format,
-            threshold,
+            on: AtomicBool::new(false),
             shards: (0..cores.next_power_of_two().min(MOST_SHARDS)).map(|_| Shard::default()).collect(),
             dropped: AtomicU64::new(0),
             orders: Mutex::default(),
@@ -92,13 +125,15 @@ impl AccessLog {
 
     /// Whether any record is written.
     pub(crate) fn is_on(&self) -> bool {
-        self.threshold != Some(0)
+        // Ordering: it stands for itself. A record that is not taken for it, or in vain, is one at the turn of the log.
+        self.on.load(Ordering::Relaxed)
     }
 
     /// Takes a record; `route` is the name of its route. Never waits for the disk.
     pub(crate) fn record(&self, record: &AccessRecord<'_>, route: Option<&str>) {
         let mut lines = self.shard().0.lock();
-        if let Some(threshold) = self.threshold {
+        let Some(Style { format, threshold }) = lines.style else { return };
+        if let Some(threshold) = threshold {
             lines.connections += u64::from(record.request.is_none());
             let hash = record.request.map_or_else(|| mixed(lines.connections), |request| hash(request.id.as_bytes()));
             if hash >= threshold {
@@ -106,7 +141,7 @@ impl AccessLog {
             }
         }
         let before = lines.waiting.len();
-        line::write(&mut lines.waiting, self.format, SystemTime::now(), route, record);
+        line::write(&mut lines.waiting, format, SystemTime::now(), route, record);
         if lines.waiting.len() > ROOM {
             lines.waiting.truncate(before);
             drop(lines);
@@ -156,29 +191,49 @@ impl AccessLog {
     }
 
     /// The thread that writes, until the end.
-    fn write(&self, mut output: Output) {
+    fn write(&self, mut output: Option<Output>) {
         let (mut complained, mut known) = (Instant::now(), 0);
         let mut batch = Vec::new();
         loop {
-            let end = {
+            let (change, end) = {
                 let mut orders = self.orders.lock();
-                if !orders.end && !orders.reopen {
-                    self.ordered.wait_for(&mut orders, PERIOD);
+                let waits = |orders: &mut Orders| !orders.end && !orders.reopen && orders.change.is_none();
+                match &output {
+                    Some(_) if waits(&mut orders) => _ = self.ordered.wait_for(&mut orders, PERIOD),
+                    Some(_) => {}
+                    None => self.ordered.wait_while(&mut orders, waits),
                 }
-                if std::mem::take(&mut orders.reopen) {
+                if std::mem::take(&mut orders.reopen)
+                    && let Some(output) = &mut output
+                {
                     drop(orders);
                     output.reopen();
                     orders = self.orders.lock();
                 }
-                orders.end
+                (orders.change.take(), orders.end)
             };
-            output.follow(Instant::now());
+            if let Some(output) = &mut output {
+                output.follow(Instant::now());
+            }
+            let style = change.as_ref().map(|Prepared(prepared)| prepared.as_ref().map(|(_, style)| *style));
             for shard in &self.shards {
-                std::mem::swap(&mut batch, &mut shard.0.lock().waiting);
-                self.drop_lines(output.write(&batch));
+                {
+                    let mut lines = shard.0.lock();
+                    std::mem::swap(&mut batch, &mut lines.waiting);
+                    lines.style = style.unwrap_or(lines.style);
+                }
+                if let Some(output) = &mut output {
+                    self.drop_lines(output.write(&batch));
+                }
                 batch.clear();
                 // A burst is not paid for ever.
                 batch.shrink_to(KEPT);
+            }
+            if let Some(Prepared(prepared)) = change {
+                self.turn(style.flatten());
+                output = prepared.map(|(output, _)| output);
+                self.orders.lock().changes += 1;
+                self.finished.notify_all();
             }
             let dropped = self.dropped();
             if dropped > known && (end || complained.elapsed() >= COMPLAINT) {
@@ -191,6 +246,21 @@ impl AccessLog {
         }
         self.orders.lock().ended = true;
         self.finished.notify_all();
+    }
+}
+
+impl Prepared {
+    /// Opens the log of a configuration.
+    ///
+    /// # Errors
+    /// A file that cannot be opened.
+    pub(crate) fn new(settings: Option<&AccessLogSettings>) -> Result<Self, String> {
+        let Some(AccessLogSettings { output, format, sample }) = settings else { return Ok(Self(None)) };
+        let output = Output::open(output.clone())
+            .map_err(|error| format!("accessLog.path: the file cannot be opened: {error}"))?;
+        // Exact enough: 2^64 has more digits than the share.
+        let threshold = (*sample < 1.0).then_some((sample * u64::MAX as f64) as u64);
+        Ok(Self(Some((output, Style { format: *format, threshold }))))
     }
 }
 

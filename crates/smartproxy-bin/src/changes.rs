@@ -11,7 +11,6 @@ pub(crate) fn take_back(in_force: &Settings, new: &mut Settings) -> Vec<&'static
     keep("ipv4PrefixLength and ipv6PrefixLength", &limits.prefixes, &mut wanted.prefixes, &mut keys);
     keep("maxTrackedClients", &limits.tracked_clients, &mut wanted.tracked_clients, &mut keys);
     keep("logging", &in_force.logging, &mut new.logging, &mut keys);
-    keep("accessLog", &in_force.access_log, &mut new.access_log, &mut keys);
     keep("admin", &in_force.admin, &mut new.admin, &mut keys);
     keys
 }
@@ -70,7 +69,7 @@ mod tests {
         new.logging.burst += 1;
         new.access_log =
             Some(AccessLogSettings { output: AccessLogOutput::Stdout, format: LogFormat::Json, sample: 1.0 });
-        assert_eq!(take_back(&in_force, &mut new), ["workers", "maxTrackedClients", "logging", "accessLog"]);
+        assert_eq!(take_back(&in_force, &mut new), ["workers", "maxTrackedClients", "logging"]);
         assert_eq!((new.workers, new.limits.tracked_clients), (None, in_force.limits.tracked_clients));
         assert_eq!((new.limits.per_client, new.enforce), (7, false), "and the rest is taken");
         assert!(take_back(&in_force, &mut new).is_empty());

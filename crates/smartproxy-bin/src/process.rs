@@ -1,6 +1,6 @@
 //! From a configuration to a running proxy: table, listeners, workers, admin endpoint.
 
-use crate::access_log::{AccessLog, Flush};
+use crate::access_log::{AccessLog, Flush, Prepared};
 use crate::descriptors::{self, Fit};
 use crate::reload::{Parts, Reloader};
 use crate::report::{Access, Chronicle};
@@ -30,7 +30,7 @@ pub(crate) struct Process {
     pub(crate) admin: Option<SocketAddr>,
     drain: Drain,
     workers: Vec<JoinHandle<()>>,
-    _access: Option<Flush>,
+    _access: Flush,
     // Dropped last: it writes what the workers still had to say.
     _log: Ticker,
 }
@@ -59,11 +59,15 @@ impl Process {
         let routes = RouteTable::new(table.route_ids().into_iter().zip(config.routes))?;
         let generation = Arc::new(Generation::new(config.settings, routes));
 
+        let prepared = Prepared::new(generation.settings.access_log.as_ref())?;
+        let (log, flush) = AccessLog::start(prepared)?;
+        log.reopen_on_hangup()?;
         let (listeners, listening) = open(&generation, threads)?;
         let channels = (0..threads.get()).map(|_| mpsc::unbounded_channel());
         let (senders, added): (Vec<_>, Vec<_>) = channels.unzip();
         let (tls, counts) = (TlsShared::new()?, Arc::clone(&table));
-        let parts = Parts { file, table: counts, tls, descriptors, listening, added: senders };
+        let parts =
+            Parts { file, table: counts, tls, descriptors, listening, added: senders, access: Arc::clone(&log) };
         let reloader = Arc::new(Reloader::new(parts, Arc::clone(&generation))?);
         let admin = match admin {
             None => None,
@@ -76,15 +80,7 @@ impl Process {
 
         let names = Arc::clone(&table);
         let name = move |route| Some(names.route_key(conn_tracker::RouteId::new(route)?)?.to_owned());
-        let (access, flush) = match &generation.settings.access_log {
-            None => (None, None),
-            Some(settings) => {
-                let (log, flush) = AccessLog::start(settings)
-                    .map_err(|error| format!("accessLog.path: the file cannot be opened: {error}"))?;
-                log.reopen_on_hangup()?;
-                (Some(Access { log, table: Arc::clone(&table) }), Some(flush))
-            }
-        };
+        let access = Access { log, table: Arc::clone(&table) };
         let chronicle = Arc::new(Chronicle::new(&generation.settings.logging, name, access));
         let log = Ticker::start(&chronicle.log)?;
         let (drain, watch) = Drain::new();

@@ -3,6 +3,7 @@
 //! Everything that can fail comes first: reading, certificates, listeners, limits. Then limits, HTTP, routes and listeners
 //! are swapped in this order, so that whoever goes by a new route finds its limits and certificates in force.
 
+use crate::access_log::{AccessLog, Prepared};
 use crate::watch::{Look, Stamp, certificate_files};
 use crate::{changes, descriptors, limits, systemd};
 use conn_tracker::RouteId;
@@ -33,6 +34,7 @@ pub(crate) struct Parts {
     pub(crate) descriptors: u64,
     /// The ports that are open, each with its addresses.
     pub(crate) listening: Vec<(u16, SocketAddr)>,
+    pub(crate) access: Arc<AccessLog>,
     /// Where each worker takes further listeners.
     pub(crate) added: Vec<mpsc::UnboundedSender<WorkerListener>>,
 }
@@ -140,7 +142,7 @@ impl Reloader {
     }
 
     fn put_in_force(&self, mut config: Config) -> Result<String, Box<dyn Error>> {
-        let Parts { table: counts, tls, descriptors, added, .. } = &self.parts;
+        let Parts { table: counts, tls, descriptors, added, access, .. } = &self.parts;
         let before = self.generation();
         let mut notes = Vec::new();
         let not_applied = changes::take_back(&before.settings, &mut config.settings);
@@ -163,6 +165,10 @@ impl Reloader {
         let ports = TlsPorts::new(&config.settings, &trial, tls)?;
         let backends = TlsBackends::new(&trial, tls)?;
         let opened = self.open(&config, &trial)?;
+        let access_log = match &config.settings.access_log {
+            same if *same == before.settings.access_log => None,
+            other => Some(Prepared::new(other.as_ref())?),
+        };
         let ids = counts.reload(Instant::now(), limits::of(&config))?;
 
         let Config { settings, routes } = config;
@@ -172,6 +178,9 @@ impl Reloader {
         let open: HashSet<u16> = generation.table.ports().map(|(port, _)| port).collect();
         self.http.send_replace(Arc::new(HttpGeneration::with_tls(Arc::clone(&generation), ports, backends)));
         self.generations.send_replace(Arc::clone(&generation));
+        if let Some(prepared) = access_log {
+            access.adopt(prepared);
+        }
         let mut listening = self.listening.lock();
         listening.retain(|(port, _)| open.contains(port));
         for (port, listeners) in opened {

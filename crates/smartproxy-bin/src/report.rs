@@ -15,7 +15,7 @@ use tracing::Level;
 pub(crate) struct Chronicle {
     pub(crate) counters: EventCounters,
     pub(crate) log: Dedup,
-    pub(crate) access: Option<Access>,
+    pub(crate) access: Access,
 }
 
 /// The access log, and who knows the names of routes.
@@ -30,7 +30,7 @@ impl Chronicle {
     pub(crate) fn new(
         settings: &LogSettings,
         names: impl Fn(u32) -> Option<String> + Send + Sync + 'static,
-        access: Option<Access>,
+        access: Access,
     ) -> Self {
         let sink = match settings.format {
             LogFormat::Json => ToTracing::Fields,
@@ -67,13 +67,12 @@ impl Report for Chronicle {
     }
 
     fn wants_access(&self) -> bool {
-        self.access.as_ref().is_some_and(|access| access.log.is_on())
+        self.access.log.is_on()
     }
 
     fn access(&self, record: &AccessRecord<'_>) {
-        if let Some(Access { log, table }) = &self.access {
-            log.record(record, record.route.and_then(|route| table.route_key(route)));
-        }
+        let Access { log, table } = &self.access;
+        log.record(record, record.route.and_then(|route| table.route_key(route)));
     }
 }
 

@@ -56,7 +56,8 @@ impl Status for ProxyStatus {
     }
 
     fn access_log_dropped(&self) -> Option<u64> {
-        self.chronicle.access.as_ref().map(|access| access.log.dropped())
+        let log = &self.chronicle.access.log;
+        (log.is_on() || log.dropped() > 0).then(|| log.dropped())
     }
 
     fn readiness(&self) -> Readiness {

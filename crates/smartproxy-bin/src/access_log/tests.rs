@@ -7,6 +7,19 @@ fn settings(output: AccessLogOutput, sample: f64) -> AccessLogSettings {
     AccessLogSettings { output, format: LogFormat::Text, sample }
 }
 
+/// A log that nobody writes.
+fn unwritten(sample: f64) -> AccessLog {
+    let log = AccessLog::new();
+    let Prepared(prepared) = Prepared::new(Some(&settings(AccessLogOutput::Stdout, sample))).expect("it opens");
+    let (_, style) = prepared.expect("there is one");
+    log.shards.iter().for_each(|shard| shard.0.lock().style = Some(style));
+    log
+}
+
+fn file(path: &std::path::Path) -> AccessLogOutput {
+    AccessLogOutput::File(path.to_owned())
+}
+
 fn record<'a>(id: &'a str, path: &'a str) -> AccessRecord<'a> {
     AccessRecord {
         route: None,
@@ -25,7 +38,7 @@ fn record<'a>(id: &'a str, path: &'a str) -> AccessRecord<'a> {
 
 #[test]
 fn what_is_not_written_is_counted() {
-    let log = Arc::new(AccessLog::new(&settings(AccessLogOutput::Stdout, 1.0)));
+    let log = unwritten(1.0);
     const THREADS: usize = 4;
     const EACH: usize = 5_000;
     let path = "x".repeat(1_500);
@@ -35,23 +48,19 @@ fn what_is_not_written_is_counted() {
             scope.spawn(|| (0..EACH).for_each(|_| log.record(&record("7f", &path), None)));
         }
     });
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("access.log");
-    let output = Output::open(AccessLogOutput::File(file.clone())).expect("it opens");
     assert!(log.shards.iter().all(|shard| shard.0.lock().waiting.len() <= ROOM));
-    log.orders.lock().end = true;
-    log.write(output);
-    let written = std::fs::read_to_string(&file).expect("text").lines().count();
-    assert!(log.dropped() > 0 && written > 0);
-    assert_eq!(written as u64 + log.dropped(), (THREADS * EACH) as u64);
+    let count = |shard: &Shard| shard.0.lock().waiting.iter().filter(|byte| **byte == b'\n').count();
+    let kept: usize = log.shards.iter().map(count).sum();
+    assert!(log.dropped() > 0 && kept > 0);
+    assert_eq!(kept as u64 + log.dropped(), (THREADS * EACH) as u64);
 }
 
 #[test]
 fn a_disk_that_takes_nothing_loses_lines_and_counts_them() {
-    let log = AccessLog::new(&settings(AccessLogOutput::Stdout, 1.0));
+    let full = settings(AccessLogOutput::File("/dev/full".into()), 1.0);
+    let (log, flush) = AccessLog::start(Prepared::new(Some(&full)).expect("it opens")).expect("it starts");
     (0..10).for_each(|_| log.record(&record("7f", "/"), None));
-    log.orders.lock().end = true;
-    log.write(Output::open(AccessLogOutput::File("/dev/full".into())).expect("it opens"));
+    drop(flush);
     assert_eq!(log.dropped(), 10);
 }
 
@@ -59,7 +68,8 @@ fn a_disk_that_takes_nothing_loses_lines_and_counts_them() {
 fn everything_is_written_at_the_end_and_a_moved_file_is_left() {
     let folder = tempfile::tempdir().expect("a folder");
     let (file, moved) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
-    let (log, flush) = AccessLog::start(&settings(AccessLogOutput::File(file.clone()), 1.0)).expect("it starts");
+    let prepared = Prepared::new(Some(&settings(AccessLogOutput::File(file.clone()), 1.0))).expect("it opens");
+    let (log, flush) = AccessLog::start(prepared).expect("it starts");
     std::fs::rename(&file, &moved).expect("it can be moved");
     log.reopen();
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -75,9 +85,46 @@ fn everything_is_written_at_the_end_and_a_moved_file_is_left() {
 }
 
 #[test]
+fn lines_are_written_where_their_settings_say() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (text, json) = (folder.path().join("text"), folder.path().join("json"));
+    let (log, flush) = AccessLog::start(Prepared(None)).expect("it starts");
+    let log = &log;
+    let adopt = |settings: Option<&AccessLogSettings>| log.adopt(Prepared::new(settings).expect("it opens"));
+    assert!(!log.is_on());
+    log.record(&record("7f", "/before"), None);
+    let settings =
+        [settings(file(&text), 1.0), AccessLogSettings { format: LogFormat::Json, ..settings(file(&json), 1.0) }];
+    adopt(Some(&settings[0]));
+    const EACH: usize = 20_000;
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..EACH {
+                    log.record(&record("7f", "/"), None);
+                    std::thread::yield_now();
+                }
+            });
+        }
+        for turn in 0..20 {
+            adopt(Some(&settings[turn % 2]));
+            assert!(log.is_on());
+        }
+    });
+    adopt(None);
+    assert!(!log.is_on());
+    log.record(&record("7f", "/after"), None);
+    drop(flush);
+    let [text, json] = [text, json].map(|file| std::fs::read_to_string(file).expect("text"));
+    assert!(text.lines().all(|line| !line.starts_with('{')) && json.lines().all(|line| line.starts_with('{')));
+    let lines = text.lines().count() + json.lines().count();
+    assert_eq!(lines as u64 + log.dropped(), 2 * EACH as u64, "none is lost, none is there that is not wanted");
+}
+
+#[test]
 fn samples_are_decided_by_the_id() {
     let counted = |sample| {
-        let log = AccessLog::new(&settings(AccessLogOutput::Stdout, sample));
+        let log = unwritten(sample);
         let ids: Vec<_> = (0..2_000).map(|number| format!("{number:032x}")).collect();
         ids.iter().for_each(|id| log.record(&record(id, "/"), None));
         let lines: Vec<u8> = log.shards.iter().flat_map(|shard| shard.0.lock().waiting.clone()).collect();
