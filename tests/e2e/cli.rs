@@ -75,6 +75,100 @@ fn check_does_everything_but_open_a_port() {
 }
 
 #[test]
+fn check_looks_at_settings_and_routes_beside_each_other() {
+    let forward = "type: forward, targets: [{ host: 127.0.0.1, port: 1 }]";
+    let text = format!(
+        "maxConnectionsPerIP: 50
+connectionRateBurst: 10
+routes:
+  - name: bytes
+    match: {{ ports: 81, domains: a.test, protocol: tcp }}
+    action: {{ {forward} }}
+  - name: one
+    match: {{ ports: 80, domains: a.test }}
+    action: {{ {forward} }}
+  - name: twin
+    match: {{ ports: 80, domains: a.test }}
+    action: {{ type: block }}
+  - name: wide
+    priority: 1
+    match: {{ ports: 82, domains: \"*.test\" }}
+    action: {{ {forward} }}
+  - name: narrow
+    match: {{ ports: 82, domains: a.test }}
+    action: {{ {forward} }}
+  - name: raw
+    match: {{ ports: 83 }}
+    action: {{ {forward} }}
+  - name: web
+    match: {{ ports: 83, path: /x }}
+    action: {{ {forward} }}
+  - name: end
+    match: {{ ports: 443 }}
+    action: {{ {forward}, tls: {{ mode: terminate, certificate: {{ certFile: none.pem, keyFile: none.key }} }} }}
+"
+    );
+    let output = check("a.yaml", &text);
+    let told = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    for (line, part) in [
+        (2, "only 10 of them at once"),
+        (5, "needs tls.mode: passthrough"),
+        (10, "matches exactly what \"one\" matches"),
+        (17, "is never reached: \"wide\" takes all"),
+        (24, "no byte tells their clients apart"),
+        (28, "none.pem cannot be read"),
+    ] {
+        assert!(told.contains(part) && told.contains(&format!("a.yaml:{line}:")), "nothing of {part:?}:\n{told}");
+    }
+}
+
+#[test]
+fn check_takes_routes_of_the_original() {
+    let key = rcgen::generate_simple_self_signed(["shop.test".to_owned()]).expect("a certificate can be made");
+    let text = format!(
+        r#"{{
+  "proxyIPs": ["10.0.0.5"], "acceptProxyProtocol": true, "initialDataTimeout": 15000, "keepAliveTreatment": "extended",
+  "maxConnectionsPerIP": 80, "connectionRateLimitPerMinute": 240,
+  "defaults": {{ "security": {{ "maxConnections": 400, "ipBlockList": ["198.51.100.0/24"] }} }},
+  "routes": [
+    {{
+      "name": "shop-tls", "priority": 50, "tags": ["x"], "description": "y",
+      "match": {{ "ports": 443, "domains": ["shop.test", "*.shop.test"], "path": "/api/*" }},
+      "action": {{
+        "type": "forward",
+        "targets": [{{ "host": ["10.1.0.11", "10.1.0.12"], "port": 8080 }}],
+        "tls": {{ "mode": "terminate", "certificate": {{ "cert": {cert:?}, "key": {key:?} }} }},
+        "loadBalancing": {{ "algorithm": "least-connections" }},
+        "websocket": {{ "enabled": true }}
+      }},
+      "security": {{
+        "maxConnections": 200, "maxConnectionsPerIP": 30, "ipAllowList": ["*"], "ipBlockList": ["203.0.113.7"],
+        "rateLimit": {{ "enabled": true, "maxRequests": 600, "window": 60, "keyBy": "ip", "errorMessage": "slow down" }},
+        "basicAuth": {{ "enabled": true, "users": [{{ "username": "ann", "password": "sesame" }}], "realm": "shop" }}
+      }},
+      "headers": {{ "request": {{ "X-Env": "prod" }}, "response": {{ "X-Served-By": "us" }} }}
+    }},
+    {{
+      "name": "mail", "match": {{ "ports": [{{ "from": 993, "to": 995 }}], "domains": "mail.shop.test" }},
+      "action": {{
+        "type": "forward", "targets": [{{ "host": "10.1.0.30", "port": "preserve" }}],
+        "tls": {{ "mode": "passthrough" }}, "sendProxyProtocol": true
+      }},
+      "security": {{ "maxConnections": 50, "ipAllowList": ["192.0.2.0/24", "10.0.*"] }}
+    }}
+  ]
+}}"#,
+        cert = key.cert.pem(),
+        key = key.signing_key.serialize_pem(),
+    );
+    let output = check("pasted.json", &text);
+    let (told, warned) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && told.contains("2 routes, no mistakes"), "{told}{warned}");
+    assert!(!warned.contains("warning"), "{warned}");
+}
+
+#[test]
 fn the_schema_is_json_and_describes_the_keys() {
     let output = Command::new(binary()).arg("schema").output().expect("the binary runs");
     assert!(output.status.success());

@@ -194,3 +194,112 @@ fn a_second_signal_ends_at_once() {
         }
     });
 }
+
+/// One frame of HTTP/2: its type, flags, stream and payload; `None` at the end.
+async fn frame(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<(u8, u8, u32, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.ok()?;
+    let [a, b, c, kind, flags, id @ ..] = head;
+    let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+    stream.read_exact(&mut payload).await.expect("whole frames");
+    Some((kind, flags, u32::from_be_bytes(id), payload))
+}
+
+fn framed(kind: u8, flags: u8, id: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).expect("a short one");
+    [&[0, 0, length, kind, flags, 0, 0, 0, id], payload].concat()
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+
+#[test]
+fn http2_clients_get_a_goaway_and_their_answers() {
+    on_eight_threads(async {
+        let backend = Backend::http().await;
+        let (proxy, address) = start(free_port(), &backend, "30s");
+        let mut clients = Vec::new();
+        for busy in [true, false] {
+            let mut client = tls(tcp(address).await.expect("accepted"), "end.test", &["h2"]).await.expect("TLS");
+            // POST https://end.test/echo, with or without a body to come.
+            let head = [&[0x83, 0x87, 0x04, 5][..], b"/echo", &[0x41, 8], b"end.test"].concat();
+            let hello = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), framed(SETTINGS, 0, 0, &[])];
+            let request = framed(HEADERS, if busy { 0x4 } else { 0x5 }, 1, &head);
+            client.write_all(&[hello.concat(), request].concat()).await.expect("sent");
+            // The head of the answer; the idle one has it whole.
+            loop {
+                let (kind, flags, ..) = in_time("the head", frame(&mut client)).await.expect("it is open");
+                if kind == HEADERS && (busy || flags & 1 == 1) || kind == DATA && flags & 1 == 1 {
+                    break;
+                }
+            }
+            clients.push((busy, client));
+        }
+        proxy.signal(Signal::TERM);
+        for (busy, mut client) in clients {
+            let (mut told, mut echoed) = (None, Vec::new());
+            while let Some((kind, flags, id, payload)) = in_time("a frame", frame(&mut client)).await {
+                match kind {
+                    PING if flags & 1 == 0 => {
+                        client.write_all(&framed(PING, 1, 0, &payload)).await.expect("it is open")
+                    }
+                    GOAWAY => {
+                        assert_eq!(payload[4..8], [0; 4], "no error");
+                        // Only now the rest of the request, which was read before the signal.
+                        if told.replace(payload[..4].to_vec()).is_none() && busy {
+                            client.write_all(&framed(DATA, 1, 1, b"late")).await.expect("it is open");
+                        }
+                    }
+                    DATA if id == 1 => echoed.extend(payload),
+                    _ => {}
+                }
+            }
+            assert!(told.is_some(), "no GOAWAY, busy: {busy}");
+            assert_eq!(echoed, if busy { &b"late"[..] } else { b"" });
+        }
+        let (code, proxy) = ended(proxy).await;
+        assert_eq!(code, Some(0), "{}", proxy.log());
+        assert!(proxy.log().contains("drained"), "{}", proxy.log());
+    });
+}
+
+#[test]
+fn who_has_said_nothing_does_not_hold_the_drain() {
+    on_eight_threads(async {
+        let backend = Backend::http().await;
+        let (plain, raw) = (free_port(), free_port());
+        let proxy = Proxy::start(&format!(
+            "bind: [\"127.0.0.1\"]
+initialDataTimeout: 0
+gracefulShutdownTimeout: 0
+routes:
+  - name: plain
+    match: {{ ports: {plain}, protocol: http }}
+    action: {{ type: forward, targets: [{{ host: 127.0.0.1, port: {target} }}] }}
+  - name: through
+    match: {{ ports: {raw}, domains: [a.test] }}
+    action: {{ type: forward, targets: [{{ host: 127.0.0.1, port: {target} }}], tls: {{ mode: passthrough }} }}
+",
+            target = backend.port(),
+        ));
+        let mut silent = Vec::new();
+        for port in [plain, raw] {
+            silent.push(tcp(SocketAddr::from(([127, 0, 0, 1], port))).await.expect("accepted"));
+        }
+        eventually("both are pending", Duration::from_secs(10), || {
+            let (_, limits) = admin::get(proxy.admin, "/metrics");
+            let pending = "smartproxy_connections_active{scope=\"pending\",route=\"\"} 2";
+            if limits.contains(pending) { Ok(()) } else { Err(limits) }
+        })
+        .await;
+        proxy.signal(Signal::TERM);
+        for mut stream in silent {
+            assert_eq!(in_time("the end", stream.read(&mut [0])).await.expect("no reset"), 0);
+        }
+        let (code, proxy) = ended(proxy).await;
+        assert_eq!(code, Some(0), "{}", proxy.log());
+    });
+}

@@ -17,3 +17,4 @@ mod shed;
 mod support;
 mod syscalls;
 mod systemd;
+mod timeouts;

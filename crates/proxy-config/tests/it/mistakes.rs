@@ -451,6 +451,16 @@ fn parts_of_a_route() {
         ),
         (format!("admin: {{ listen: \"127.0.0.1:80\" }}\n{}", route("")), "admin.listen", "a route's port too"),
         (
+            format!("maxConnectionsPerIP: 50\nconnectionRateBurst: 49\n{}", route("")),
+            "connectionRateBurst",
+            "may have 50 connections, but only 49 of them at once",
+        ),
+        (
+            format!("connectionRateLimitPerMinute: 0\nconnectionRateBurst: 500\n{}", route("")),
+            "connectionRateBurst",
+            "without a rate there is no burst",
+        ),
+        (
             format!("acceptProxyProtocol: [81]\nproxyIPs: 10.0.0.1\n{}", route("")),
             "acceptProxyProtocol",
             "no route is on port 81",
