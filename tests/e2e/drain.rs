@@ -244,7 +244,7 @@ fn http2_clients_get_a_goaway_and_their_answers() {
             while let Some((kind, flags, id, payload)) = in_time("a frame", frame(&mut client)).await {
                 match kind {
                     PING if flags & 1 == 0 => {
-                        client.write_all(&framed(PING, 1, 0, &payload)).await.expect("it is open")
+                        client.write_all(&framed(PING, 1, 0, &payload)).await.expect("it is open");
                     }
                     GOAWAY => {
                         assert_eq!(payload[4..8], [0; 4], "no error");
