@@ -170,10 +170,7 @@ impl ResponseBody {
         match &mut self.source {
             Source::Fixed(bytes) if bytes.is_empty() => Poll::Ready(None),
             Source::Fixed(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Source::Upstream(body) => {
-                let frame = ready!(Pin::new(body).poll_frame(context));
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-            }
+            Source::Upstream(body) => Pin::new(body).poll_frame(context),
         }
     }
 }

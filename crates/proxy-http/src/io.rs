@@ -296,7 +296,8 @@ impl AsyncWrite for ClientIo {
     }
 }
 
-fn take(received: &mut Bytes, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+/// Fills `buffer` from bytes that were received already.
+pub(crate) fn take(received: &mut Bytes, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
     let count = received.len().min(buffer.remaining());
     buffer.put_slice(&received[..count]);
     received.advance(count);

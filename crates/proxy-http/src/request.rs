@@ -10,7 +10,7 @@ mod target;
 mod websocket;
 
 pub(crate) use entry::Entry;
-pub(crate) use id::Ids;
+pub(crate) use id::{Ids, X_REQUEST_ID};
 
 use crate::HttpGeneration;
 use crate::body::{ResponseBody, Source};
@@ -20,13 +20,16 @@ use crate::io::Busy;
 use auth::Credentials;
 use conn_tracker::{EventKind, RequestOutcome, RequestPermit, RouteId};
 use entry::Outcome;
+use forward::Ready;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use proxy_route::{Action, RequestFacts, RoutedRoute};
 use std::fmt;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 use target::Target;
 
@@ -46,22 +49,51 @@ impl fmt::Display for Dropped {
 impl std::error::Error for Dropped {}
 
 /// Answers a request. Counts it before anything else, so that its connection is not idle from here on.
-pub(crate) fn answer(
-    client: Arc<Downstream>,
-    request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<ResponseBody>, Dropped>> {
+///
+/// All that can be done without waiting is done at once. What is left is boxed: hyper moves what it is given.
+pub(crate) fn answer(client: Arc<Downstream>, request: Request<Incoming>) -> Answering {
     client.activity.begin_request();
     let mut flight = InFlight::new(client, &request);
-    async move {
-        let is_head = request.method() == Method::HEAD;
-        let h1 = Downstream::speaks_h1(request.version());
-        let mut response = Serving { flight: &mut flight, h1 }.serve(request).await?;
-        if is_head && let Source::Fixed(bytes) = response.body_mut() {
-            // The length stays, the bytes do not.
-            *bytes = bytes::Bytes::new();
+    let is_head = request.method() == Method::HEAD;
+    let h1 = Downstream::speaks_h1(request.version());
+    match (Serving { flight: &mut flight, h1 }).serve(request) {
+        Err(dropped) => Answering::Now(Some(Err(dropped))),
+        Ok(Served::Answered(response)) => Answering::Now(Some(Ok(Box::new(flight.answered(*response, is_head))))),
+        Ok(Served::Ready(ready)) => Answering::Later(Box::pin(async move {
+            let response = Serving { flight: &mut flight, h1 }.forward(ready).await;
+            flight.answered(response, is_head)
+        })),
+    }
+}
+
+/// The answer to a request, or the way to it.
+pub(crate) enum Answering {
+    /// `None` once it was taken.
+    Now(Option<Result<Box<Response<ResponseBody>>, Dropped>>),
+    Later(Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>>),
+}
+
+impl Future for Answering {
+    type Output = Result<Response<ResponseBody>, Dropped>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Now(answer) => Poll::Ready(answer.take().expect("it is taken once").map(|answer| *answer)),
+            Self::Later(answer) => answer.as_mut().poll(context).map(Ok),
         }
-        let response = flight.answered(response);
-        Ok(response)
+    }
+}
+
+/// What became of a request without waiting.
+enum Served {
+    Answered(Box<Answer>),
+    /// A backend is to answer it.
+    Ready(Box<Ready>),
+}
+
+impl From<Answer> for Served {
+    fn from(answer: Answer) -> Self {
+        Self::Answered(Box::new(answer))
     }
 }
 
@@ -132,7 +164,11 @@ impl InFlight {
         flight
     }
 
-    fn answered(mut self, response: Answer) -> Response<ResponseBody> {
+    fn answered(mut self, mut response: Answer, is_head: bool) -> Response<ResponseBody> {
+        if is_head && let Source::Fixed(bytes) = response.body_mut() {
+            // The length stays, the bytes do not.
+            *bytes = bytes::Bytes::new();
+        }
         self.status = Some(response.status().as_u16());
         let request = (!self.tunnel).then_some(self);
         response.map(|source| ResponseBody::new(source, request))
@@ -161,7 +197,7 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    async fn serve(&mut self, mut request: Request<Incoming>) -> Result<Answer, Dropped> {
+    fn serve(&mut self, mut request: Request<Incoming>) -> Result<Served, Dropped> {
         let client = Arc::clone(&self.flight.client);
         let newest = client.worker.current();
         let for_whom = headers::client(request.headers(), client.client, &newest.generation.balancers);
@@ -170,39 +206,42 @@ impl Serving<'_> {
             Ok(target) => target,
             Err(status) => {
                 self.event(EventKind::BadRequest, "request_malformed", for_whom);
-                return Ok(self.final_answer(self.text(status)));
+                return Ok(self.final_answer(self.text(status)).into());
             }
         };
         let Some(route) = self.route(&newest, &request, &target, for_whom) else {
             self.event(EventKind::BadRequest, "no_route", for_whom);
-            return Ok(self.unbound_answer(self.text(StatusCode::NOT_FOUND)));
+            return Ok(self.unbound_answer(self.text(StatusCode::NOT_FOUND)).into());
         };
         self.flight.route = Some(route.id);
         if let Some(reason) = refusal(&newest, &route, client.client, for_whom) {
             self.event(EventKind::Blocked, reason, for_whom);
-            return Ok(self.unbound_answer(self.text(StatusCode::FORBIDDEN)));
+            return Ok(self.unbound_answer(self.text(StatusCode::FORBIDDEN)).into());
         }
         if let Some(refused) = self.admit(&newest, &route, for_whom) {
-            return refused;
+            return refused.map(Served::from);
         }
         // After the limits, so that guessing is limited too.
         if let Some(users) = &route.security.basic_auth {
             match auth::credentials(users, request.headers()) {
                 Credentials::Right => _ = request.headers_mut().remove(AUTHORIZATION),
-                Credentials::Missing => return Ok(auth::challenge(users, &self.flight.id)),
+                Credentials::Missing => return Ok(auth::challenge(users, &self.flight.id).into()),
                 Credentials::Wrong => {
                     self.event(EventKind::Blocked, "basic_auth", for_whom);
-                    return Ok(auth::challenge(users, &self.flight.id));
+                    return Ok(auth::challenge(users, &self.flight.id).into());
                 }
             }
         }
         Ok(match &route.action {
-            Action::Forward(rules) => self.forward(&newest, &route, rules, request, target, for_whom).await,
-            Action::Redirect(redirect) => answers::redirect(redirect, &target, client.port, &self.flight.id),
-            Action::Respond(respond) => answers::respond(respond, &self.flight.id),
+            Action::Forward(rules) => match self.prepare(&newest, &route, rules, request, &target, for_whom) {
+                Ok(ready) => Served::Ready(ready),
+                Err(answer) => Served::Answered(answer),
+            },
+            Action::Redirect(redirect) => answers::redirect(redirect, &target, client.port, &self.flight.id).into(),
+            Action::Respond(respond) => answers::respond(respond, &self.flight.id).into(),
             Action::Block => {
                 self.event(EventKind::Blocked, "block_route", for_whom);
-                self.text(StatusCode::FORBIDDEN)
+                self.text(StatusCode::FORBIDDEN).into()
             }
         })
     }

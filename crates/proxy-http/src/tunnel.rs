@@ -3,10 +3,8 @@
 use crate::clock::later;
 use crate::connection::Downstream;
 use crate::request::{Entry, InFlight};
-use crate::upstream::UpstreamBody;
+use crate::upstream::UpstreamTunnel;
 use conn_tracker::{EventKind, RouteId};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -18,25 +16,18 @@ use tokio::time::{Instant, Sleep};
 /// A tunnel to a backend that has agreed to the upgrade.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
-    backend: OnUpgrade,
+    /// Counts towards the backend.
+    backend: UpstreamTunnel,
     idle: Option<Duration>,
     route: RouteId,
-    /// Counts towards the backend.
-    _body: UpstreamBody,
     /// In flight until the tunnel is over.
     request: InFlight,
 }
 
 impl Tunnel {
-    /// The tunnel of `request`, behind the head and body of the backend's 101.
-    pub(crate) fn new(
-        backend: OnUpgrade,
-        body: UpstreamBody,
-        idle: Option<Duration>,
-        route: RouteId,
-        request: InFlight,
-    ) -> Self {
-        Self { backend, idle, route, _body: body, request }
+    /// The tunnel of `request`, to `backend`.
+    pub(crate) fn new(backend: UpstreamTunnel, idle: Option<Duration>, route: RouteId, request: InFlight) -> Self {
+        Self { backend, idle, route, request }
     }
 }
 
@@ -50,15 +41,10 @@ impl Tunnel {
 /// Copies between the client and the backend until the tunnel is over.
 pub(crate) async fn run(tunnel: Tunnel, io: impl AsyncRead + AsyncWrite, client: Arc<Downstream>) {
     let worker = &client.worker;
+    let mut tunnel = tunnel;
     let entry = tunnel.entry();
-    let ends = |end| entry.iter().for_each(|entry| entry.ends(end));
-    let Ok(backend) = tunnel.backend.await else {
-        ends("connection_lost");
-        worker.event(EventKind::BackendFailed, "connection_lost", Some(tunnel.route), client.client);
-        return;
-    };
-    let end = copy_both(io, TokioIo::new(backend), tunnel.idle, entry.as_deref()).await;
-    ends(end.label());
+    let end = copy_both(io, &mut tunnel.backend, tunnel.idle, entry.as_deref()).await;
+    entry.iter().for_each(|entry| entry.ends(end.label()));
     if end == TunnelEnd::Idle {
         worker.event(EventKind::Swept, "idle_timeout", Some(tunnel.route), client.client);
     }

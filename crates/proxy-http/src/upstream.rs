@@ -12,20 +12,23 @@ mod connect;
 mod error;
 mod exchange;
 mod head;
+mod http1;
+mod letter;
 mod outgoing;
 mod pool;
 mod pools;
 mod transmit;
-mod under_way;
+mod tunnel;
 mod witness;
 
 pub(crate) use body::UpstreamBody;
 pub(crate) use error::UpstreamError;
 pub(crate) use exchange::Exchange;
+pub(crate) use letter::Letter;
 pub(crate) use pools::{PoolLimits, Pools};
+pub(crate) use tunnel::UpstreamTunnel;
 
-/// The head of a backend's answer, and its body. For a 101, `hyper::upgrade::on(&mut response)` leads to the tunnel; keep
-/// the body alive as long as the tunnel, it counts towards the backend.
+/// The head of a backend's answer, and its body. That of a 101 leads to the tunnel.
 pub(crate) type UpstreamResponse = http::Response<UpstreamBody>;
 
 #[cfg(test)]

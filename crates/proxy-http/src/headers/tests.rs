@@ -135,3 +135,30 @@ fn rules_set_and_remove_in_order() {
     edit(&mut headers, &HeaderEdits(edits));
     assert_eq!(text(&headers), ["x-a: 3"]);
 }
+
+#[test]
+fn a_stamp_says_what_its_fields_would() {
+    let id = HeaderValue::from_static("7f");
+    for (from, tls, host, port) in [
+        ("192.0.2.10", true, Some("shop.test:8443"), 8443),
+        ("10.200.0.109", false, None, 0),
+        ("2001:db8::1", true, Some("a"), u16::MAX),
+    ] {
+        let host = host.map(HeaderValue::from_static);
+        let stamp = Stamp { from: from.parse().unwrap(), tls, host, port, id: id.clone() };
+        let mut written = Vec::new();
+        stamp.write(&mut written);
+        let mut fields = HeaderMap::new();
+        stamp.insert(&mut fields);
+        let mut inserted: Vec<_> =
+            fields.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        let mut lines: Vec<_> = std::str::from_utf8(&written).unwrap().split_terminator("\r\n").collect();
+        lines.sort_unstable();
+        inserted.sort_unstable();
+        assert_eq!(lines, inserted);
+    }
+    for (name, fits) in [("accept", true), ("x-forwarded-for", false), ("x_real_ip", false), ("x-request-id", false)] {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        assert_eq!(Stamp::fits(&HeaderMap::from_iter([(name.clone(), id.clone())])), fits, "{name}");
+    }
+}

@@ -6,9 +6,9 @@ use super::websocket::Handshake;
 use super::{Answer, Serving};
 use crate::HttpGeneration;
 use crate::body::{ClientBody, Pace, RequestBody, Source};
-use crate::headers::{self, Forwarding};
+use crate::headers::{self, Forwarding, Stamp};
 use crate::tunnel::{self, Tunnel};
-use crate::upstream::{Exchange, UpstreamBody, UpstreamError, UpstreamResponse};
+use crate::upstream::{Exchange, Letter, UpstreamError, UpstreamResponse};
 use conn_tracker::{Event, EventKind};
 use http::header::{CONNECTION, HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
@@ -29,32 +29,52 @@ enum Asked {
     Stream(OnUpgrade, Handshake),
 }
 
+/// A request that is ready to be sent.
+pub(super) struct Ready {
+    newest: Arc<HttpGeneration>,
+    route: Arc<RoutedRoute>,
+    letter: Letter,
+    asked: Asked,
+    /// `None` without a body.
+    pace: Option<Arc<Pace>>,
+    for_whom: IpAddr,
+}
+
+/// Why a client waits in vain for an answer to a request whose body it does not send.
+const TOO_SLOW: &str = "request_body_timeout";
+
 impl Serving<'_> {
-    /// Sends a request to a backend of the route and prepares its answer.
-    pub(super) async fn forward(
-        &mut self,
-        newest: &HttpGeneration,
-        route: &RoutedRoute,
+    /// Makes a request ready to be sent to a backend of the route; what the client gets if that cannot be.
+    pub(super) fn prepare(
+        &self,
+        newest: &Arc<HttpGeneration>,
+        route: &Arc<RoutedRoute>,
         rules: &Forward,
         mut request: Request<Incoming>,
-        target: Target,
+        target: &Target,
         for_whom: IpAddr,
-    ) -> Answer {
-        let asked = match asked(&mut request) {
-            Ok(asked) => asked,
-            Err(status) => return self.text(status),
-        };
-        let upgrade = !matches!(asked, Asked::No);
-        if upgrade && !rules.websocket {
+    ) -> Result<Box<Ready>, Box<Answer>> {
+        let asked = asked(&mut request).map_err(|status| Box::new(self.text(status)))?;
+        if !matches!(asked, Asked::No) && !rules.websocket {
             self.event(EventKind::Blocked, "block_route", for_whom);
-            return self.text(StatusCode::FORBIDDEN);
+            return Err(Box::new(self.text(StatusCode::FORBIDDEN)));
         }
+        let pace = (!request.body().is_end_stream()).then(|| {
+            let (kind, source) = (EventKind::Terminated, Some(for_whom));
+            let event = Event { kind, reason: TOO_SLOW, route: Some(route.id), source };
+            Arc::new(Pace::new(Arc::clone(&self.flight.client.worker.report), event))
+        });
+        let letter = self.outgoing(newest, route, request, target, &asked, pace.as_ref());
+        let (newest, route) = (Arc::clone(newest), Arc::clone(route));
+        Ok(Box::new(Ready { newest, route, letter, asked, pace, for_whom }))
+    }
+
+    /// Sends a request to a backend of the route and prepares its answer.
+    pub(super) async fn forward(&mut self, ready: Box<Ready>) -> Answer {
+        let mut ready = ready;
+        let Ready { newest, route, letter, asked, pace, for_whom } = &mut *ready;
+        let for_whom = *for_whom;
         let client = Arc::clone(&self.flight.client);
-        let (kind, reason) = (EventKind::Terminated, "request_body_timeout");
-        let event = Event { kind, reason, route: Some(route.id), source: Some(for_whom) };
-        let pace =
-            (!request.body().is_end_stream()).then(|| Arc::new(Pace::new(Arc::clone(&client.worker.report), event)));
-        let request = self.outgoing(newest, route, request, &target, &asked, pace.as_ref());
         let exchange = Exchange {
             generation: &newest.generation,
             tls: &newest.backends,
@@ -64,13 +84,13 @@ impl Serving<'_> {
             local: client.local,
             listener_port: client.port,
             slots: self.flight.permit.as_ref(),
-            upgrade,
+            upgrade: !matches!(asked, Asked::No),
         };
-        let response = client.worker.pools.send(exchange, request).await;
+        let response = client.worker.pools.send(&exchange, letter).await;
         match response {
-            Ok(response) => self.incoming(newest, route, response, asked),
-            Err(_) if pace.is_some_and(|pace| pace.is_too_slow()) => {
-                self.flight.ends(reason);
+            Ok(response) => self.incoming(newest, route, response, std::mem::replace(asked, Asked::No)),
+            Err(_) if pace.as_ref().is_some_and(|pace| pace.is_too_slow()) => {
+                self.flight.ends(TOO_SLOW);
                 self.final_answer(self.text(StatusCode::REQUEST_TIMEOUT))
             }
             Err(error) => {
@@ -95,23 +115,23 @@ impl Serving<'_> {
         target: &Target,
         asked: &Asked,
         pace: Option<&Arc<Pace>>,
-    ) -> Request<RequestBody> {
+    ) -> Letter {
         let client = &self.flight.client;
         let settings = &newest.generation.settings;
         let (parts, body) = request.into_parts();
         let (method, mut fields) = (parts.method, parts.headers);
         headers::remove_hop_by_hop(&mut fields);
         let host = name_host(&mut fields, target, client.local);
-        let forwarding = Forwarding {
-            from: client.client,
-            trusted: newest.generation.balancers.contains(client.client),
-            tls: client.tls.is_some(),
-            host: host.as_ref(),
-            port: client.port,
+        let (from, tls, port, id) = (client.client, client.tls.is_some(), client.port, self.flight.id.clone());
+        let stamp = if route.headers.request.0.is_empty() && Stamp::fits(&fields) {
+            Some(Stamp { from, tls, host, port, id })
+        } else {
+            let trusted = newest.generation.balancers.contains(from);
+            headers::forward(&mut fields, &Forwarding { from, trusted, tls, host: host.as_ref(), port });
+            fields.insert(X_REQUEST_ID, id);
+            headers::edit(&mut fields, &route.headers.request);
+            None
         };
-        headers::forward(&mut fields, &forwarding);
-        fields.insert(X_REQUEST_ID, self.flight.id.clone());
-        headers::edit(&mut fields, &route.headers.request);
         let method = match asked {
             Asked::No => method,
             Asked::Upgrade(protocol) => {
@@ -137,11 +157,11 @@ impl Serving<'_> {
                 ))
             }
         };
-        let mut request = Request::new(body);
-        *request.method_mut() = method;
-        *request.uri_mut() = origin_form(&target.uri);
-        *request.headers_mut() = fields;
-        request
+        let mut head = Request::new(());
+        *head.method_mut() = method;
+        *head.uri_mut() = origin_form(&target.uri);
+        *head.headers_mut() = fields;
+        Letter::new(head, stamp, body)
     }
 
     /// The backend's answer as the client gets it.
@@ -181,18 +201,18 @@ impl Serving<'_> {
             self.event(EventKind::BackendFailed, "response_malformed", self.flight.for_whom);
             return self.text(StatusCode::BAD_GATEWAY);
         }
-        let backend = hyper::upgrade::on(&mut response);
         let protocol = response.headers().get(UPGRADE).cloned();
         headers::remove_hop_by_hop(response.headers_mut());
         response.headers_mut().insert(X_REQUEST_ID, self.flight.id.clone());
         headers::edit(response.headers_mut(), &route.headers.response);
         response.extensions_mut().clear();
-        let (mut parts, body): (_, UpstreamBody) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
+        let Some(backend) = body.into_tunnel() else { return self.text(StatusCode::BAD_GATEWAY) };
         let mut flight = self.flight.hand_over();
         let is_stream = matches!(asked, Asked::Stream(..));
         flight.status = Some(if is_stream { StatusCode::OK } else { parts.status }.as_u16());
         let idle = newest.generation.settings.keep_alive.tunnel_idle_in_force();
-        let tunnel = Tunnel::new(backend, body, idle, route.id, flight);
+        let tunnel = Tunnel::new(backend, idle, route.id, flight);
         match asked {
             Asked::Stream(stream, _) => {
                 parts.status = StatusCode::OK;

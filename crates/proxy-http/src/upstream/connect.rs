@@ -1,11 +1,11 @@
 //! A new connection to a backend: dialled, announced, encrypted, ready for requests.
 
 use super::Exchange;
-use super::outgoing::Outgoing;
+use super::http1::{BackendStream, Http1};
 use super::pool::Multiplexed;
 use crate::io::Gathered;
 use crate::tls::RouteTls;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use proxy_route::{Action, BackendProtocol};
 use proxy_tcp::proxy_header;
@@ -29,7 +29,7 @@ pub(super) struct Speech<'a> {
 /// A new connection, by what the backend speaks.
 #[derive(Debug)]
 pub(super) enum Connection {
-    Http1(http1::SendRequest<Outgoing>),
+    Http1(Box<Http1>),
     Http2(Arc<Multiplexed>),
 }
 
@@ -90,11 +90,14 @@ pub(super) async fn connect(
         within(deadline, "proxy_header_failed", stream.write_all(&header)).await?;
     }
     match speech.tls {
-        None => handshake(stream, speech.is_http2(None), deadline).await,
+        None if speech.is_http2(None) => handshake(stream, deadline).await,
+        None => Ok(http1(BackendStream::Plain(stream))),
         Some(tls) => {
             let stream = within(deadline, "tls_failed", encrypt(stream, tls, &backend.host, speech)).await?;
-            let http2 = speech.is_http2(stream.get_ref().1.alpn_protocol());
-            handshake(stream, http2, deadline).await
+            match speech.is_http2(stream.get_ref().1.alpn_protocol()) {
+                true => handshake(stream, deadline).await,
+                false => Ok(http1(BackendStream::Tls(Box::new(stream)))),
+            }
         }
     }
 }
@@ -110,21 +113,15 @@ async fn encrypt(
     TlsConnector::from(Arc::clone(config)).connect(name, stream).await
 }
 
-async fn handshake<I>(io: I, http2: bool, deadline: Option<Instant>) -> Result<Connection, ConnectError>
+fn http1(stream: BackendStream) -> Connection {
+    Connection::Http1(Box::new(Http1::new(stream)))
+}
+
+async fn handshake<I>(io: I, deadline: Option<Instant>) -> Result<Connection, ConnectError>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let io = TokioIo::new(Gathered(io));
-    if !http2 {
-        let shaken = http1::Builder::new().max_buf_size(HTTP1_BUFFER).handshake(io);
-        let (sender, connection) = within(deadline, "connection_lost", shaken).await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::trace!(%error, "connection to a backend ended");
-            }
-        });
-        return Ok(Connection::Http1(sender));
-    }
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -163,8 +160,6 @@ async fn within<T, E: std::fmt::Display>(
     })
 }
 
-/// Bytes that a connection to a backend reads ahead at most, and so the longest head of a response.
-const HTTP1_BUFFER: usize = 64 * 1024;
 /// Bytes that a backend may send ahead on one stream.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// Bytes that a backend may send ahead on all streams of a connection.

@@ -1,4 +1,4 @@
-//! Fitting the head of a request to the version that a backend speaks.
+//! Fitting the head of a request to HTTP/2.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -8,25 +8,6 @@ use http_body::Body;
 /// The host of a request is no authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NoAuthority;
-
-/// Makes it a request of HTTP/1.1, from either form.
-///
-/// The length is what the body says: hyper would otherwise drop a body without length from a GET, and a length beside
-/// `transfer-encoding` is how requests are smuggled.
-pub(super) fn for_http1<B: Body>(request: &mut Request<B>) {
-    *request.version_mut() = Version::HTTP_11;
-    if let Some(authority) = request.uri().authority() {
-        let host = HeaderValue::from_str(authority.as_str()).expect("an authority is visible ASCII");
-        request.headers_mut().entry(HOST).or_insert(host);
-        *request.uri_mut() = Uri::from(path(request.uri()));
-    }
-    let length = request.body().size_hint().exact();
-    fit_length(request.headers_mut(), length);
-    request.headers_mut().remove(TRANSFER_ENCODING);
-    if length.is_none() {
-        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-}
 
 /// Makes it a request of HTTP/2, from either form.
 pub(super) fn for_http2<B: Body>(request: &mut Request<B>, scheme: Scheme) -> Result<(), NoAuthority> {
@@ -107,10 +88,6 @@ mod tests {
         let mut left: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["te", "trailer"]);
-
-        for_http1(&mut request);
-        assert_eq!(request.uri(), "/a?b", "and back again");
-        assert_eq!(request.headers()["host"], "shop.test:8080");
     }
 
     #[test]
@@ -122,17 +99,15 @@ mod tests {
     }
 
     #[test]
-    fn the_length_is_that_of_the_body() {
-        let lying = [("host", "a"), ("content-length", "9"), ("transfer-encoding", "chunked")];
+    fn a_length_is_that_of_the_body() {
+        let lying = [("host", "a"), ("content-length", "9")];
         let mut known = request(&lying).body(Full::new(Bytes::from("four"))).unwrap();
-        for_http1(&mut known);
+        for_http2(&mut known, Scheme::HTTP).unwrap();
         assert_eq!(known.headers().get(CONTENT_LENGTH).unwrap(), "4");
-        assert!(!known.headers().contains_key(TRANSFER_ENCODING));
 
         let frames = futures_util::stream::empty::<Result<http_body::Frame<Bytes>, std::convert::Infallible>>();
         let mut unknown = request(&lying).body(StreamBody::new(frames)).unwrap();
-        for_http1(&mut unknown);
+        for_http2(&mut unknown, Scheme::HTTP).unwrap();
         assert!(!unknown.headers().contains_key(CONTENT_LENGTH));
-        assert_eq!(unknown.headers()[TRANSFER_ENCODING], "chunked", "also for a GET, which hyper would cut");
     }
 }

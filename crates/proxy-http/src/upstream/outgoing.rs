@@ -41,11 +41,6 @@ impl Outgoing {
         Self { body, progress: Some(Arc::new(progress)) }
     }
 
-    /// Whether there is none, so that a copy of the head is a copy of the request.
-    pub(super) fn is_empty(&self) -> bool {
-        self.progress.is_none()
-    }
-
     pub(super) fn progress(&self) -> Option<Arc<Progress>> {
         self.progress.clone()
     }

@@ -2,11 +2,13 @@
 
 use super::PoolLimits;
 use super::connect::Connection;
+use super::http1::Http1;
 use super::outgoing::Outgoing;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use parking_lot::Mutex;
 use proxy_tcp::Backend;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::time::Instant;
@@ -26,6 +28,8 @@ pub(super) struct Pool {
 struct Connections {
     /// Oldest first.
     idle: VecDeque<Idle>,
+    /// The least of them that there were since the last sweep: so many were not needed.
+    unneeded: usize,
     multiplexed: Vec<Arc<Multiplexed>>,
     /// Whether the last answer to an offer of HTTP/2 was no.
     refused_http2: bool,
@@ -33,7 +37,7 @@ struct Connections {
 
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<Outgoing>,
+    connection: Box<Http1>,
     since: Instant,
 }
 
@@ -56,7 +60,7 @@ pub(super) struct StreamLimit(AtomicUsize);
 /// The right to send one request over a connection.
 #[derive(Debug)]
 pub(super) enum Lease {
-    Http1(http1::SendRequest<Outgoing>),
+    Http1(Box<Http1>),
     Http2(Stream),
 }
 
@@ -81,12 +85,13 @@ impl Pool {
     /// The connection that was idle for the shortest time.
     pub(super) fn idle(&self, now: Instant) -> Option<Lease> {
         let mut connections = self.connections.lock();
-        while let Some(Idle { sender, since }) = connections.idle.pop_back() {
+        while let Some(Idle { mut connection, since }) = connections.idle.pop_back() {
+            connections.unneeded = connections.unneeded.min(connections.idle.len());
             if now.duration_since(since) >= self.limits.idle_age {
                 // The others are older still.
                 connections.idle.clear();
-            } else if sender.is_ready() {
-                return Some(Lease::Http1(sender));
+            } else if connection.is_alive() {
+                return Some(Lease::Http1(connection));
             }
         }
         None
@@ -101,9 +106,9 @@ impl Pool {
     pub(super) fn adopt(&self, connection: Connection, offered: bool) -> Lease {
         let mut connections = self.connections.lock();
         match connection {
-            Connection::Http1(sender) => {
+            Connection::Http1(connection) => {
                 connections.refused_http2 |= offered;
-                Lease::Http1(sender)
+                Lease::Http1(connection)
             }
             Connection::Http2(multiplexed) => {
                 connections.refused_http2 = false;
@@ -114,41 +119,48 @@ impl Pool {
         }
     }
 
-    /// Takes a connection back whose response has ended. One that is not ready yet, because the request is still being
-    /// sent, is waited for; until then `held` is kept.
-    pub(super) fn give_back(self: Arc<Self>, lease: Lease, held: impl Send + 'static) {
-        match lease {
-            Lease::Http2(stream) => drop(stream),
-            Lease::Http1(sender) if sender.is_closed() => {}
-            Lease::Http1(sender) if sender.is_ready() => self.keep(sender),
-            Lease::Http1(mut sender) => {
-                let pool = Arc::downgrade(&self);
-                tokio::spawn(async move {
-                    let ready = sender.ready().await;
-                    drop(held);
-                    if let (Ok(()), Some(pool)) = (ready, pool.upgrade()) {
-                        pool.keep(sender);
-                    }
-                });
-            }
+    /// Takes a connection back whose response has ended. While the request is still being sent, which is gone on with,
+    /// `held` is kept.
+    pub(super) fn give_back(self: Arc<Self>, mut connection: Box<Http1>, held: impl Send + 'static) {
+        if connection.is_reusable() {
+            self.keep(connection);
+        } else if connection.is_sending() {
+            let pool = Arc::downgrade(&self);
+            tokio::spawn(async move {
+                let reusable = poll_fn(|context| connection.poll_rest(context)).await;
+                match pool.upgrade() {
+                    Some(pool) if reusable => pool.keep(connection),
+                    _ => drop(connection),
+                }
+                drop(held);
+            });
         }
     }
 
-    fn keep(&self, sender: http1::SendRequest<Outgoing>) {
+    fn keep(&self, connection: Box<Http1>) {
         let mut connections = self.connections.lock();
         if connections.idle.len() >= self.limits.idle_per_backend {
             connections.idle.pop_front();
         }
         if self.limits.idle_per_backend > 0 {
-            connections.idle.push_back(Idle { sender, since: Instant::now() });
+            connections.idle.push_back(Idle { connection, since: Instant::now() });
         }
+    }
+
+    /// Drops idle connections that are dead.
+    pub(super) fn look(&self) {
+        self.connections.lock().idle.retain_mut(|idle| idle.connection.is_alive());
     }
 
     /// Drops connections that are dead or were idle for too long. Says whether any is left.
     pub(super) fn sweep(&self, now: Instant) -> bool {
         let age = self.limits.idle_age;
         let mut connections = self.connections.lock();
-        connections.idle.retain(|idle| !idle.sender.is_closed() && now.duration_since(idle.since) < age);
+        // The oldest go first, as those are the ones that nobody has taken.
+        let spare = connections.unneeded.saturating_sub(self.limits.idle_at_rest).min(connections.idle.len());
+        connections.idle.drain(..spare);
+        connections.idle.retain(|idle| now.duration_since(idle.since) < age);
+        connections.unneeded = connections.idle.len();
         connections.multiplexed.retain(|connection| connection.is_usable() && !connection.is_stale(now, age));
         !connections.idle.is_empty() || !connections.multiplexed.is_empty()
     }
@@ -207,7 +219,7 @@ impl Lease {
     /// The lease of a connection that is not pooled.
     pub(super) fn alone(connection: Connection) -> Self {
         match connection {
-            Connection::Http1(sender) => Self::Http1(sender),
+            Connection::Http1(connection) => Self::Http1(connection),
             Connection::Http2(multiplexed) => Self::of_new(&multiplexed),
         }
     }

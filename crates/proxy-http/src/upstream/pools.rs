@@ -2,15 +2,11 @@
 
 use super::body::Work;
 use super::connect::{ConnectError, Speech, connect};
-use super::outgoing::Outgoing;
 use super::pool::{Lease, Pool};
 use super::transmit::{Outcome, transmit};
-use super::under_way::UnderWay;
 use super::witness::Witness;
-use super::{Exchange, UpstreamBody, UpstreamError, UpstreamResponse};
-use crate::body::RequestBody;
+use super::{Exchange, Letter, UpstreamBody, UpstreamError, UpstreamResponse};
 use conn_tracker::Report;
-use http::{Request, StatusCode};
 use parking_lot::Mutex;
 use proxy_tcp::Backend;
 use std::collections::HashMap;
@@ -22,15 +18,17 @@ use tokio::time::{Instant, timeout_at};
 /// How many connections are kept, and how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PoolLimits {
-    /// Idle HTTP/1.1 connections kept per backend.
+    /// Idle HTTP/1.1 connections kept per backend, so that a load that comes in waves does not dial with each of them.
     pub(crate) idle_per_backend: usize,
+    /// How many of those that no wave has needed between two looks are kept nevertheless.
+    pub(crate) idle_at_rest: usize,
     /// Age at which an idle connection is dropped. They go within six fifths of it.
     pub(crate) idle_age: Duration,
 }
 
 impl Default for PoolLimits {
     fn default() -> Self {
-        Self { idle_per_backend: 64, idle_age: Duration::from_secs(50) }
+        Self { idle_per_backend: 1024, idle_at_rest: 64, idle_age: Duration::from_secs(50) }
     }
 }
 
@@ -71,10 +69,9 @@ impl Pools {
     /// If there is no response. Failures of backends have been reported.
     pub(crate) async fn send(
         &self,
-        exchange: Exchange<'_>,
-        request: Request<RequestBody>,
+        exchange: &Exchange<'_>,
+        letter: &mut Letter,
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let mut request = request.map(Outgoing::new);
         let mut timed_out = false;
         let Some(Some(cluster)) = exchange.generation.clusters.get(exchange.route.index) else {
             return Err(UpstreamError::Unreachable { timed_out });
@@ -82,7 +79,7 @@ impl Pools {
         let witness =
             Witness { report: Arc::clone(&self.shared.report), route: exchange.route.id, client: exchange.client };
         for backend in cluster.order(exchange.client) {
-            match self.try_backend(backend, &exchange, &witness, request).await {
+            match self.try_backend(backend, exchange, &witness, letter).await {
                 Tried::Answered(response) => return Ok(response),
                 Tried::Failed(error) => {
                     if let Some(reason) = error.reason() {
@@ -90,9 +87,8 @@ impl Pools {
                     }
                     return Err(error);
                 }
-                Tried::Unreachable(unsent, error) => {
+                Tried::Unreachable(error) => {
                     witness.backend_failed(error.reason);
-                    request = unsent;
                     timed_out = error.timed_out;
                 }
             }
@@ -106,7 +102,7 @@ impl Pools {
         backend: &Arc<Backend>,
         exchange: &Exchange<'_>,
         witness: &Witness,
-        mut request: Request<Outgoing>,
+        letter: &mut Letter,
     ) -> Tried {
         let in_flight = backend.count();
         let speech = Speech::new(exchange);
@@ -116,33 +112,24 @@ impl Pools {
         let mut kept = home.as_deref().and_then(|pool| pool.kept(speech));
         loop {
             let reused = kept.is_some();
-            let lease = match kept.take() {
+            let mut lease = match kept.take() {
                 Some(lease) => lease,
                 None => match Box::pin(dial(home.as_deref(), backend, exchange, speech)).await {
                     Ok(lease) => lease,
-                    Err(error) => return Tried::Unreachable(request, error),
+                    Err(error) => return Tried::Unreachable(error),
                 },
             };
-            let progress = request.body().progress();
-            let mut under_way = UnderWay::new(lease, exchange.slots);
-            match transmit(under_way.lease(), request, speech, reused, response_timeout).await {
+            match transmit(&mut lease, letter, speech, reused, response_timeout).await {
                 Outcome::Answered(response) => {
-                    let work = Work { under_way, home, in_flight, witness: witness.clone(), progress };
-                    let body = match response.status() {
-                        StatusCode::SWITCHING_PROTOCOLS => UpstreamBody::tunnel,
-                        _ => UpstreamBody::new,
-                    };
-                    return Tried::Answered(response.map(|incoming| body(incoming, work)));
+                    let (slots, progress) = (exchange.slots.cloned(), letter.progress().cloned());
+                    let work = Box::new(Work { lease, slots, home, in_flight, witness: witness.clone(), progress });
+                    return Tried::Answered(response.map(|incoming| UpstreamBody::new(incoming, work)));
                 }
                 Outcome::Failed(error) => return Tried::Failed(error),
-                Outcome::Again(again) => {
-                    under_way.lease().retire();
-                    request = again;
+                Outcome::Again => {
+                    lease.retire();
                     if !reused {
-                        return Tried::Unreachable(
-                            request,
-                            ConnectError { reason: "connection_lost", timed_out: false },
-                        );
+                        return Tried::Unreachable(ConnectError { reason: "connection_lost", timed_out: false });
                     }
                 }
             }
@@ -167,7 +154,7 @@ impl Pools {
 enum Tried {
     Answered(UpstreamResponse),
     /// It was not received; the next backend may have it.
-    Unreachable(Request<Outgoing>, ConnectError),
+    Unreachable(ConnectError),
     Failed(UpstreamError),
 }
 
@@ -212,12 +199,30 @@ async fn dial(
 }
 
 async fn sweep(shared: Weak<Shared>, pause: Duration) {
+    let mut swept = Instant::now();
     loop {
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause.min(LOOK)).await;
         let Some(shared) = shared.upgrade() else { return };
         let now = Instant::now();
-        // A pool in use by a request or a response is kept: its connection comes back to it.
-        shared.pools.lock().retain(|_, pool| pool.sweep(now) || Arc::strong_count(pool) > 1);
+        let mut pools = shared.pools.lock();
+        pools.values().for_each(|pool| pool.look());
+        if now.duration_since(swept) >= pause {
+            swept = now;
+            sweep_once(&mut pools, now);
+        }
+    }
+}
+
+fn sweep_once(pools: &mut HashMap<Key, Arc<Pool>>, now: Instant) {
+    // A pool in use by a request or a response is kept: its connection comes back to it.
+    pools.retain(|_, pool| pool.sweep(now) || Arc::strong_count(pool) > 1);
+}
+
+#[cfg(test)]
+impl Pools {
+    /// What happens from time to time.
+    pub(super) fn sweep(&self) {
+        sweep_once(&mut self.shared.pools.lock(), Instant::now());
     }
 }
 
@@ -228,6 +233,9 @@ impl Drop for Shared {
         }
     }
 }
+
+/// How often idle connections are looked at for having been closed by their backends: nobody else would notice.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// How often idle connections are looked at while they grow old.
 const SWEEPS_PER_AGE: u32 = 5;

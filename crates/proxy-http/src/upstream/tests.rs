@@ -2,11 +2,12 @@
 
 mod backend;
 mod failures;
+mod http1;
 mod reuse;
 mod speech;
 
-use super::{Exchange, PoolLimits, Pools, UpstreamError, UpstreamResponse};
-use crate::body::{ClientBody, Pace, RequestBody};
+use super::{Exchange, Letter, PoolLimits, Pools, UpstreamError, UpstreamResponse};
+use crate::body::{BodyError, ClientBody, Pace, RequestBody};
 use crate::io::Activity;
 use crate::{TlsBackends, TlsShared};
 use bytes::Bytes;
@@ -84,7 +85,9 @@ impl World {
             slots: None,
             upgrade: self.upgrade,
         };
-        tokio::time::timeout(PATIENCE, self.pools.send(exchange, request)).await.expect("an answer in time")
+        let (head, body) = request.into_parts();
+        let mut letter = Letter::new(Request::from_parts(head, ()), None, body);
+        tokio::time::timeout(PATIENCE, self.pools.send(&exchange, &mut letter)).await.expect("an answer in time")
     }
 
     async fn get(&self, path: &str) -> Result<UpstreamResponse, UpstreamError> {
@@ -109,7 +112,7 @@ fn request(method: Method, path: &str, body: RequestBody) -> Request<RequestBody
     Request::builder().method(method).uri(path).header("host", "shop.test").body(body).unwrap()
 }
 
-async fn text(response: UpstreamResponse) -> Result<String, hyper::Error> {
+async fn text(response: UpstreamResponse) -> Result<String, BodyError> {
     let bytes: Bytes = response.into_body().collect().await?.to_bytes();
     Ok(String::from_utf8(bytes.to_vec()).unwrap())
 }

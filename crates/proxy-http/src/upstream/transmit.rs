@@ -2,15 +2,16 @@
 
 use super::UpstreamError;
 use super::connect::Speech;
-use super::head::{for_http1, for_http2};
+use super::head::for_http2;
+use super::http1::HeadError;
+use super::letter::Letter;
 use super::outgoing::{Outgoing, Progress};
-use super::pool::Lease;
-use crate::body::RequestBody;
+use super::pool::{Lease, Stream};
 use http::uri::Scheme;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -18,63 +19,98 @@ use tokio::time::{Instant, timeout_at};
 /// What became of a request over one connection.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// It was answered.
-    Answered(Response<Incoming>),
-    /// It can be sent again over another connection.
-    Again(Request<Outgoing>),
+    /// It was answered; in HTTP/1.1 the body is taken from the connection itself.
+    Answered(Response<Option<Incoming>>),
+    /// It can be sent again over another connection: all of it is where it was.
+    Again,
     /// It was, or may have been, received, and there is no answer.
     Failed(UpstreamError),
 }
 
-/// Sends `request` and waits for the head of the response. `reused`: the connection has been idle and may have died.
+/// Sends a request and waits for the head of the response. `reused`: the connection has been idle and may have died.
 pub(super) async fn transmit(
     lease: &mut Lease,
-    mut request: Request<Outgoing>,
+    letter: &mut Letter,
     speech: Speech<'_>,
     reused: bool,
     timeout: Option<Duration>,
 ) -> Outcome {
-    match lease {
-        Lease::Http1(_) => for_http1(&mut request),
-        Lease::Http2(_) => {
-            let scheme = if speech.is_encrypted() { Scheme::HTTPS } else { Scheme::HTTP };
-            if for_http2(&mut request, scheme).is_err() {
-                return Outcome::Failed(UpstreamError::BadRequest);
-            }
-        }
-    }
-    let spare = if reused { Spare::of(&request) } else { None };
-    let progress = request.body().progress();
-    let answered = match lease {
-        Lease::Http1(sender) => in_time(sender.try_send_request(request), timeout, progress.as_deref()).await,
-        Lease::Http2(stream) => {
-            let mut sender = stream.sender();
-            in_time(sender.try_send_request(request), timeout, progress.as_deref()).await
+    // Without a body, and with a method that may be repeated, it may be sent twice.
+    let repeatable = reused && letter.is_empty() && letter.head.method().is_idempotent();
+    let stream = match lease {
+        Lease::Http2(stream) => stream,
+        Lease::Http1(connection) => {
+            let body = letter.take_body();
+            connection.begin(&letter.head, letter.stamp.as_ref(), body);
+            let answer = poll_fn(|context| connection.poll_head(context));
+            return match in_time(answer, timeout, letter.progress().map(AsRef::as_ref)).await {
+                None => Outcome::Failed(UpstreamError::TimedOut),
+                Some(Ok((status, headers))) => {
+                    let mut response = Response::new(None);
+                    (*response.status_mut(), *response.headers_mut()) = (status, headers);
+                    Outcome::Answered(response)
+                }
+                Some(Err(HeadError::RequestBody)) => Outcome::Failed(UpstreamError::RequestBody),
+                Some(Err(HeadError::Malformed)) => Outcome::Failed(UpstreamError::Malformed),
+                Some(Err(HeadError::Lost { untouched })) if repeatable || untouched && letter.is_empty() => {
+                    Outcome::Again
+                }
+                Some(Err(HeadError::Lost { .. })) => Outcome::Failed(UpstreamError::Lost),
+            };
         }
     };
-    match answered {
+    Box::pin(over_http2(stream, letter, speech, repeatable, timeout)).await
+}
+
+async fn over_http2(
+    stream: &Stream,
+    letter: &mut Letter,
+    speech: Speech<'_>,
+    repeatable: bool,
+    timeout: Option<Duration>,
+) -> Outcome {
+    letter.stamp();
+    let body = letter.take_body();
+    let mut request = std::mem::take(&mut letter.head).map(|()| body);
+    let scheme = if speech.is_encrypted() { Scheme::HTTPS } else { Scheme::HTTP };
+    if for_http2(&mut request, scheme).is_err() {
+        return Outcome::Failed(UpstreamError::BadRequest);
+    }
+    let spare = repeatable.then(|| copy(&request));
+    let mut sender = stream.sender();
+    let answer = sender.try_send_request(request);
+    match in_time(answer, timeout, letter.progress().map(AsRef::as_ref)).await {
         None => Outcome::Failed(UpstreamError::TimedOut),
-        Some(Ok(response)) => Outcome::Answered(response),
-        Some(Err(error)) => after(error, spare, progress.as_deref()),
+        Some(Ok(response)) => Outcome::Answered(response.map(Some)),
+        Some(Err(error)) => after(error, spare, letter),
     }
 }
 
-fn after(mut error: TrySendError<Request<Outgoing>>, spare: Option<Spare>, progress: Option<&Progress>) -> Outcome {
+fn after(mut error: TrySendError<Request<Outgoing>>, spare: Option<Request<()>>, letter: &mut Letter) -> Outcome {
     if let Some(unsent) = error.take_message() {
-        return Outcome::Again(unsent);
+        letter.put_back(unsent);
+        return Outcome::Again;
     }
     let error = error.into_error();
     tracing::debug!(%error, "a backend did not answer");
-    if progress.is_some_and(Progress::has_failed) || error.is_user() {
+    if letter.progress().is_some_and(|progress| progress.has_failed()) || error.is_user() {
         return Outcome::Failed(UpstreamError::RequestBody);
     }
     if error.is_parse() {
         return Outcome::Failed(UpstreamError::Malformed);
     }
-    match spare {
-        Some(spare) => Outcome::Again(spare.into_request()),
-        None => Outcome::Failed(UpstreamError::Lost),
-    }
+    let Some(spare) = spare else { return Outcome::Failed(UpstreamError::Lost) };
+    letter.head = spare;
+    Outcome::Again
+}
+
+/// A copy of the head of a request.
+fn copy<B>(request: &Request<B>) -> Request<()> {
+    let mut copy = Request::new(());
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    copy
 }
 
 /// The answer, or `None` if the backend keeps us waiting for `timeout`.
@@ -95,31 +131,5 @@ async fn in_time<T>(
             Some(later) if later > deadline => deadline = later,
             _ => return None,
         }
-    }
-}
-
-/// A copy of a request that may be sent twice: without body, with a method that may be repeated.
-#[derive(Debug)]
-struct Spare {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-}
-
-impl Spare {
-    fn of(request: &Request<Outgoing>) -> Option<Self> {
-        (request.body().is_empty() && request.method().is_idempotent()).then(|| Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            headers: request.headers().clone(),
-        })
-    }
-
-    fn into_request(self) -> Request<Outgoing> {
-        let mut request = Request::new(Outgoing::new(RequestBody::Empty));
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = self.headers;
-        request
     }
 }

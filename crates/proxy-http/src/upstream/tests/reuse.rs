@@ -230,3 +230,35 @@ async fn a_connection_that_says_goodbye_is_replaced() {
     }
     assert_eq!((world.events(), world.in_flight()), (vec![], 0));
 }
+
+#[tokio::test]
+async fn a_connection_closed_while_idle_is_closed_too() {
+    let backend = Backend::new(|_, mut stream| async move {
+        read_head(&mut stream).await;
+        answer(&mut stream, "ok").await;
+        stream.shutdown().await.unwrap();
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "the other side closes too");
+    })
+    .await;
+    let world = World::new(&[backend.port]);
+    assert_eq!(world.text("/").await, "ok");
+    eventually("it is closed without being asked for", || backend.closed() == 1).await;
+}
+
+#[tokio::test]
+async fn what_a_wave_has_left_behind_goes_unless_the_next_one_needs_it() {
+    let backend = Backend::patient().await;
+    let mut world = World::new(&[backend.port]);
+    let limits = PoolLimits { idle_at_rest: 2, ..PoolLimits::default() };
+    world.pools = Pools::new(limits, Arc::clone(&world.events) as Arc<dyn Report>);
+    for _ in 0..2 {
+        let wave = futures_util::future::join_all((0..8).map(|_| world.text("/"))).await;
+        assert_eq!((wave.len(), backend.accepted()), (8, 8), "the second wave dials nobody");
+    }
+    world.pools.sweep();
+    assert_eq!(world.text("/").await, "ok");
+    world.pools.sweep();
+    eventually("of the seven that rested, two are kept", || backend.closed() == 5).await;
+    futures_util::future::join_all((0..3).map(|_| world.text("/"))).await;
+    assert_eq!(backend.accepted(), 8, "three are left");
+}

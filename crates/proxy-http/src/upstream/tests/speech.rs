@@ -155,15 +155,15 @@ async fn an_upgrade_leads_to_the_backend_and_counts_until_its_end() {
     let mut request = request(Method::GET, "/", RequestBody::Empty);
     request.headers_mut().insert("connection", "upgrade".parse().unwrap());
     request.headers_mut().insert("upgrade", "websocket".parse().unwrap());
-    let mut response = world.send(request).await.unwrap();
+    let response = world.send(request).await.unwrap();
     assert_eq!((response.status().as_u16(), response.version()), (101, Version::HTTP_11));
-    let mut tunnel = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+    let mut tunnel = response.into_body().into_tunnel().unwrap();
     tunnel.write_all(b"bob").await.unwrap();
     let mut text = String::new();
     tunnel.read_to_string(&mut text).await.unwrap();
     assert_eq!(text, "hello bob");
-    assert_eq!(world.in_flight(), 1, "as long as the body lives");
-    drop(response);
+    assert_eq!(world.in_flight(), 1, "as long as the tunnel lives");
+    drop(tunnel);
     assert_eq!((world.in_flight(), world.events()), (0, vec![]));
 }
 
