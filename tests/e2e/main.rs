@@ -10,6 +10,7 @@ mod deaths;
 mod drain;
 mod limits_exact;
 mod limits_scopes;
+mod log_flood;
 mod policies;
 mod protocols;
 mod reload;

@@ -7,7 +7,7 @@ use std::{path::Path, process::Command};
 pub(crate) fn run(root: &Path, only: &[&str]) -> Outcome {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let status = Command::new(cargo)
-        .args(["test", "--release", "--package", "limits-core", "--test", "loom"])
+        .args(["test", "--release", "--package", "limits-core", "--package", "log-dedup", "--test", "loom"])
         .args(only)
         .env("RUSTFLAGS", "--cfg loom")
         .env("CARGO_TARGET_DIR", root.join("target/loom"))

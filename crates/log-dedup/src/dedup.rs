@@ -1,38 +1,37 @@
-//! Folding: the hot path, and taking the counts off it.
+//! The handle that events are recorded with.
 
-use crate::tally::{Tally, Total};
-use crate::{Kind, Occurrence, Settings, Sink, Summary};
-use ahash::RandomState;
-use parking_lot::{Mutex, MutexGuard};
+use crate::clock::{Clock, SystemClock};
+use crate::core::Core;
+use crate::{Kind, Settings, Sink, ToTracing};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
-
-/// Cells beyond this many would cost memory and spare no waiting.
-const MAX_CELLS: usize = 16;
 
 /// Folds events into summaries. A handle: clones share one state.
 ///
-/// Each kind is *quiet* or *folding*. The first [`burst`](Settings::burst) events of a quiet kind are written as they
-/// are and open a window; what comes after is counted, and one [`Summary`] is written when the window ends. A window
-/// without a folded event makes the kind quiet again.
+/// Each kind is *quiet* or *folding*. The first [`burst`](crate::Folding::burst) events of a quiet kind are written as they
+/// are and begin an episode. What comes after is counted, and each interval of the episode ends with one
+/// [`Summary`](crate::Summary). An interval without an event ends the episode: a [`Closing`](crate::Closing) says how long
+/// it took, if there was a summary before. So of each kind there is at most one line per interval, and at most `burst`
+/// events as they are per episode. A sudden rise brings the line of an interval before its end: as soon as there are
+/// 100 events, at 100 a second or more, and at [`rise`](crate::Folding::rise) times the rate of the interval before (0
+/// before the first). The lines after it come an interval apart again.
 ///
-/// **Exact.** Events written plus counts of summaries equal events recorded, whatever the threads, and each count of
-/// a reason or route is exact. **Estimated.** The number of different sources has a standard error of 1.7 %. A source in
-/// `top` has sent *at least* the count it is given: exactly that while no more than four sources of an interval share
-/// one of a cell's 128 hash sets, else less by what it sent before it displaced another. A source with more than a
-/// quarter of the events of its set is never displaced for good.
+/// **Exact.** Events written plus counts of summaries equal events recorded, whatever the threads, and the counts of
+/// reasons and routes are those of the events: all three come from one counter per kind, reason and route.
+/// **Estimated.** The number of different sources has a standard error of 1.7 %. The true count of a source in `top` lies
+/// between the two that are given; they are one as long as no more than four sources of an interval share one of a
+/// thread's 128 hash sets.
 ///
-/// **Cost.** Counting takes one uncontended lock of the thread's own cell and no allocation, except when a kind or a
-/// route is seen by a cell for the first time. **Memory.** Per kind that ever folded and cell (one per core, at most 16):
-/// 21 KB, and 16 to 32 bytes for each of at most [`max_keys`](Settings::max_keys) routes.
+/// **Cost.** Counting takes no lock, and no allocation but when a thread first sees a kind or a key.
+/// **Memory.** Per thread that ever recorded: 41 KB for each kind that folded with sources (8.5 KB of it in use per
+/// interval), and 8 to 16 bytes for each key; the keys once per process, some 150 bytes each. All of a thread is freed
+/// in the sweep after its end.
 ///
-/// Dropping the last handle writes what is left.
+/// Nothing is lost when the last handle drops: it writes what is left. See [`Guard`](crate::Guard) for the end of a process.
 #[derive(Clone)]
 pub struct Dedup {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
 }
 
 /// Events of one kind since the start.
@@ -52,117 +51,126 @@ impl Totals {
     }
 }
 
+/// A [`Dedup`] to be.
+///
+/// ```
+/// use log_dedup::{Dedup, Kind, Settings};
+///
+/// let dedup = Dedup::builder()
+///     .settings(Settings { max_keys: 1000, ..Settings::default() })
+///     .kind(Kind::new("login_failed").reads("failed", "login", "logins"))
+///     .fold_target("hyper", Kind::new("hyper"))
+///     .build();
+/// assert_eq!(dedup.totals(0).recorded(), 0);
+/// ```
+pub struct Builder {
+    pub(crate) settings: Settings,
+    pub(crate) kinds: Vec<Kind>,
+    pub(crate) targets: Vec<(String, usize)>,
+    pub(crate) names: Names,
+    pub(crate) clock: Box<dyn Clock>,
+    pub(crate) sink: Box<dyn Sink>,
+}
+
 /// Gives a route its name; `None` where it has none (any more).
-type Names = Box<dyn Fn(u32) -> Option<String> + Send + Sync>;
+pub(crate) type Names = Box<dyn Fn(u32) -> Option<String> + Send + Sync>;
 
-struct Core {
-    settings: Settings,
-    kinds: Vec<KindState>,
-    cells: Box<[Cell]>,
-    hashes: RandomState,
-    names: Names,
-    sink: Box<dyn Sink>,
-    /// One flush at a time, so that summaries of a kind are written in order.
-    flushing: Mutex<()>,
-}
+impl Builder {
+    /// How everything is folded.
+    #[must_use]
+    pub fn settings(self, settings: Settings) -> Self {
+        Self { settings, ..self }
+    }
 
-struct KindState {
-    kind: Kind,
-    /// Whether events are counted rather than written.
-    folding: AtomicBool,
-    /// Locked inside a cell's lock, never around one.
-    window: Mutex<Window>,
-}
+    /// One kind more. Typed calls name it by its place among the kinds, tracing events by its name.
+    #[must_use]
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.kinds.push(kind);
+        self
+    }
 
-struct Window {
-    /// Events written since the kind was quiet; 0 while it is.
-    open: u32,
-    since: Instant,
-    written: u64,
-}
+    /// Some kinds more.
+    #[must_use]
+    pub fn kinds(mut self, kinds: impl IntoIterator<Item = Kind>) -> Self {
+        self.kinds.extend(kinds);
+        self
+    }
 
-/// The counts of the threads that share it. A cache line of its own, so that the locks of two threads do not meet.
-#[repr(align(128))]
-struct Cell {
-    tallies: Mutex<Vec<CellTally>>,
-}
+    /// One kind more: all tracing events whose target is this, or begins with it and `::`, and that name no other kind.
+    /// For events of libraries, which know nothing of folding. `log` takes those that come through the `log` crate.
+    #[must_use]
+    pub fn fold_target(mut self, target: impl Into<String>, kind: Kind) -> Self {
+        self.targets.push((target.into(), self.kinds.len()));
+        self.kind(kind)
+    }
 
-/// One kind in one cell.
-#[derive(Default)]
-struct CellTally {
-    folded: u64,
-    /// Made when the kind first folds here.
-    tally: Option<Box<Tally>>,
+    /// What numbers of routes stand for, asked when a line is written; without it, and for `None`, the number is shown.
+    #[must_use]
+    pub fn routes(self, names: impl Fn(u32) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { names: Box::new(names), ..self }
+    }
+
+    /// Where lines go, instead of to [`ToTracing::Message`].
+    #[must_use]
+    pub fn sink(self, sink: impl Sink) -> Self {
+        Self { sink: Box::new(sink), ..self }
+    }
+
+    /// What tells the time, instead of the [`SystemClock`].
+    #[must_use]
+    pub fn clock(self, clock: impl Clock) -> Self {
+        Self { clock: Box::new(clock), ..self }
+    }
+
+    /// The handle.
+    ///
+    /// # Panics
+    /// With more than 64 kinds.
+    #[must_use]
+    pub fn build(self) -> Dedup {
+        Dedup { core: Core::new(self) }
+    }
 }
 
 impl Dedup {
-    /// Folds events of `kinds`, which [`record`](Self::record) names by their place in the slice. `names` gives routes
-    /// their names when a line is written; `now` is the time of the start.
+    /// Begins with the default settings, no kinds, lines of text through [`tracing`] and the system's clock.
     #[must_use]
-    pub fn new(
-        settings: Settings,
-        kinds: &[Kind],
-        now: Instant,
-        names: impl Fn(u32) -> Option<String> + Send + Sync + 'static,
-        sink: impl Sink,
-    ) -> Self {
-        let interval = settings.interval.max(Duration::from_millis(1));
-        let settings = Settings { burst: settings.burst.max(1), interval, ..settings };
-        let window = || Mutex::new(Window { open: 0, since: now, written: 0 });
-        let state = |kind: &Kind| KindState { kind: *kind, folding: AtomicBool::new(false), window: window() };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let cell = |_| Cell { tallies: Mutex::new(kinds.iter().map(|_| CellTally::default()).collect()) };
-        let core = Core {
-            settings,
-            kinds: kinds.iter().map(state).collect(),
-            cells: (0..cores.next_power_of_two().min(MAX_CELLS)).map(cell).collect(),
-            hashes: RandomState::new(),
-            names: Box::new(names),
-            sink: Box::new(sink),
-            flushing: Mutex::new(()),
-        };
-        Self { core: Arc::new(core) }
+    pub fn builder() -> Builder {
+        Builder {
+            settings: Settings::default(),
+            kinds: Vec::new(),
+            targets: Vec::new(),
+            names: Box::new(|_| None),
+            clock: Box::new(SystemClock),
+            sink: Box::new(ToTracing::Message),
+        }
     }
 
     /// Takes note of one event: writes it if its kind has been quiet, else counts it. Returns whether it was written.
     ///
+    /// If nobody ticks, this does once an interval is a quarter over its time.
+    ///
     /// # Panics
     /// If there is no such kind.
-    pub fn record(
-        &self,
-        now: Instant,
-        kind: usize,
-        reason: &'static str,
-        route: Option<u32>,
-        source: Option<IpAddr>,
-    ) -> bool {
-        let core = &*self.core;
-        let state = &core.kinds[kind];
-        let hashed = source.map(|source| (source, core.hashes.hash_one(source)));
-        let mut cell = core.cells[thread_number() % core.cells.len()].tallies.lock();
-        if state.claim(now, core.settings.burst) {
-            drop(cell);
-            let route = route.map(|route| core.name(route));
-            core.sink.occurrence(&Occurrence { kind: state.kind, reason, route, source });
-            return true;
-        }
-        let tally = &mut cell[kind];
-        tally.folded += 1;
-        let counts = tally.tally.get_or_insert_with(|| Box::new(Tally::new()));
-        counts.add(reason, route, hashed, core.settings.max_keys);
-        false
+    pub fn record(&self, kind: usize, reason: &'static str, route: Option<u32>, source: Option<IpAddr>) -> bool {
+        self.core.record(kind, reason, route, source)
     }
 
-    /// Writes the summary of each kind whose interval is over. To be called some times per interval, from one place;
-    /// [`Ticker`](crate::Ticker) does it.
-    pub fn tick(&self, now: Instant) {
-        self.core.sweep(now, self.core.settings.interval);
+    /// Writes the lines that are due. To be called some times per interval by a [`Guard`](crate::Guard)'s thread, a
+    /// `ticking` task, or a loop of the program's own.
+    pub fn tick(&self) {
+        self.core.tick();
     }
 
-    /// Writes the summary of every kind that has counted anything, whether its interval is over or not; the others
-    /// become quiet.
-    pub fn flush(&self, now: Instant) {
-        self.core.sweep(now, Duration::ZERO);
+    /// Writes a summary of every kind that has counted anything, whether it is due or not.
+    pub fn flush(&self) {
+        self.core.flush();
+    }
+
+    /// Goes by other settings from now on: all of `settings`, and for each of `kinds` that is known by name its
+    /// folding. Nothing that was counted is lost.
+    pub fn configure(&self, settings: Settings, kinds: &[Kind]) {
+        self.core.configure(settings, kinds);
     }
 
     /// Events of one kind since the start.
@@ -171,153 +179,39 @@ impl Dedup {
     /// If there is no such kind.
     #[must_use]
     pub fn totals(&self, kind: usize) -> Totals {
-        let folded = self.core.cells.iter().map(|cell| cell.tallies.lock()[kind].folded).sum();
-        Totals { written: self.core.kinds[kind].window.lock().written, folded }
+        self.core.totals(kind)
     }
 
     /// Events of all kinds since the start that were counted for a summary.
     #[must_use]
     pub fn folded(&self) -> u64 {
-        let of_cell = |cell: &Cell| cell.tallies.lock().iter().map(|tally| tally.folded).sum::<u64>();
-        self.core.cells.iter().map(of_cell).sum()
+        self.core.kinds().map(|(index, _)| self.core.totals(index).folded).sum()
+    }
+
+    /// Every kind that is known, with its events since the start: those of the builder in their order, then those that
+    /// tracing events have named.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<(Kind, Totals)> {
+        self.core.kinds().map(|(index, state)| (state.kind.clone(), self.core.totals(index))).collect()
     }
 
     /// How it folds.
     #[must_use]
     pub fn settings(&self) -> Settings {
-        self.core.settings
-    }
-}
-
-impl KindState {
-    /// Whether the event at hand is to be written. The caller holds the lock of a cell, see [`Core::settle`].
-    fn claim(&self, now: Instant, burst: u32) -> bool {
-        // Ordering: it is changed under all cell locks (to false) or under the window's (to true); of the latter an
-        // old value is harmless, because the window is asked again.
-        if self.folding.load(Ordering::Relaxed) {
-            return false;
-        }
-        let mut window = self.window.lock();
-        if window.open >= burst {
-            return false;
-        }
-        if window.open == 0 {
-            window.since = now;
-        }
-        window.open += 1;
-        window.written += 1;
-        if window.open == burst {
-            // Ordering: see above.
-            self.folding.store(true, Ordering::Relaxed);
-        }
-        true
-    }
-}
-
-impl Core {
-    /// Ends every window that is at least `age` old.
-    fn sweep(&self, now: Instant, age: Duration) {
-        let _one_at_a_time = self.flushing.lock();
-        for (index, state) in self.kinds.iter().enumerate() {
-            let (open, elapsed) = {
-                let window = state.window.lock();
-                (window.open > 0, now.saturating_duration_since(window.since))
-            };
-            if !open || elapsed < age {
-                continue;
-            }
-            let total = self.collect(index);
-            if total.counts.count == 0 {
-                self.settle(index, state);
-                continue;
-            }
-            state.window.lock().since = now;
-            self.sink.summary(&self.summarise(state.kind, &total, elapsed));
-        }
-    }
-
-    /// Takes the counts of one kind off the cells.
-    fn collect(&self, kind: usize) -> Total {
-        let mut total = Total::new();
-        for cell in &self.cells {
-            let mut tallies = cell.tallies.lock();
-            let Some(tally) = tallies[kind].tally.as_mut().filter(|tally| tally.count > 0) else { continue };
-            total.merge(tally, self.settings.max_keys);
-            tally.clear();
-        }
-        total
-    }
-
-    /// Makes a kind quiet, unless something was counted meanwhile. Under all cell locks, so that no event can be
-    /// between its decision to be counted and its count.
-    fn settle(&self, kind: usize, state: &KindState) {
-        let cells: Vec<MutexGuard<'_, Vec<CellTally>>> = self.cells.iter().map(|cell| cell.tallies.lock()).collect();
-        if cells.iter().any(|cell| cell[kind].tally.as_ref().is_some_and(|tally| tally.count > 0)) {
-            return;
-        }
-        state.window.lock().open = 0;
-        // Ordering: see `claim`.
-        state.folding.store(false, Ordering::Relaxed);
-    }
-
-    fn summarise(&self, kind: Kind, total: &Total, elapsed: Duration) -> Summary {
-        let most = self.settings.top_sources;
-        let counts = &total.counts;
-        let reasons = counts.reasons.iter().map(|(reason, count)| ((*reason).to_owned(), *count));
-        let (routes, other_routes) = ranked(counts.routes.iter().map(|(route, count)| (*route, *count)), most);
-        let routes = routes.into_iter().map(|(route, count)| (self.name(route), count));
-        Summary {
-            kind,
-            count: counts.count,
-            elapsed,
-            sources: counts.distinct.estimate(),
-            reasons: with_other(ranked(reasons, usize::MAX).0, counts.other_reasons),
-            routes: with_other(routes.collect(), counts.other_routes + other_routes),
-            top: ranked(total.sources.iter().map(|(source, count)| (*source, *count)), most).0,
-        }
-    }
-
-    fn name(&self, route: u32) -> String {
-        (self.names)(route).unwrap_or_else(|| format!("#{route}"))
-    }
-}
-
-impl Drop for Core {
-    fn drop(&mut self) {
-        self.sweep(Instant::now(), Duration::ZERO);
+        self.core.settings()
     }
 }
 
 impl fmt::Debug for Dedup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dedup").field("settings", &self.core.settings).finish_non_exhaustive()
+        f.debug_struct("Dedup").field("settings", &self.settings()).finish_non_exhaustive()
     }
 }
 
-/// The `most` largest, largest first, and the sum of the others. Equal counts are ordered by name.
-fn ranked<T: Ord>(parts: impl Iterator<Item = (T, u64)>, most: usize) -> (Vec<(T, u64)>, u64) {
-    let mut parts: Vec<_> = parts.collect();
-    parts.sort_unstable_by(|(left, many), (right, more)| more.cmp(many).then_with(|| left.cmp(right)));
-    let others = parts.iter().skip(most).map(|(_, count)| count).sum();
-    parts.truncate(most);
-    (parts, others)
-}
-
-fn with_other(mut parts: Vec<(String, u64)>, other: u64) -> Vec<(String, u64)> {
-    if other > 0 {
-        parts.push(("other".to_owned(), other));
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("settings", &self.settings).field("kinds", &self.kinds).finish_non_exhaustive()
     }
-    parts
-}
-
-/// A small number of its own for each thread.
-fn thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        // Ordering: only that the numbers differ matters.
-        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-    }
-    NUMBER.with(|number| *number)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::Status;
 use conn_tracker::{Inspect, Reason, ScopeState, TopBy, TopClient};
+use log_dedup::Dedup;
 use serde_json::{Map, Value, json};
 use std::time::UNIX_EPOCH;
 
@@ -18,7 +19,17 @@ pub(crate) fn overview(status: &dyn Status) -> Value {
         "enforce": overview.enforce,
         "reloads": overview.reloads,
         "shedClients": status.shed_clients(),
+        "log": status.log().map(log),
     })
+}
+
+/// Events since the start: those in lines of their own, and those in summaries.
+fn log(log: &Dedup) -> Value {
+    let kinds = log
+        .kinds()
+        .into_iter()
+        .map(|(kind, totals)| (kind.name().to_owned(), json!({ "written": totals.written, "folded": totals.folded })));
+    json!({ "events": kinds.collect::<Map<_, _>>() })
 }
 
 pub(crate) fn routes(status: &dyn Status) -> Value {

@@ -41,7 +41,7 @@ pub use route::{
 };
 pub use settings::{
     AcceptProxy, AccessLogOutput, AccessLogSettings, AdminSettings, Certificate, ClientOverride, Config,
-    ConnectionLimits, KeepAlive, KeepAliveTreatment, LogFormat, LogSettings, OnReject, PemSource, Settings,
+    ConnectionLimits, KeepAlive, KeepAliveTreatment, LogFolding, LogFormat, LogSettings, OnReject, PemSource, Settings,
     ShedSettings, TcpKeepAlive, Timeouts, TlsSettings,
 };
 pub use table::{FirstStep, HelloDecision, PortRoutes, RouteTable, RoutedRoute, TableError};

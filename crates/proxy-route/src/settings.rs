@@ -1,8 +1,9 @@
 //! What a configuration says of the process as a whole, as plain typed data. Every default is here.
 
 use crate::{AccessList, ProxyVersion, Route, TlsVersion};
-use conn_tracker::Prefixes;
+use conn_tracker::{EventKind, Prefixes};
 use ipnet::IpNet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -360,14 +361,35 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// A filter in the syntax of `tracing`: `info`, `debug`, `warn,proxy_http=debug`.
     pub level: String,
-    /// Between two summaries of one kind of event.
-    pub flush_interval: Duration,
-    /// Sources named in a summary.
-    pub top_sources: usize,
-    /// Distinct sources and reasons kept between two summaries.
+    /// How events are folded, unless their kind has settings of its own.
+    pub folding: LogFolding,
+    /// How events of these kinds are folded, by the names of [`LogSettings::kinds`].
+    pub kinds: BTreeMap<&'static str, LogFolding>,
+    /// Combinations of kind, reason and route that are counted one by one.
     pub max_keys: usize,
-    /// Events of a kind written as they are before folding begins.
+}
+
+/// How events of one kind become lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogFolding {
+    /// Between two summaries.
+    pub flush_interval: Duration,
+    /// Sources and routes named in a summary.
+    pub top_sources: usize,
+    /// Events written as they are before folding begins.
     pub burst: u32,
+    /// A summary comes early when events come this many times as fast as before; 0 is never.
+    pub rise_factor: u32,
+}
+
+impl LogSettings {
+    /// The kind of what the libraries log that the proxy is made of.
+    pub const LIBRARY: &'static str = "library";
+
+    /// The names of all kinds of events.
+    pub fn kinds() -> impl Iterator<Item = &'static str> {
+        EventKind::ALL.into_iter().map(EventKind::label).chain([Self::LIBRARY])
+    }
 }
 
 impl Default for LogSettings {
@@ -375,11 +397,16 @@ impl Default for LogSettings {
         Self {
             format: LogFormat::Text,
             level: "info".to_owned(),
-            flush_interval: Duration::from_secs(5),
-            top_sources: 10,
+            folding: LogFolding::default(),
+            kinds: BTreeMap::new(),
             max_keys: 10_000,
-            burst: 1,
         }
+    }
+}
+
+impl Default for LogFolding {
+    fn default() -> Self {
+        Self { flush_interval: Duration::from_secs(5), top_sources: 10, burst: 1, rise_factor: 10 }
     }
 }
 

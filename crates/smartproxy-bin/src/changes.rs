@@ -10,7 +10,8 @@ pub(crate) fn take_back(in_force: &Settings, new: &mut Settings) -> Vec<&'static
     let (limits, wanted) = (&in_force.limits, &mut new.limits);
     keep("ipv4PrefixLength and ipv6PrefixLength", &limits.prefixes, &mut wanted.prefixes, &mut keys);
     keep("maxTrackedClients", &limits.tracked_clients, &mut wanted.tracked_clients, &mut keys);
-    keep("logging", &in_force.logging, &mut new.logging, &mut keys);
+    keep("logging.format", &in_force.logging.format, &mut new.logging.format, &mut keys);
+    keep("logging.level", &in_force.logging.level, &mut new.logging.level, &mut keys);
     keep("admin", &in_force.admin, &mut new.admin, &mut keys);
     keys
 }
@@ -66,12 +67,13 @@ mod tests {
         let mut new = Settings { workers: NonZeroUsize::new(3), enforce: false, ..Settings::default() };
         new.limits.tracked_clients = 7;
         new.limits.per_client = 7;
-        new.logging.burst += 1;
+        (new.logging.level, new.logging.folding.burst) = ("warn".to_owned(), 3);
         new.access_log =
             Some(AccessLogSettings { output: AccessLogOutput::Stdout, format: LogFormat::Json, sample: 1.0 });
-        assert_eq!(take_back(&in_force, &mut new), ["workers", "maxTrackedClients", "logging"]);
+        assert_eq!(take_back(&in_force, &mut new), ["workers", "maxTrackedClients", "logging.level"]);
         assert_eq!((new.workers, new.limits.tracked_clients), (None, in_force.limits.tracked_clients));
-        assert_eq!((new.limits.per_client, new.enforce), (7, false), "and the rest is taken");
+        let taken = (new.limits.per_client, new.enforce, new.logging.folding.burst);
+        assert_eq!(taken, (7, false, 3), "and the rest is taken");
         assert!(take_back(&in_force, &mut new).is_empty());
     }
 

@@ -3,7 +3,7 @@
 mod backend;
 mod narrate;
 
-use crate::logging;
+use crate::logging::Log;
 use crate::process::Process;
 use crate::run::Signals;
 use proxy_config::{Format, System};
@@ -21,8 +21,8 @@ pub(crate) fn demo() -> ExitCode {
             let config = configuration(&ports, &backend::start()?)?;
             let loaded = proxy_config::parse("demo.yaml", &config, Format::Yaml, &System { folder: ".".into() })
                 .map_err(|mistakes| mistakes.to_string())?;
-            logging::start(&loaded.config.settings.logging)?;
-            let process = Process::start(loaded.config, None)?;
+            let log = Log::start(&loaded.config.settings.logging)?;
+            let process = Process::start(loaded.config, None, &log)?;
             print!("{}", invitation(&ports));
             tokio::spawn(narrate::narrate(std::sync::Arc::clone(&process.status)));
             Ok(signals.until_the_end(process).await)

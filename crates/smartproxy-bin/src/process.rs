@@ -2,6 +2,7 @@
 
 use crate::access_log::{AccessLog, Flush, Prepared};
 use crate::descriptors::{self, Fit};
+use crate::logging::Log;
 use crate::reload::{Parts, Reloader};
 use crate::report::{Access, Chronicle};
 use crate::status::ProxyStatus;
@@ -9,8 +10,8 @@ use crate::watch::Stamp;
 use crate::{control, limits, systemd};
 use conn_tracker::Report;
 use limits_core::{Table, TableConfig};
-use log_dedup::Ticker;
-use proxy_admin::Admin;
+use log_dedup::Guard;
+use proxy_admin::{Admin, EventCounters};
 use proxy_http::{HttpServer, TlsShared};
 use proxy_route::{Config, RouteTable};
 use proxy_tcp::{Drain, DrainWatch, Generation, Listeners, Live, Shed, Timers, Worker, WorkerListener};
@@ -32,15 +33,20 @@ pub(crate) struct Process {
     workers: Vec<JoinHandle<()>>,
     _access: Flush,
     // Dropped last: it writes what the workers still had to say.
-    _log: Ticker,
+    _log: Guard,
 }
 
 impl Process {
-    /// Opens every listener and starts every thread. `file` is what a reload reads, and how it looked.
+    /// Opens every listener and starts every thread. `file` is what a reload reads, and how it looked;
+    /// `log` is that of the process.
     ///
     /// # Errors
     /// What stands in the way, as a sentence; nothing is left running then.
-    pub(crate) fn start(mut config: Config, file: Option<(PathBuf, Option<Stamp>)>) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn start(
+        mut config: Config,
+        file: Option<(PathBuf, Option<Stamp>)>,
+        log: &Log,
+    ) -> Result<Self, Box<dyn Error>> {
         let descriptors = descriptors::raise();
         match descriptors::fit(&mut config.settings.limits, descriptors) {
             Ok(Fit::Unchanged) => {}
@@ -60,14 +66,22 @@ impl Process {
         let generation = Arc::new(Generation::new(config.settings, routes));
 
         let prepared = Prepared::new(generation.settings.access_log.as_ref())?;
-        let (log, flush) = AccessLog::start(prepared)?;
-        log.reopen_on_hangup()?;
+        let (access_log, flush) = AccessLog::start(prepared)?;
+        access_log.reopen_on_hangup()?;
         let (listeners, listening) = open(&generation, threads)?;
         let channels = (0..threads.get()).map(|_| mpsc::unbounded_channel());
         let (senders, added): (Vec<_>, Vec<_>) = channels.unzip();
         let (tls, counts) = (TlsShared::new()?, Arc::clone(&table));
-        let parts =
-            Parts { file, table: counts, tls, descriptors, listening, added: senders, access: Arc::clone(&log) };
+        let parts = Parts {
+            file,
+            table: counts,
+            tls,
+            descriptors,
+            listening,
+            added: senders,
+            access: Arc::clone(&access_log),
+            log: log.dedup.clone(),
+        };
         let reloader = Arc::new(Reloader::new(parts, Arc::clone(&generation))?);
         let admin = match admin {
             None => None,
@@ -78,11 +92,10 @@ impl Process {
             }
         };
 
-        let names = Arc::clone(&table);
-        let name = move |route| Some(names.route_key(conn_tracker::RouteId::new(route)?)?.to_owned());
-        let access = Access { log, table: Arc::clone(&table) };
-        let chronicle = Arc::new(Chronicle::new(&generation.settings.logging, name, access));
-        let log = Ticker::start(&chronicle.log)?;
+        log.know(&table);
+        let access = Access { log: access_log, table: Arc::clone(&table) };
+        let chronicle = Arc::new(Chronicle { counters: EventCounters::default(), log: log.dedup.clone(), access });
+        let log = Guard::ticking(&log.dedup)?;
         let (drain, watch) = Drain::new();
         let shed = Shed::new();
         let status = Arc::new(ProxyStatus {

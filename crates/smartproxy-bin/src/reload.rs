@@ -5,10 +5,11 @@
 
 use crate::access_log::{AccessLog, Prepared};
 use crate::watch::{Look, Stamp, certificate_files};
-use crate::{changes, descriptors, limits, systemd};
+use crate::{changes, descriptors, limits, logging, systemd};
 use conn_tracker::RouteId;
 use descriptors::Fit;
 use limits_core::Table;
+use log_dedup::Dedup;
 use parking_lot::Mutex;
 use proxy_http::{HttpGeneration, TlsBackends, TlsPorts, TlsShared};
 use proxy_route::{Config, Route, RouteTable};
@@ -37,6 +38,8 @@ pub(crate) struct Parts {
     pub(crate) access: Arc<AccessLog>,
     /// Where each worker takes further listeners.
     pub(crate) added: Vec<mpsc::UnboundedSender<WorkerListener>>,
+    /// What folds the log.
+    pub(crate) log: Dedup,
 }
 
 /// The configuration in force, and the way to the next one.
@@ -175,6 +178,7 @@ impl Reloader {
         let table = RouteTable::new(ids.into_iter().zip(routes)).expect("the same routes were a table before");
         let generation = Arc::new(before.successor(settings, table));
         let look = stamps(&generation);
+        logging::configure(&self.parts.log, &generation.settings.logging);
         let open: HashSet<u16> = generation.table.ports().map(|(port, _)| port).collect();
         self.http.send_replace(Arc::new(HttpGeneration::with_tls(Arc::clone(&generation), ports, backends)));
         self.generations.send_replace(Arc::clone(&generation));

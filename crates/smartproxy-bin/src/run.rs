@@ -1,9 +1,10 @@
 //! `smartproxy run`.
 
+use crate::logging::Log;
 use crate::process::Process;
 use crate::status::ProxyStatus;
 use crate::watch::Stamp;
-use crate::{logging, systemd, watch};
+use crate::{systemd, watch};
 use proxy_admin::Status;
 use proxy_route::Settings;
 use std::error::Error;
@@ -22,10 +23,13 @@ pub(crate) fn run(file: &Path, watched: bool) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if let Err(error) = logging::start(&loaded.config.settings.logging) {
-        eprintln!("error: logging.level: {error}");
-        return ExitCode::FAILURE;
-    }
+    let log = match Log::start(&loaded.config.settings.logging) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     for warning in loaded.warnings.iter() {
         tracing::warn!("{}:{}:{}: {}", file.display(), warning.line, warning.column, warning.message);
     }
@@ -34,7 +38,7 @@ pub(crate) fn run(file: &Path, watched: bool) -> ExitCode {
         runtime.block_on(async {
             // Before anything else, so that no signal meets the default action while listeners open.
             let mut signals = Signals::new()?;
-            let process = Process::start(loaded.config, Some((file.to_owned(), stamp)))?;
+            let process = Process::start(loaded.config, Some((file.to_owned(), stamp)), &log)?;
             ready(&process);
             systemd::ready();
             tokio::spawn(systemd::watchdog());

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// A running proxy; killed when dropped.
@@ -13,6 +14,8 @@ pub(crate) struct Proxy {
     child: Child,
     pub(crate) admin: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
+    /// Ends when the process has nothing more to say.
+    reader: Option<JoinHandle<()>>,
     folder: tempfile::TempDir,
     head: String,
 }
@@ -47,12 +50,12 @@ impl Proxy {
             .spawn()
             .expect("the binary starts");
         let log = Arc::new(Mutex::new(Vec::new()));
-        let ready = follow(child.stderr.take().expect("it is piped"), Arc::clone(&log));
+        let (ready, reader) = follow(child.stderr.take().expect("it is piped"), Arc::clone(&log));
         if ready.recv_timeout(Duration::from_secs(20)).is_err() {
             let _ = child.kill();
             panic!("the proxy is not ready:\n{config}\n{}", log.lock().expect("nobody panics with the log").join("\n"));
         }
-        Self { child, admin, log, folder, head }
+        Self { child, admin, log, reader: Some(reader), folder, head }
     }
 
     /// Writes another configuration with the same first lines, not read yet: beside the file, then in its place.
@@ -69,6 +72,14 @@ impl Proxy {
     /// Everything logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().expect("nobody panics with the log").join("\n")
+    }
+
+    /// Everything that was logged, once the process has ended.
+    pub(crate) fn whole_log(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the reader does not panic");
+        }
+        self.log()
     }
 
     /// Sends a signal.
@@ -99,16 +110,19 @@ pub(crate) fn binary() -> PathBuf {
 }
 
 /// Collects lines; says once when the line `ready` was among them.
-fn follow(output: impl std::io::Read + Send + 'static, log: Arc<Mutex<Vec<String>>>) -> mpsc::Receiver<()> {
+fn follow(
+    output: impl std::io::Read + Send + 'static,
+    log: Arc<Mutex<Vec<String>>>,
+) -> (mpsc::Receiver<()>, JoinHandle<()>) {
     let (sender, ready) = mpsc::channel();
-    std::thread::spawn(move || {
+    let reader = std::thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
-            let is_ready = line.contains(" ready");
+            let is_ready = line.contains(" ready") || line.contains("\"ready\"");
             log.lock().expect("nobody panics with the log").push(line);
             if is_ready {
                 let _ = sender.send(());
             }
         }
     });
-    ready
+    (ready, reader)
 }

@@ -1,7 +1,7 @@
 //! A program to administer, and its endpoint on a port of its own.
 
 use conn_tracker::{ClientKey, Explanation, Inspect, Reason, RouteId, Scope, ScopeState, Snapshot, TopBy, TopClient};
-use log_dedup::{Dedup, Kind, Settings, ToTracing};
+use log_dedup::{Dedup, Kind};
 use proxy_admin::{Admin, BackendOverview, EventCounters, Overview, Readiness, RouteOverview, Status};
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write as _};
@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::oneshot;
 
 pub(crate) const SHOP: RouteId = RouteId::new(1).expect("a small number");
@@ -27,10 +27,9 @@ pub(crate) struct Program {
 
 impl Default for Program {
     fn default() -> Self {
-        let kinds = [Kind::new("refused", "refused", "connection", "connections")];
         Self {
             counters: EventCounters::default(),
-            log: Dedup::new(Settings::default(), &kinds, Instant::now(), |_| None, ToTracing::Message),
+            log: Dedup::builder().kind(Kind::new("refused").reads("refused", "connection", "connections")).build(),
             able: true,
             readiness: Mutex::new(Readiness::Ready),
             broken: AtomicBool::new(false),

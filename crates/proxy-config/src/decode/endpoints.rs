@@ -1,8 +1,8 @@
 //! What the operator sees: logging, the access log and the admin endpoint.
 
-use crate::cursor::{Cursor, did_you_mean, nearest};
+use crate::cursor::{Cursor, Table, did_you_mean, nearest};
 use crate::value::{choice, integer, period, positive, secret, share, string};
-use proxy_route::{AccessLogOutput, AccessLogSettings, AdminSettings, LogFormat, LogSettings};
+use proxy_route::{AccessLogOutput, AccessLogSettings, AdminSettings, LogFolding, LogFormat, LogSettings};
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -12,14 +12,31 @@ pub(crate) fn logging(at: &Cursor<'_>) -> Option<LogSettings> {
     table.read("format", format, &mut logging.format);
     table.read("level", level, &mut logging.level);
     if let Some(dedup) = table.take("dedup").and_then(|at| at.table()) {
-        dedup.read("flushInterval", period, &mut logging.flush_interval);
-        dedup.read("topSources", |at| integer(at, 0..=10_000), &mut logging.top_sources);
+        folding(&dedup, &mut logging.folding);
         dedup.read("maxKeys", |at| integer(at, 1..=100_000_000), &mut logging.max_keys);
-        dedup.read("burst", positive, &mut logging.burst);
+        if let Some(kinds) = dedup.take("kinds").and_then(|at| at.table()) {
+            for kind in LogSettings::kinds() {
+                if let Some(own) = kinds.take(kind).and_then(|at| at.table()) {
+                    let mut of_kind = logging.folding;
+                    folding(&own, &mut of_kind);
+                    own.finish();
+                    logging.kinds.insert(kind, of_kind);
+                }
+            }
+            kinds.finish();
+        }
         dedup.finish();
     }
     table.finish();
     Some(logging)
+}
+
+/// What can be said of all kinds of events, and of one.
+fn folding(table: &Table<'_>, folding: &mut LogFolding) {
+    table.read("flushInterval", period, &mut folding.flush_interval);
+    table.read("topSources", |at| integer(at, 0..=10_000), &mut folding.top_sources);
+    table.read("burst", positive, &mut folding.burst);
+    table.read("riseFactor", |at| integer(at, 0..=1_000_000), &mut folding.rise_factor);
 }
 
 fn format(at: &Cursor<'_>) -> Option<LogFormat> {

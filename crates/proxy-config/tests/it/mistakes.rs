@@ -211,6 +211,12 @@ fn values_of_the_process() {
         ("sendProxyProtocol: v3", "sendProxyProtocol", "is none of"),
         ("logging: { level: inof }", "logging.level", "is no level"),
         ("logging: { dedup: { flushInterval: 0 } }", "logging.dedup.flushInterval", "0 makes no sense"),
+        (
+            "logging: { dedup: { kinds: { refused: { burst: 0 } } } }",
+            "logging.dedup.kinds.refused.burst",
+            "0 makes no sense",
+        ),
+        ("logging: { dedup: { kinds: { refusd: {} } } }", "logging.dedup.kinds.refusd", "did you mean \"refused\""),
         ("admin: { listen: localhost:1 }", "admin.listen", "no address with a port"),
         ("admin: { listen: \"0.0.0.0:1\" }", "admin.listen", "there is no token"),
         ("admin: { listen: \"unix:/x\" }", "admin.listen", "not supported yet"),

@@ -3,8 +3,8 @@
 use crate::{CHAIN, KEY, read, yaml};
 use proxy_config::Format;
 use proxy_route::{
-    AccessLogOutput, Action, Algorithm, BackendProtocol, HeaderPattern, KeepAliveTreatment, LogFormat, OnReject,
-    PemSource, PortRange, Protocol, ProxyVersion, RateLimit, TargetPort, TlsMode, TlsVersion,
+    AccessLogOutput, Action, Algorithm, BackendProtocol, HeaderPattern, KeepAliveTreatment, LogFolding, LogFormat,
+    OnReject, PemSource, PortRange, Protocol, ProxyVersion, RateLimit, TargetPort, TlsMode, TlsVersion,
 };
 use std::path::PathBuf;
 use std::time::Duration;
@@ -71,8 +71,13 @@ fn every_key_of_the_process_lands_in_its_field() {
     assert_eq!((settings.tls.min_version, settings.tls.alpn), (TlsVersion::V1_3, vec!["http/1.1".to_owned()]));
     let logging = settings.logging;
     assert_eq!((logging.format, logging.level.as_str()), (LogFormat::Json, "warn,proxy_http=debug"));
-    assert_eq!((Some(logging.flush_interval), logging.top_sources), (seconds(7), 4));
-    assert_eq!((logging.max_keys, logging.burst), (999, 8));
+    assert_eq!((Some(logging.folding.flush_interval), logging.folding.top_sources), (seconds(7), 4));
+    assert_eq!((logging.max_keys, logging.folding.burst, logging.folding.rise_factor), (999, 8, 5));
+    let refused = logging.kinds["refused"];
+    assert_eq!((Some(refused.flush_interval), refused.top_sources), (seconds(1), 3));
+    assert_eq!((refused.burst, refused.rise_factor), (2, 0));
+    let swept = LogFolding { burst: 4, ..logging.folding };
+    assert_eq!((logging.kinds["swept"], logging.kinds.len()), (swept, 2), "what is not said is as for all");
     let access = settings.access_log.unwrap();
     assert_eq!(access.output, AccessLogOutput::File(PathBuf::from("/etc/access.log")));
     assert_eq!((access.format, access.sample), (LogFormat::Json, 0.25));

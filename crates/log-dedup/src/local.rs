@@ -1,0 +1,150 @@
+//! The way from an event to the counter of its thread.
+
+use crate::cell::Cell;
+use crate::core::Core;
+use crate::keys::{Keys, RouteOf};
+use crate::sync::Share;
+use ahash::RandomState;
+use hashbrown::HashTable;
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::sync::{Arc, Weak};
+
+/// What a thread has of one [`Core`]: its cell, and the numbers of the keys it has seen.
+#[derive(Debug)]
+pub(crate) struct Local {
+    id: u64,
+    generation: u64,
+    core: Weak<Core>,
+    keys: Arc<Keys>,
+    pub(crate) cell: Share<Cell>,
+    hashes: RandomState,
+    typed: HashTable<Typed>,
+    texts: HashTable<Texts>,
+}
+
+/// A key of the typed call: the reason by where its text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Typed {
+    kind: usize,
+    reason: usize,
+    length: usize,
+    route: Option<u32>,
+    number: u32,
+}
+
+/// A key of a tracing event. As bytes, so that nobody has to find out again and again that they are a text.
+#[derive(Debug)]
+struct Texts {
+    named: Box<[u8]>,
+    reason: Box<[u8]>,
+    route: RouteOf<Box<[u8]>>,
+    hash: u64,
+    kind: usize,
+    number: u32,
+}
+
+#[cfg(not(loom))]
+thread_local! {
+    /// Almost always one.
+    static LOCALS: RefCell<Vec<Local>> = const { RefCell::new(Vec::new()) };
+}
+
+#[cfg(loom)]
+loom::thread_local! {
+    static LOCALS: RefCell<Vec<Local>> = RefCell::new(Vec::new());
+}
+
+/// Calls `what` with the thread's part of `core`; with one that threads share under a lock where the thread is at its end,
+/// or in the middle of this.
+pub(crate) fn with<T>(core: &Core, what: impl FnOnce(&mut Local) -> T) -> T {
+    let mut what = Some(what);
+    let mut call = |local: &mut Local| what.take().map(|what| what(local));
+    let called = LOCALS.try_with(|locals| {
+        let mut locals = locals.try_borrow_mut().ok()?;
+        let place = locals.iter().position(|local| local.id == core.id);
+        let place = place.unwrap_or_else(|| {
+            locals.retain(|local| local.core.strong_count() > 0);
+            locals.push(Local::new(core));
+            locals.len() - 1
+        });
+        let local = &mut locals[place];
+        if local.generation != core.generation() {
+            *local = Local::new(core);
+        }
+        call(local)
+    });
+    let called = called.ok().flatten();
+    called.unwrap_or_else(|| {
+        let mut spare = core.spare.lock();
+        let local = match &mut *spare {
+            Some(local) if local.generation == core.generation() => local,
+            other => other.insert(Local::new(core)),
+        };
+        call(local).expect("it is called once, here or above")
+    })
+}
+
+impl Local {
+    fn new(core: &Core) -> Self {
+        let (keys, cell) = core.register();
+        Self {
+            id: core.id,
+            generation: keys.generation,
+            core: core.me(),
+            keys,
+            cell,
+            hashes: core.hashes.clone(),
+            typed: HashTable::new(),
+            texts: HashTable::new(),
+        }
+    }
+
+    /// The number of a key whose reason is part of the program.
+    pub(crate) fn typed(&mut self, kind: usize, reason: &'static str, route: Option<u32>) -> u32 {
+        let hash = |reason: usize, kind: usize, route: Option<u32>| {
+            // Texts of the program are few and nobody else's choice.
+            let mixed = reason as u64 ^ (kind as u64) << 56 ^ u64::from(route.map_or(0, |route| route + 1)) << 24;
+            mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+        };
+        let (start, length) = (reason.as_ptr().addr(), reason.len());
+        let hashed = hash(start, kind, route);
+        let same = |key: &Typed| key.reason == start && key.length == length && key.kind == kind && key.route == route;
+        if let Some(key) = self.typed.find(hashed, same) {
+            return key.number;
+        }
+        let of = route.map_or(RouteOf::None, RouteOf::Number);
+        let number = self.keys.number(&self.cell, kind, Cow::Borrowed(reason), of);
+        // What is one number for the rest of the generation needs no place of its own.
+        if number != Keys::other(kind) {
+            let key = Typed { kind, reason: start, length, route, number };
+            self.typed.insert_unique(hashed, key, |key| hash(key.reason, key.kind, key.route));
+        }
+        number
+    }
+
+    /// Kind and number of a key whose kind and reason are texts of any origin.
+    pub(crate) fn texts(&mut self, core: &Core, named: &[u8], reason: &[u8], route: RouteOf<&[u8]>) -> (usize, u32) {
+        let hash = self.hashes.hash_one((named, reason, route));
+        let same = |key: &Texts| *key.reason == *reason && key.route.borrowed() == route && *key.named == *named;
+        if let Some(key) = self.texts.find(hash, same) {
+            return (key.kind, key.number);
+        }
+        let kind = core.kind_named(&String::from_utf8_lossy(named));
+        if self.keys.overflowed() {
+            return (kind, Keys::other(kind));
+        }
+        let of = match route {
+            RouteOf::Name(name) => RouteOf::Name(String::from_utf8_lossy(name).into_owned()),
+            RouteOf::Number(number) => RouteOf::Number(number),
+            RouteOf::None | RouteOf::Other => RouteOf::None,
+        };
+        let text = Cow::Owned(String::from_utf8_lossy(reason).into_owned());
+        let number = self.keys.number(&self.cell, kind, text, of.borrowed());
+        if number != Keys::other(kind) {
+            let key = Texts { named: named.into(), reason: reason.into(), route: route.owned(), hash, kind, number };
+            self.texts.insert_unique(hash, key, |key| key.hash);
+        }
+        (kind, number)
+    }
+}
