@@ -7,8 +7,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 mod bench;
 mod check;
+mod fuzz;
 mod loom;
 mod sim;
+mod soak;
 mod tidy;
 
 /// What a tool returns: nothing, or one or more sentences that say what is wrong.
@@ -37,6 +39,8 @@ fn dispatch(words: &[&str]) -> Outcome {
         ["bench", options @ ..] => bench::run(&root(), options),
         ["loom", only @ ..] => loom::run(&root(), only),
         ["sim", options @ ..] => sim::run(&root(), options),
+        ["fuzz", options @ ..] => fuzz::run(&root(), options),
+        ["soak", options @ ..] => soak::run(&root(), options),
         ["tidy", unknown, ..] => Err(format!("`tidy` takes no arguments, but was given `{unknown}`.")),
         [unknown, ..] => Err(format!("There is no tool `{unknown}`. `cargo xtask --help` lists them.")),
     }
@@ -63,6 +67,12 @@ The workspace's own tools.
   cargo xtask sim [options]     the counting against its plain reference, 1,000 histories of 10,000 steps
         --seeds N --steps N     other numbers
         --seed N                one history alone
+  cargo xtask fuzz [options]    texts spoilt at random for every reader of what strangers send, from a corpus, seeded
+        --secs N                for so long in all, instead of 10 s
+        --target NAME --seed N  one reader alone; other texts
+  cargo xtask soak [options]    the chaos test in a release build: clients and backends that misbehave at random
+        --secs N                for so long, instead of 600 s
+        --seed N                with other dice
   cargo xtask --help            this text
 ";
 
@@ -77,6 +87,7 @@ mod tests {
             (&["tidy", "--all"], "`--all`"),
             (&["check", "--slow"], "`--slow`"),
             (&["sim", "--fast"], "`--fast`"),
+            (&["soak", "--fast", "1"], "`--fast`"),
             (&["bench", "--only"], "--only"),
             (&["bench", "--only", "nothing"], "`nothing`"),
         ] {

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_an_ipv4_client_is_one_key() {
+    fn pitfall_15_every_spelling_of_an_ipv4_client_is_one_key() {
         let all = Prefixes::default();
         let plain = key(all, "192.0.2.1");
         assert_eq!(plain, ClientKey::V4(0xc000_0201));
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_is_cut_to_its_prefix() {
+    fn pitfall_16_ipv6_is_cut_to_its_prefix() {
         let all = Prefixes::default();
         assert_eq!(key(all, "2001:db8:1:2::1"), key(all, "2001:db8:1:2:ffff::9"));
         assert_ne!(key(all, "2001:db8:1:2::1"), key(all, "2001:db8:1:3::1"));

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_override_wins_and_keeps_what_it_does_not_name() {
+    fn pitfall_17_the_most_specific_override_wins_and_keeps_what_it_does_not_name() {
         let special =
             |text, per_client, rate_per_minute| ClientOverride { network: network(text), per_client, rate_per_minute };
         let limits = Limits {

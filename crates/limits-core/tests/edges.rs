@@ -32,7 +32,7 @@ fn rate(rate_per_minute: u32) -> Limits {
 }
 
 #[test]
-fn giving_back_what_is_not_held_is_loud_and_counted_and_changes_nothing() {
+fn pitfall_06_giving_back_what_is_not_held_is_loud_and_counted_and_changes_nothing() {
     let now = Instant::now();
     let (table, tracker) = table(100, Limits::default(), now);
     let kept = open(&tracker, now, v4(1)).unwrap();
@@ -50,7 +50,7 @@ fn giving_back_what_is_not_held_is_loud_and_counted_and_changes_nothing() {
 }
 
 #[test]
-fn a_clock_that_runs_backwards_neither_admits_more_nor_locks_out() {
+fn pitfall_10_a_clock_that_runs_backwards_neither_admits_more_nor_locks_out() {
     let start = Instant::now();
     let (_, tracker) = table(100, rate(60), start);
     let later = start + Duration::from_secs(3_600);
@@ -105,7 +105,7 @@ fn a_client_is_explained_by_its_own_limits() {
 }
 
 #[test]
-fn memory_comes_back_once_clients_are_forgotten() {
+fn pitfall_42_memory_comes_back_once_clients_are_forgotten() {
     let now = Instant::now();
     let (table, tracker) = table(200_000, rate(60), now);
     let empty = table.snapshot().table_bytes;
@@ -124,7 +124,7 @@ fn memory_comes_back_once_clients_are_forgotten() {
 }
 
 #[test]
-fn a_full_table_forgets_on_demand_and_refuses_only_while_everyone_is_in_use() {
+fn pitfall_41_a_full_table_forgets_on_demand_and_refuses_only_while_everyone_is_in_use() {
     // As many clients as a search for room is sure to pass over: no walk runs here.
     const CLIENTS: u32 = 30_000;
     let now = Instant::now();

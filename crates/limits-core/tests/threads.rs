@@ -150,7 +150,7 @@ fn together<T: Send>(work: impl Fn(u8, &mut Vec<T>) + Sync) -> Vec<T> {
 
 /// Two threads ask for the last slot at once, again and again: one of them gets it.
 #[test]
-fn a_race_for_the_last_slot_has_one_winner() {
+fn pitfall_02_a_race_for_the_last_slot_has_one_winner() {
     const ROUNDS: usize = 5_000;
     let everything = Limits {
         max_connections: 1,
@@ -235,7 +235,7 @@ fn refused_attempts_are_invisible() {
 
 /// Everything at once, with reloads and expiry in between; witnesses outside the table watch the limits.
 #[test]
-fn nothing_is_ever_above_and_nothing_is_left_behind() {
+fn pitfall_46_nothing_is_ever_above_and_nothing_is_left_behind() {
     const GLOBAL: i64 = 9;
     const ROUTE: i64 = 5;
     let limits = |per_client, rate_per_minute| Limits {

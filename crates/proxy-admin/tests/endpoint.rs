@@ -28,7 +28,7 @@ fn health_is_always_good_and_readiness_is_the_programs() {
 }
 
 #[test]
-fn metrics_have_the_names_and_labels_that_are_documented() {
+fn pitfall_43_metrics_have_the_names_and_labels_that_are_documented() {
     let endpoint = start(Program::default());
     let counters = &endpoint.program.counters;
     let event = |kind, reason, route| {

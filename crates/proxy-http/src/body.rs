@@ -1,11 +1,12 @@
 //! Bodies on their way through the proxy, in constant memory.
 
 use crate::clock::later;
+use crate::headers;
 use crate::io::Busy;
 use crate::request::{Entry, InFlight};
 use crate::upstream::UpstreamBody;
 use bytes::Bytes;
-use conn_tracker::{Event, Report};
+use conn_tracker::{Event, EventKind, Report};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
@@ -24,13 +25,15 @@ pub(crate) enum RequestBody {
     /// There is none.
     Empty,
     /// As it comes from the client.
-    Streaming(ClientBody),
+    Streaming(Box<ClientBody>),
 }
 
 /// Whether a client was too slow with the body of its request.
 #[derive(Debug)]
 pub(crate) struct Pace {
     too_slow: AtomicBool,
+    /// Whether the backend has begun to answer, and so decides by itself how long it listens.
+    answered: AtomicBool,
     report: Arc<dyn Report>,
     event: Event,
 }
@@ -38,13 +41,28 @@ pub(crate) struct Pace {
 impl Pace {
     /// Nothing yet; `event` is what is reported once it is.
     pub(crate) const fn new(report: Arc<dyn Report>, event: Event) -> Self {
-        Self { too_slow: AtomicBool::new(false), report, event }
+        Self { too_slow: AtomicBool::new(false), answered: AtomicBool::new(false), report, event }
     }
 
     /// Whether the client was too slow.
     pub(crate) fn is_too_slow(&self) -> bool {
         // Ordering: read once the failure of the body has been handed over, which orders it.
         self.too_slow.load(Ordering::Relaxed)
+    }
+
+    /// The backend has begun to answer.
+    pub(crate) fn answered(&self) {
+        // Ordering: it stands for itself.
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
+    fn is_answered(&self) -> bool {
+        // Ordering: see `answered`.
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    fn malformed(&self) {
+        self.report.event(Event { kind: EventKind::BadRequest, reason: "request_malformed", ..self.event });
     }
 
     fn give_up(&self) {
@@ -61,7 +79,9 @@ pub(crate) struct ClientBody {
     incoming: Incoming,
     patience: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
+    /// Since when it is waited for.
+    waiting: Option<Instant>,
+    average: Average,
     pace: Arc<Pace>,
     entry: Option<Arc<Entry>>,
     /// The connection cannot be taken from hyper while its body is being read.
@@ -69,35 +89,94 @@ pub(crate) struct ClientBody {
 }
 
 impl ClientBody {
-    /// Breaks off, and tells `pace`, when the client pauses for longer than `patience`. Counts its bytes for `entry`.
+    /// Breaks off, and tells `pace`, when the client pauses for longer than `patience`, or brings fewer than `rate` bytes
+    /// per second. Counts its bytes for `entry`.
     pub(crate) fn new(
         incoming: Incoming,
         patience: Option<Duration>,
+        rate: u32,
         pace: Arc<Pace>,
         entry: Option<Arc<Entry>>,
         busy: Busy,
     ) -> Self {
-        Self { incoming, patience, timer: None, waiting: false, pace, entry, _busy: busy }
+        let average = Average { rate, after: patience.unwrap_or(AVERAGED), received: 0, waited: Duration::ZERO };
+        Self { incoming, patience, timer: None, waiting: None, average, pace, entry, _busy: busy }
     }
 
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(context) {
-            self.waiting = false;
-            if let (Some(entry), Some(Ok(frame))) = (&self.entry, &frame) {
-                entry.received(frame.data_ref().map_or(0, Bytes::len));
+            if let Some(since) = self.waiting.take() {
+                self.average.waited += since.elapsed();
+            }
+            match &frame {
+                Some(Ok(frame)) if frame.trailers_ref().is_some_and(headers::has_framing) => {
+                    self.pace.malformed();
+                    return Poll::Ready(Some(Err(
+                        "the trailers of the request say where it ends or whom it is for".into()
+                    )));
+                }
+                Some(Ok(frame)) => {
+                    let count = frame.data_ref().map_or(0, Bytes::len);
+                    if let Some(entry) = &self.entry {
+                        entry.received(count);
+                    }
+                    self.average.received += count as u64;
+                    if self.average.is_too_low() && !self.pace.is_answered() && !self.incoming.is_end_stream() {
+                        return self.too_slow();
+                    }
+                }
+                Some(Err(error)) if is_malformed(error) => self.pace.malformed(),
+                Some(Err(_)) | None => {}
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
+        let begins = self.waiting.is_none();
+        let now = *self.waiting.get_or_insert_with(Instant::now);
         let Some(patience) = self.patience else { return Poll::Pending };
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        if !self.waiting {
-            self.waiting = true;
-            timer.as_mut().reset(later(Instant::now(), patience));
+        if begins {
+            timer.as_mut().reset(later(now, patience));
         }
         ready!(timer.as_mut().poll(context));
+        self.too_slow()
+    }
+
+    fn too_slow(&self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.pace.give_up();
         Poll::Ready(Some(Err("the client took too long to send the body of its request".into())))
     }
+}
+
+/// How fast a body comes.
+#[derive(Debug)]
+struct Average {
+    /// The least, in bytes per second; 0 is none.
+    rate: u32,
+    /// How long is waited before it is asked.
+    after: Duration,
+    received: u64,
+    /// How long the client was waited for, in all.
+    waited: Duration,
+}
+
+/// How long is waited where no time-out says so.
+const AVERAGED: Duration = Duration::from_secs(30);
+
+impl Average {
+    fn is_too_low(&self) -> bool {
+        let least = u128::from(self.rate) * self.waited.as_millis() / 1000;
+        self.waited > self.after && u128::from(self.received) < least
+    }
+}
+
+/// Whether a body is no body, rather than one that broke off.
+fn is_malformed(error: &hyper::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput};
+    let cause = std::error::Error::source(error);
+    let http1 = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    let http2 = cause.and_then(|cause| cause.downcast_ref::<h2::Error>());
+    http1.is_some_and(|error| matches!(error.kind(), InvalidData | InvalidInput))
+        || http2.is_some_and(|error| !error.is_io() && !error.is_remote())
 }
 
 impl Body for RequestBody {
@@ -170,7 +249,15 @@ impl ResponseBody {
         match &mut self.source {
             Source::Fixed(bytes) if bytes.is_empty() => Poll::Ready(None),
             Source::Fixed(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Source::Upstream(body) => Pin::new(body).poll_frame(context),
+            Source::Upstream(body) => {
+                let mut frame = ready!(Pin::new(body).poll_frame(context));
+                if let Some(Ok(frame)) = &mut frame
+                    && let Some(trailers) = frame.trailers_mut()
+                {
+                    headers::remove_framing(trailers);
+                }
+                Poll::Ready(frame)
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::request::X_REQUEST_ID;
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, FORWARDED, TE, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, TE, TRAILER, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proxy_route::{HeaderEdits, HeaderSource, IpSet};
 use std::io::Write;
@@ -57,6 +57,38 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
     }
+}
+
+/// Header fields in one request.
+pub(crate) const MOST_HEADERS: usize = 128;
+
+/// Whether a head is larger than one may be, as HTTP/2 counts it; there, nobody else looks.
+pub(crate) fn is_too_large(headers: &HeaderMap, most: usize) -> bool {
+    let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
+    headers.len() > MOST_HEADERS || headers.iter().map(size).sum::<usize>() > most
+}
+
+/// Whether a header says where a message ends or whom it is for: none of these may come behind a body.
+fn is_framing(name: &HeaderName) -> bool {
+    *name == CONTENT_LENGTH || *name == HOST || *name == TE || *name == TRAILER || is_hop_by_hop(name.as_str())
+}
+
+/// Whether some trailer is of the kind that none may be.
+pub(crate) fn has_framing(trailers: &HeaderMap) -> bool {
+    trailers.keys().any(|name| is_framing(name) || imitates_framing(name))
+}
+
+/// Removes trailers of the kind that none may be.
+pub(crate) fn remove_framing(trailers: &mut HeaderMap) {
+    while let Some(name) = trailers.keys().find(|name| is_framing(name)).cloned() {
+        trailers.remove(name);
+    }
+}
+
+/// Whether servers that take `_` for `-` would take a header for one that says where the body ends.
+pub(crate) fn imitates_framing(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    name.contains(&b'_') && [b"content-length".as_slice(), b"transfer-encoding"].iter().any(|known| alike(name, known))
 }
 
 /// The protocol that a request wants to change to, if it asks for that properly. `h2c` is not passed on.
@@ -157,20 +189,30 @@ const ADDED: usize = 5;
 /// take `_` for `-`.
 fn speaks_for_others(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
-    let alike = |text: &[u8], known: &[u8]| {
-        text.len() == known.len()
-            && text.iter().zip(known).all(|(byte, one)| byte == one || (*byte, *one) == (b'_', b'-'))
-    };
     let forwarded = name.get(..X_FORWARDED.len()).is_some_and(|start| alike(start, X_FORWARDED));
     forwarded || alike(name, b"forwarded") || alike(name, b"x-real-ip")
 }
 
 const X_FORWARDED: &[u8] = b"x-forwarded-";
 
-/// Applies the rules of a route, in order. A name or value that cannot be one changes nothing.
+/// Whether two names are the same where `_` in the first is as good as `-`.
+fn alike(text: &[u8], known: &[u8]) -> bool {
+    text.len() == known.len() && text.iter().zip(known).all(|(byte, one)| byte == one || (*byte, *one) == (b'_', b'-'))
+}
+
+/// Applies the rules of a route, in order. A name or value that cannot be one changes nothing. What is set or removed
+/// also goes in its disguise, with `_` in place of `-`.
 pub(crate) fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
+    let disguised = !edits.0.is_empty() && headers.keys().any(|name| name.as_str().contains('_'));
     for (name, value) in &edits.0 {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
+        if disguised {
+            let is_disguise =
+                |other: &&HeaderName| **other != name && alike(other.as_str().as_bytes(), name.as_str().as_bytes());
+            while let Some(other) = headers.keys().find(is_disguise).cloned() {
+                headers.remove(other);
+            }
+        }
         match value {
             None => _ = headers.remove(name),
             Some(value) => set(headers, name, value),

@@ -1,138 +1,27 @@
 //! The client's end of a connection, as hyper reads and writes it.
 
+mod activity;
+mod frames;
 mod gather;
+mod requests;
 
+pub(crate) use activity::{Activity, Busy, Standstill, Unread};
+pub use frames::follow_frames;
 pub(crate) use gather::Gathered;
+pub use requests::follow_requests;
 
 use bytes::{Buf, Bytes};
+use frames::Frames;
 use gather::poll_write_gathered;
+use requests::{POISON, Requests};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
-
-/// What a connection is about, told by its IO and its requests to its task.
-///
-/// Written and read within one task, but for `busy`, which the body of a request may lower from elsewhere.
-#[derive(Debug, Default)]
-pub(crate) struct Activity {
-    /// Requests, request bodies and tunnels that are not over.
-    busy: AtomicUsize,
-    /// Requests ever begun, wrapping.
-    requests: AtomicUsize,
-    /// Whether bytes came while no request was in flight: the beginning of the next one.
-    partial: AtomicBool,
-    /// Whether written bytes wait to be flushed.
-    unflushed: AtomicBool,
-    /// Whether the last read found nothing.
-    drained: AtomicBool,
-    /// How often bytes came or went, wrapping.
-    moves: AtomicUsize,
-}
-
-/// Since when a connection has been busy without a byte in either direction.
-#[derive(Debug)]
-pub(crate) struct Standstill {
-    since: Instant,
-    moves: usize,
-}
-
-impl Standstill {
-    pub(crate) fn new() -> Self {
-        Self { since: Instant::now(), moves: 0 }
-    }
-
-    /// Looks at a connection: whether it has been at a standstill for `limit`.
-    pub(crate) fn is_too_long(&mut self, activity: &Activity, limit: Option<Duration>) -> bool {
-        // Ordering: read by the task that writes it.
-        let moves = activity.moves.load(Ordering::Relaxed);
-        if moves != self.moves || !activity.is_busy() {
-            *self = Self { since: Instant::now(), moves };
-        }
-        limit.is_some_and(|limit| self.since.elapsed() >= limit)
-    }
-}
-
-impl Activity {
-    /// Counts a request whose head is read.
-    pub(crate) fn begin_request(&self) {
-        // Ordering: read by the task that writes it.
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        self.partial.store(false, Ordering::Relaxed);
-    }
-
-    /// Keeps the connection busy until the answer drops.
-    pub(crate) fn busy(self: &Arc<Self>) -> Busy {
-        // Ordering: raised by the connection's task, which is the one to look at it.
-        self.busy.fetch_add(1, Ordering::Relaxed);
-        Busy { activity: Arc::clone(self) }
-    }
-
-    /// How many requests were ever begun, wrapping.
-    pub(crate) fn requests(&self) -> usize {
-        // Ordering: read by the task that writes it.
-        self.requests.load(Ordering::Relaxed)
-    }
-
-    /// Whether nothing is under way, not even the head of a request.
-    pub(crate) fn is_idle(&self) -> bool {
-        // Ordering: acquires what the body of a request did before it let go.
-        !self.is_busy() && !self.partial.load(Ordering::Relaxed)
-    }
-
-    /// Whether a request, the body of one or a tunnel is not over.
-    pub(crate) fn is_busy(&self) -> bool {
-        // Ordering: see `is_idle`.
-        self.busy.load(Ordering::Acquire) > 0
-    }
-
-    /// Whether the beginning of a request has come.
-    pub(crate) fn is_partial(&self) -> bool {
-        // Ordering: read by the task that writes it.
-        self.partial.load(Ordering::Relaxed)
-    }
-
-    /// Whether hyper can be taken off the socket without losing a byte.
-    pub(crate) fn can_park(&self) -> bool {
-        // Ordering: read by the task that writes them.
-        self.is_idle() && !self.unflushed.load(Ordering::Relaxed) && self.drained.load(Ordering::Relaxed)
-    }
-
-    fn read(&self, any: bool) {
-        // Ordering: written and read by the connection's task.
-        self.drained.store(!any, Ordering::Relaxed);
-        if any {
-            self.moves.fetch_add(1, Ordering::Relaxed);
-        }
-        if any && self.busy.load(Ordering::Relaxed) == 0 {
-            self.partial.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn unflushed(&self, unflushed: bool) {
-        // Ordering: written and read by the connection's task.
-        self.unflushed.store(unflushed, Ordering::Relaxed);
-    }
-}
-
-/// Keeps a connection busy until it drops.
-#[derive(Debug)]
-pub(crate) struct Busy {
-    activity: Arc<Activity>,
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        // Ordering: releases what was done to the task that sees the count at zero.
-        self.activity.busy.fetch_sub(1, Ordering::Release);
-    }
-}
 
 /// A socket, and bytes to be taken before any that it gives.
 #[derive(Debug)]
@@ -170,14 +59,19 @@ pub(crate) struct ClientIo {
     received: Bytes,
     transport: Transport,
     activity: Arc<Activity>,
-    batch: Batch,
+    followed: Option<Box<Followed>>,
+}
+
+/// What the bytes of a client are, as far as they are looked at.
+#[derive(Debug)]
+enum Followed {
+    Requests(Requests),
+    Frames(Frames, Batch),
 }
 
 /// Whether a write waits for the rest of the turn, so that one system call carries the frames of many streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Batch {
-    /// Never.
-    Off,
     /// The next write waits.
     Closed,
     /// Writes pass, until they are flushed.
@@ -187,7 +81,23 @@ enum Batch {
 impl ClientIo {
     /// `received` comes before anything that the transport gives.
     pub(crate) fn new(received: Bytes, transport: Transport, activity: Arc<Activity>) -> Self {
-        Self { received, transport, activity, batch: Batch::Off }
+        Self { received, transport, activity, followed: None }
+    }
+
+    /// From here on what is read are requests of HTTP/1.1. One that could be read in two ways is replaced by one that
+    /// cannot be read at all, and nothing comes after it.
+    pub(crate) fn follow_requests(&mut self) {
+        self.followed.get_or_insert_with(|| Box::new(Followed::Requests(Requests::default())));
+    }
+
+    /// Keeps nothing of requests that are over, until [`ClientIo::follow_requests`] is called again.
+    pub(crate) fn rest(&mut self) {
+        self.followed.take_if(|followed| matches!(&**followed, Followed::Requests(requests) if requests.is_between()));
+    }
+
+    /// From here on what is read is somebody else's business.
+    pub(crate) fn follow_nothing(&mut self) {
+        self.followed = None;
     }
 
     /// Puts bytes back that were read but not used. They come before all others.
@@ -195,15 +105,19 @@ impl ClientIo {
         if bytes.is_empty() {
             return;
         }
+        if let Some(Followed::Requests(requests)) = self.followed.as_deref_mut() {
+            requests.expect_again(bytes.len());
+        }
         self.received = match self.received.is_empty() {
             true => bytes,
             false => [bytes, std::mem::take(&mut self.received)].concat().into(),
         };
     }
 
-    /// From here on the first write of a turn waits until the other tasks that are ready have had their turn.
-    pub(crate) fn batch_writes(&mut self) {
-        self.batch = Batch::Closed;
+    /// From here on what is read are frames of HTTP/2, and the first write of a turn waits until the other tasks that are
+    /// ready have had their turn. A client that keeps us busy with nothing is cut off.
+    pub(crate) fn follow_frames(&mut self) {
+        self.followed = Some(Box::new(Followed::Frames(Frames::new(std::time::Instant::now()), Batch::Closed)));
     }
 
     /// Whether bytes wait that no socket will announce.
@@ -216,14 +130,46 @@ impl ClientIo {
         self.transport.socket().readable().await
     }
 
+    /// Whether the connection is broken, though there may be bytes to read.
+    pub(crate) fn has_failed(&self) -> bool {
+        !matches!(self.transport.socket().take_error(), Ok(None))
+    }
+
     /// Makes the coming close a reset.
     pub(crate) fn reset(&self) -> io::Result<()> {
         self.transport.socket().set_zero_linger()
     }
 
+    /// Follows what was read into `buffer` behind `before`.
+    fn follow(&mut self, buffer: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        let requests = match self.followed.as_deref_mut() {
+            None => return Ok(()),
+            Some(Followed::Requests(requests)) => requests,
+            Some(Followed::Frames(frames, _)) => {
+                let followed = frames.follow(&buffer.filled()[before..], std::time::Instant::now);
+                // Ordering: written and read by the connection's task.
+                self.activity.in_head.store(frames.is_in_head(), Ordering::Relaxed);
+                return followed.map_err(|frames::Flood| {
+                    self.activity.flooding.store(true, Ordering::Relaxed);
+                    io::ErrorKind::ConnectionAborted.into()
+                });
+            }
+        };
+        if let Err(kept) = requests.follow(&buffer.filled()[before..]) {
+            buffer.set_filled(before + kept);
+            // At least the line feed that ended the offending line is gone, so there is room for a byte.
+            let poison = POISON.len().min(buffer.remaining());
+            buffer.put_slice(&POISON[..poison]);
+            self.received = Bytes::from_static(&POISON[poison..]);
+        }
+        // Ordering: written and read by the connection's task.
+        self.activity.beyond.store(requests.is_beyond(), Ordering::Relaxed);
+        Ok(())
+    }
+
     fn await_turn(&mut self, context: &Context<'_>) -> Poll<()> {
-        if self.batch == Batch::Closed {
-            self.batch = Batch::Open;
+        if let Some(Followed::Frames(_, batch @ Batch::Closed)) = self.followed.as_deref_mut() {
+            *batch = Batch::Open;
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -240,7 +186,11 @@ impl AsyncRead for ClientIo {
             Transport::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
             Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_read(context, buffer),
         };
-        this.activity.read(polled.is_ready() && buffer.filled().len() > before);
+        let any = polled.is_ready() && buffer.filled().len() > before;
+        this.activity.read(any);
+        if any {
+            this.follow(buffer, before)?;
+        }
         polled
     }
 }
@@ -262,9 +212,13 @@ impl AsyncWrite for ClientIo {
             Transport::Plain(socket) => poll_write_gathered(Pin::new(socket), context, bytes),
             Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(context, bytes),
         };
-        if polled.is_ready() {
+        if let Poll::Ready(written) = &polled {
             // Ordering: see `Standstill`.
             this.activity.moves.fetch_add(1, Ordering::Relaxed);
+            this.activity.writes.fetch_add(1, Ordering::Relaxed);
+            if let (Some(Followed::Frames(frames, _)), Ok(written)) = (this.followed.as_deref_mut(), written) {
+                frames.took(*written);
+            }
         }
         polled
     }
@@ -281,8 +235,8 @@ impl AsyncWrite for ClientIo {
         };
         if polled.is_ready() {
             this.activity.unflushed(false);
-            if this.batch == Batch::Open {
-                this.batch = Batch::Closed;
+            if let Some(Followed::Frames(_, batch)) = this.followed.as_deref_mut() {
+                *batch = Batch::Closed;
             }
         }
         polled

@@ -64,6 +64,7 @@
 mod body;
 mod clock;
 mod connection;
+pub mod fuzzing;
 mod generation;
 mod headers;
 mod io;

@@ -6,6 +6,7 @@ mod auth;
 mod entry;
 mod forward;
 mod id;
+mod misdirected;
 mod target;
 mod websocket;
 
@@ -169,6 +170,10 @@ impl InFlight {
             // The length stays, the bytes do not.
             *bytes = bytes::Bytes::new();
         }
+        if self.client.activity.is_beyond() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // What came for a tunnel that is not to be was not looked at, and must not be taken for a request.
+            answers::close(&mut response);
+        }
         self.status = Some(response.status().as_u16());
         let request = (!self.tunnel).then_some(self);
         response.map(|source| ResponseBody::new(source, request))
@@ -202,6 +207,11 @@ impl Serving<'_> {
         let newest = client.worker.current();
         let for_whom = headers::client(request.headers(), client.client, &newest.generation.balancers);
         self.flight.for_whom = for_whom;
+        let most = newest.generation.settings.max_request_header_bytes;
+        if !self.h1 && headers::is_too_large(request.headers(), most) {
+            self.event(EventKind::BadRequest, "header_too_large", for_whom);
+            return Ok(self.text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE).into());
+        }
         let target = match Target::of(&request) {
             Ok(target) => target,
             Err(status) => {
@@ -209,6 +219,10 @@ impl Serving<'_> {
                 return Ok(self.final_answer(self.text(status)).into());
             }
         };
+        if misdirected::is(&newest, &client, &target) {
+            self.event(EventKind::BadRequest, "misdirected", for_whom);
+            return Ok(self.unbound_answer(self.text(StatusCode::MISDIRECTED_REQUEST)).into());
+        }
         let Some(route) = self.route(&newest, &request, &target, for_whom) else {
             self.event(EventKind::BadRequest, "no_route", for_whom);
             return Ok(self.unbound_answer(self.text(StatusCode::NOT_FOUND)).into());

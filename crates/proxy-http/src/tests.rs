@@ -3,9 +3,11 @@
 mod backend;
 mod bodies;
 mod client;
+mod frames;
 mod lifecycle;
 mod limits;
 mod routing;
+mod strict;
 mod upgrades;
 
 use crate::{HttpGeneration, HttpServer, TlsShared};
@@ -96,7 +98,8 @@ async fn listen(server: Arc<HttpServer>, limits: Arc<Limits>, port: u16) -> Sock
                 client: peer.ip(),
                 permit,
                 port,
-                hello: (port == TLS_PORT).then(ClientHello::default),
+                hello:
+                    (port == TLS_PORT).then(|| ClientHello { sni: Some("shop.test".into()), ..ClientHello::default() }),
                 accepted: now,
             }));
         }

@@ -38,12 +38,15 @@ impl Tunnel {
     }
 }
 
-/// Copies between the client and the backend until the tunnel is over.
-pub(crate) async fn run(tunnel: Tunnel, io: impl AsyncRead + AsyncWrite, client: Arc<Downstream>) {
+/// Copies between the client and the backend until the tunnel is over. `gone` tells whether the client has broken off.
+pub(crate) async fn run<A>(tunnel: Tunnel, io: A, gone: impl Fn(&A) -> bool, client: Arc<Downstream>)
+where
+    A: AsyncRead + AsyncWrite,
+{
     let worker = &client.worker;
     let mut tunnel = tunnel;
     let entry = tunnel.entry();
-    let end = copy_both(io, &mut tunnel.backend, tunnel.idle, entry.as_deref()).await;
+    let end = copy_both(io, gone, &mut tunnel.backend, tunnel.idle, entry.as_deref()).await;
     entry.iter().for_each(|entry| entry.ends(end.label()));
     if end == TunnelEnd::Idle {
         worker.event(EventKind::Swept, "idle_timeout", Some(tunnel.route), client.client);
@@ -74,7 +77,15 @@ impl TunnelEnd {
 
 /// Copies both ways until both sides have ended, one breaks off, or no byte comes for `idle`. The end of one side is
 /// passed on to the other, which may go on talking. While nothing moves, no buffer is held. Counts the bytes for `entry`.
-pub(crate) async fn copy_both<A, B>(client: A, backend: B, idle: Option<Duration>, entry: Option<&Entry>) -> TunnelEnd
+///
+/// A client that breaks off while its backend takes nothing is not seen by reading: `gone` is asked from time to time.
+pub(crate) async fn copy_both<A, B>(
+    client: A,
+    gone: impl Fn(&A) -> bool,
+    backend: B,
+    idle: Option<Duration>,
+    entry: Option<&Entry>,
+) -> TunnelEnd
 where
     A: AsyncRead + AsyncWrite,
     B: AsyncRead + AsyncWrite,
@@ -83,6 +94,7 @@ where
     let (mut up, mut down) = (Direction::default(), Direction::default());
     let mut moved = Instant::now();
     let mut timer: Option<Pin<Box<Sleep>>> = None;
+    let mut look: Option<Pin<Box<Sleep>>> = None;
     std::future::poll_fn(|context| {
         let before = up.moved + down.moved;
         let copied = (
@@ -97,6 +109,17 @@ where
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(TunnelEnd::Closed),
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(TunnelEnd::Broken),
             _ => {}
+        }
+        if up.is_stuck() {
+            let look = look.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK)));
+            while look.as_mut().poll(context).is_ready() {
+                if gone(&client) {
+                    return Poll::Ready(TunnelEnd::Broken);
+                }
+                look.as_mut().reset(Instant::now() + LOOK);
+            }
+        } else {
+            look = None;
         }
         let Some(idle) = idle else { return Poll::Pending };
         if up.moved + down.moved != before {
@@ -115,6 +138,9 @@ where
     })
     .await
 }
+
+/// How often a client is looked at whose backend takes nothing.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Bytes on their way from one side to the other.
 #[derive(Debug, Default)]
@@ -144,6 +170,11 @@ const CHUNK: usize = 16 * 1024;
 const TURN: usize = 16;
 
 impl Direction {
+    /// Whether something was read that the other side does not take.
+    fn is_stuck(&self) -> bool {
+        !self.left.is_empty()
+    }
+
     fn poll<R, W>(
         &mut self,
         context: &mut Context<'_>,

@@ -51,6 +51,11 @@ pub struct Settings {
     pub keep_alive: KeepAlive,
     /// Largest request head in bytes; 431 above.
     pub max_request_header_bytes: usize,
+    /// Streams that one connection of HTTP/2 may have open at a time, at least 1.
+    pub max_concurrent_streams: u32,
+    /// Bytes per second that a request body comes with at least, on average over the time that its client is waited for;
+    /// 0 is as slowly as it likes.
+    pub min_request_body_rate: u32,
     /// TLS of terminating routes that have no certificate of their own.
     pub tls: TlsSettings,
     /// What is logged, and how.
@@ -79,6 +84,8 @@ impl Default for Settings {
             timeouts: Timeouts::default(),
             keep_alive: KeepAlive::default(),
             max_request_header_bytes: 64 * 1024,
+            max_concurrent_streams: 128,
+            min_request_body_rate: 16,
             tls: TlsSettings::default(),
             logging: LogSettings::default(),
             access_log: None,
@@ -205,6 +212,8 @@ pub struct Timeouts {
     pub request_header: Option<Duration>,
     /// Between two reads of a request body.
     pub request_body: Option<Duration>,
+    /// Between two writes of a response, while its client takes nothing.
+    pub response_body: Option<Duration>,
     /// Hard end of every connection.
     pub lifetime: Option<Duration>,
     /// Drain after a signal to stop.
@@ -219,6 +228,7 @@ impl Default for Timeouts {
             response: Some(Duration::from_secs(60)),
             request_header: Some(Duration::from_secs(10)),
             request_body: Some(Duration::from_secs(30)),
+            response_body: Some(Duration::from_secs(60)),
             lifetime: None,
             graceful_shutdown: Some(Duration::from_secs(30)),
         }

@@ -75,6 +75,7 @@ mod access;
 mod admit;
 mod connection;
 mod drain;
+pub mod fuzzing;
 mod generation;
 mod hello;
 mod lifespan;

@@ -14,7 +14,7 @@ use support::{backend, pair, start, tcp, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
-async fn clients_are_turned_away_until_there_are_descriptors_again() {
+async fn pitfall_37_clients_are_turned_away_until_there_are_descriptors_again() {
     let (listener, address) = backend().await;
     let proxy = start(Settings::default(), vec![tcp(&[address])]);
     let (mut client, mut server) = pair(&proxy, &listener).await;

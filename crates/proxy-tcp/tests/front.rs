@@ -91,7 +91,7 @@ async fn refused(proxy: &Proxy, sent: &[u8]) -> Vec<(EventKind, &'static str)> {
 }
 
 #[tokio::test]
-async fn a_refusal_at_accept_closes_or_resets() {
+async fn pitfall_31_a_refusal_at_accept_closes_or_resets() {
     for (on_reject, outcome) in [(OnReject::Close, Ok(0)), (OnReject::Reset, Err(ErrorKind::ConnectionReset))] {
         let (_, address) = backend().await;
         let proxy = start(Settings { on_reject, ..Settings::default() }, vec![tcp(&[address])]);
@@ -105,7 +105,7 @@ async fn a_refusal_at_accept_closes_or_resets() {
 }
 
 #[tokio::test]
-async fn a_refusal_at_accept_can_be_read_where_everybody_speaks_plain_http() {
+async fn pitfall_30_a_refusal_at_accept_can_be_read_where_everybody_speaks_plain_http() {
     let respond = || Settings { on_reject: OnReject::Respond, ..Settings::default() };
     let proxy = start(respond(), vec![plain_http()]);
     *proxy.tracker.refuse_open.lock().unwrap() = Some(Reason::ClientLimit);
@@ -200,7 +200,7 @@ async fn a_proxy_header_names_the_client_however_it_is_split() {
 }
 
 #[tokio::test]
-async fn a_header_from_anybody_else_is_payload() {
+async fn pitfall_13_a_header_from_anybody_else_is_payload() {
     let (listener, address) = backend().await;
     let mut settings = behind_proxy();
     settings.accept_proxy.peers = vec!["192.0.2.0/24".parse().unwrap()];
@@ -234,7 +234,7 @@ async fn a_trusted_peer_must_send_a_header() {
 }
 
 #[tokio::test]
-async fn the_named_client_is_blocked_and_limited() {
+async fn pitfall_12_the_named_client_is_blocked_and_limited() {
     let (listener, address) = backend().await;
     let header = proxy_header(ProxyVersion::V2, CLIENT.parse().unwrap(), SERVER.parse().unwrap());
     let mut settings = behind_proxy();

@@ -101,7 +101,7 @@ async fn a_server_may_speak_first() {
 }
 
 #[tokio::test]
-async fn half_closes_pass_in_either_order() {
+async fn pitfall_22_half_closes_pass_in_either_order() {
     for client_first in [true, false] {
         let (listener, address) = backend().await;
         let proxy = start(Settings::default(), vec![tcp(&[address])]);
@@ -279,7 +279,7 @@ async fn lists_and_blocks_of_a_route_close() {
 }
 
 #[tokio::test]
-async fn a_panic_costs_one_connection_and_no_slot() {
+async fn pitfall_07_a_panic_costs_one_connection_and_no_slot() {
     let (listener, address) = backend().await;
     let route = tcp(&[address]);
     let mut named = tcp(&[address]);

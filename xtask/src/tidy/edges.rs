@@ -124,7 +124,7 @@ fn output(root: &Path, program: &str, arguments: &[&str]) -> Outcome<String> {
 
 const RULES: &str = "xtask/src/tidy/edges.rs";
 
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
     ("conn-tracker", &[]),
     ("log-dedup", &[]),
     ("limits-core", &["conn-tracker"]),
@@ -133,6 +133,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     ("proxy-http", &["proxy-tcp", "proxy-route", "conn-tracker"]),
     ("proxy-config", &["proxy-route"]),
     ("proxy-admin", &["conn-tracker", "log-dedup"]),
+    ("smartproxy-fuzz", &["proxy-config", "proxy-http", "proxy-tcp"]),
     (
         "smartproxy-bin",
         &[

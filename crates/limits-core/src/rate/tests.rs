@@ -81,7 +81,7 @@ proptest! {
 
     /// Whatever is admitted conforms to the exact rate.
     #[test]
-    fn never_admits_more(
+    fn pitfall_45_never_admits_more(
         rate in rates(), burst in bursts(), seconds in prop_oneof![Just(60u64), 1u64..100, Just(86_400u64)], gaps in gaps(),
     ) {
         let period = Duration::from_secs(seconds);

@@ -295,7 +295,7 @@ fn a_gauge_is_asked_when_a_line_is_written() {
 }
 
 #[test]
-fn a_flood_from_a_million_addresses_is_one_line() {
+fn pitfall_44_a_flood_from_a_million_addresses_is_one_line() {
     let fixture = fixture(steady());
     fixture.record(1_000_000).tick(5.0);
     assert_eq!(fixture.pages.lines(), (1, 1, 0));

@@ -5,7 +5,7 @@ use super::security::{SecurityKeys, security};
 use super::tls::{TlsKeys, tls_keys, tls_settings};
 use super::{endpoints, limits, proxies};
 use crate::cursor::{Cursor, Table};
-use crate::value::{boolean, choice, duration, integer, period, positive, send_proxy, string, timeout};
+use crate::value::{boolean, choice, duration, integer, limit, period, positive, send_proxy, string, timeout};
 use proxy_route::{KeepAlive, KeepAliveTreatment, OnReject, ProxyVersion, Settings, TcpKeepAlive, Timeouts};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -42,6 +42,8 @@ pub(crate) fn settings(table: &Table<'_>) -> (Settings, Defaults) {
     // Below 8 KiB, ordinary browsers are refused; a request head of 16 MiB is an attack.
     let bytes = |at: &Cursor<'_>| integer::<usize>(at, 8192..=16 * 1024 * 1024);
     table.read("maxRequestHeaderBytes", bytes, &mut settings.max_request_header_bytes);
+    table.read("maxConcurrentStreams", |at| integer(at, 1..=10_000), &mut settings.max_concurrent_streams);
+    table.read("minRequestBodyRate", limit, &mut settings.min_request_body_rate);
     table.read("tls", tls_settings, &mut settings.tls);
     table.read("logging", endpoints::logging, &mut settings.logging);
     settings.access_log = table.get("accessLog", endpoints::access_log).flatten();
@@ -128,6 +130,7 @@ fn timeouts(table: &Table<'_>, timeouts: &mut Timeouts) {
     table.read("responseTimeout", timeout, &mut timeouts.response);
     table.read("requestHeaderTimeout", timeout, &mut timeouts.request_header);
     table.read("requestBodyTimeout", timeout, &mut timeouts.request_body);
+    table.read("responseBodyTimeout", timeout, &mut timeouts.response_body);
     table.read("maxConnectionLifetime", timeout, &mut timeouts.lifetime);
     table.read("gracefulShutdownTimeout", timeout, &mut timeouts.graceful_shutdown);
 }

@@ -58,13 +58,14 @@ fn every_key_of_the_process_lands_in_its_field() {
     let times = settings.timeouts;
     assert_eq!((times.initial_data, times.connect, times.response), (seconds(11), seconds(12), seconds(13)));
     assert_eq!((times.request_header, times.request_body, times.lifetime), (seconds(14), seconds(15), seconds(86_400)));
-    assert_eq!(times.graceful_shutdown, None, "0 is never");
+    assert_eq!((times.response_body, times.graceful_shutdown), (seconds(45), None), "0 is never");
     let keep = settings.keep_alive;
     assert_eq!((keep.tunnel_idle, keep.http_idle), (seconds(3600), seconds(3600)));
     assert_eq!((keep.treatment, keep.multiplier), (KeepAliveTreatment::Extended, 3));
     let probes = keep.tcp.unwrap();
     assert_eq!((Some(probes.idle), Some(probes.interval), probes.probes), (seconds(30), seconds(5), 2));
     assert_eq!(settings.max_request_header_bytes, 16_384);
+    assert_eq!((settings.max_concurrent_streams, settings.min_request_body_rate), (64, 100));
     assert_eq!(settings.tls.certificates[0].domains, ["shop.test", "*.shop.test"]);
     assert_eq!(settings.tls.certificates[0].chain, PemSource::File(PathBuf::from("/etc/a.pem")));
     assert_eq!(settings.tls.certificates[0].key, PemSource::File(PathBuf::from("/etc/a.key")));

@@ -23,6 +23,8 @@ pub(crate) struct Downstream {
     pub(crate) local: SocketAddr,
     pub(crate) port: u16,
     pub(crate) tls: Option<TlsVersion>,
+    /// The name in the TLS hello.
+    pub(crate) sni: Option<Box<str>>,
     pub(crate) accepted: Instant,
     pub(crate) activity: Arc<Activity>,
     slots: Mutex<Slots>,
@@ -71,10 +73,10 @@ impl Downstream {
         activity: Arc<Activity>,
         permit: Permit,
     ) -> Self {
-        let Identity { client, source, local, port, accepted } = identity;
+        let Identity { client, source, local, port, sni, accepted } = identity;
         let slots = Mutex::new(Slots { permit: Some(permit), bound: false });
         let (tunnel, lingering, ending) = (Mutex::new(None), Mutex::new(None), Ending::default());
-        Self { worker, client, source, local, port, tls, accepted, activity, slots, tunnel, lingering, ending }
+        Self { worker, client, source, local, port, tls, sni, accepted, activity, slots, tunnel, lingering, ending }
     }
 
     /// Binds the connection to a route, unless it is already; answers what only a dry run let pass.
@@ -171,11 +173,13 @@ impl Downstream {
 }
 
 /// Who is connected to what.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub(crate) client: IpAddr,
     pub(crate) source: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) port: u16,
+    /// The name in the TLS hello.
+    pub(crate) sni: Option<Box<str>>,
     pub(crate) accepted: Instant,
 }

@@ -6,7 +6,8 @@
 use super::downstream::Downstream;
 use super::{Call, Term};
 use crate::clock::{NEVER, Wheel, later};
-use crate::io::{ClientIo, Standstill};
+use crate::headers::MOST_HEADERS;
+use crate::io::{ClientIo, Standstill, Unread};
 use crate::request;
 use crate::tunnel;
 use conn_tracker::EventKind;
@@ -44,8 +45,12 @@ pub(super) async fn serve(io: ClientIo, client: Arc<Downstream>) {
     let mut next = Next::Resume(io);
     loop {
         next = match next {
-            Next::Resume(io) => Box::pin(active(io, &client, &mut term)).await,
-            Next::Park(io, since) => {
+            Next::Resume(mut io) => {
+                io.follow_requests();
+                Box::pin(active(io, &client, &mut term)).await
+            }
+            Next::Park(mut io, since) => {
+                io.rest();
                 if io.has_received() || parked(&io, since, &client, &mut term).await {
                     Next::Resume(io)
                 } else {
@@ -73,7 +78,7 @@ async fn active(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next
     let newest = client.worker.current();
     let settings = &newest.generation.settings;
     let timeouts = settings.timeouts;
-    let tick = [settings.keep_alive.http_idle, timeouts.request_header, timeouts.initial_data];
+    let tick = [settings.keep_alive.http_idle, timeouts.request_header, timeouts.initial_data, timeouts.response_body];
     let tick = tick.into_iter().flatten().map(|limit| limit / 4).fold(TICK, Duration::min);
     let mut builder = http1::Builder::new();
     builder
@@ -93,6 +98,7 @@ async fn active(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next
     let first = timeouts.initial_data.map(|limit| Instant::from_std(client.accepted) + limit);
     let mut idle: Option<(Instant, usize)> = None;
     let (mut standstill, longest) = (Standstill::new(), client.longest_standstill());
+    let mut unread = Unread::new(timeouts.response_body);
     let mut finishing = false;
     let mut called = Box::pin(term.called(false));
     let ended = loop {
@@ -110,6 +116,10 @@ async fn active(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next
                         time_out(&mut io, client).await;
                         linger(io, client).await;
                     }
+                    return Next::Over;
+                }
+                if unread.is_too_long(&client.activity) {
+                    client.terminated("response_body_timeout");
                     return Next::Over;
                 }
                 if standstill.is_too_long(&client.activity, longest) {
@@ -152,6 +162,7 @@ async fn active(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next
     let mut io = parts.io.into_inner();
     if ended.is_ok() && is_tunnel {
         io.put_back(parts.read_buf);
+        io.follow_nothing();
         return Next::Tunnel(io);
     }
     if let Err(error) = ended {
@@ -167,9 +178,6 @@ async fn active(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next
 
 /// The smallest bound on what hyper buffers; more than the largest head in any case.
 const MOST_BUFFERED: usize = 64 * 1024;
-
-/// Header fields in one request.
-const MOST_HEADERS: usize = 128;
 
 /// Says why hyper gave a connection up, to the client where hyper did not.
 async fn failed(error: &hyper::Error, io: &mut ClientIo, client: &Downstream) {
@@ -252,7 +260,7 @@ async fn close(mut io: ClientIo, client: &Downstream) -> Next {
 async fn tunneling(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next {
     let Some(tunnel) = client.tunnel.lock().take() else { return Next::Over };
     let entry = tunnel.entry();
-    let mut run = Box::pin(tunnel::run(tunnel, io, Arc::clone(client)));
+    let mut run = Box::pin(tunnel::run(tunnel, io, ClientIo::has_failed, Arc::clone(client)));
     let mut finishing = false;
     loop {
         tokio::select! {

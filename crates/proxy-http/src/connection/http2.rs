@@ -3,7 +3,7 @@
 use super::downstream::Downstream;
 use super::{Call, Term};
 use crate::clock::Wheel;
-use crate::io::{ClientIo, Standstill};
+use crate::io::{ClientIo, Standstill, Unread};
 use crate::request;
 use conn_tracker::EventKind;
 use hyper::server::conn::http2;
@@ -13,9 +13,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// Streams that one connection may have open.
-const STREAMS: u32 = 128;
 
 /// What a client may send ahead on one stream, in bytes; and on all of them.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -33,18 +30,20 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// Serves the streams of a connection until it is over.
 pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
-    io.batch_writes();
+    let _over = Over(Arc::clone(&client));
+    io.follow_frames();
     let settings = &client.worker.current().generation;
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(Wheel(client.worker.timers.clone()))
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(settings.settings.max_concurrent_streams)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(LOCAL_RESETS)
-        .max_header_list_size(u32::try_from(settings.settings.max_request_header_bytes).unwrap_or(u32::MAX))
+        // What is beyond twice the limit goes no further than here; up to that it is refused, and counted, as elsewhere.
+        .max_header_list_size(u32::try_from(2 * settings.settings.max_request_header_bytes).unwrap_or(u32::MAX))
         .enable_connect_protocol();
     let service = {
         let client = Arc::clone(&client);
@@ -84,8 +83,19 @@ pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
             }
         }
     };
-    if let Err(error) = ended {
+    if client.activity.is_flooding() {
+        client.terminated("http2_flood");
+    } else if let Err(error) = ended {
         report(&client, &error);
+    }
+}
+
+/// Tells the tunnels that were streams of a connection of its end.
+struct Over(Arc<Downstream>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.activity.end();
     }
 }
 
@@ -107,6 +117,10 @@ struct Idle {
     requests: usize,
     allowed: Option<Duration>,
     first: Option<Duration>,
+    /// Since when the head of a request has been coming, and how long it may.
+    head_since: Option<Instant>,
+    head: Option<Duration>,
+    unread: Unread,
     standstill: Standstill,
     longest: Option<Duration>,
 }
@@ -120,13 +134,20 @@ impl Idle {
             requests: 0,
             allowed: settings.keep_alive.http_idle,
             first: settings.timeouts.initial_data,
+            head_since: None,
+            head: settings.timeouts.request_header,
+            unread: Unread::new(settings.timeouts.response_body),
             standstill: Standstill::new(),
             longest: client.longest_standstill(),
         }
     }
 
     fn tick(&self) -> Duration {
-        [self.allowed, self.first].into_iter().flatten().map(|limit| limit / 4).fold(TICK, Duration::min)
+        [self.allowed, self.first, self.head, self.unread.limit()]
+            .into_iter()
+            .flatten()
+            .map(|limit| limit / 4)
+            .fold(TICK, Duration::min)
     }
 
     /// Looks at the connection: why it has to end, if it has.
@@ -134,6 +155,14 @@ impl Idle {
         // Requests that no route takes do not make it one that may stay.
         if !client.is_bound() && self.first.is_some_and(|first| client.accepted.elapsed() >= first) {
             return Some("initial_data_timeout");
+        }
+        if !client.activity.is_in_head() {
+            self.head_since = None;
+        } else if self.head.is_some_and(|head| self.head_since.get_or_insert_with(Instant::now).elapsed() >= head) {
+            return Some("request_header_timeout");
+        }
+        if self.unread.is_too_long(&client.activity) {
+            return Some("response_body_timeout");
         }
         if self.standstill.is_too_long(&client.activity, self.longest) {
             return Some("idle_timeout");

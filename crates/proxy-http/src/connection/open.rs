@@ -48,9 +48,11 @@ pub(super) async fn open(worker: Arc<Worker>, connection: HttpConnection) -> Opt
     let deadline = later(Instant::from_std(accepted), patience);
     // The socket was accepted with the peer's address; the PROXY header's client has that of its header.
     let source = if peer.ip() == client { peer } else { SocketAddr::new(client, peer.port()) };
-    let identity = Identity { client, source, local, port, accepted };
+    let is_plain = hello.is_none();
+    let sni = hello.and_then(|hello| hello.sni).map(String::into_boxed_str);
+    let identity = Identity { client, source, local, port, sni, accepted };
     let activity = Arc::new(Activity::default());
-    if hello.is_none() {
+    if is_plain {
         let mut drain = worker.drain.clone();
         let first = tokio::select! {
             biased;

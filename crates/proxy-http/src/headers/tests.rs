@@ -104,7 +104,7 @@ fn only_trusted_peers_speak_for_others() {
 }
 
 #[test]
-fn the_client_is_the_right_most_hop_that_is_not_trusted() {
+fn pitfall_14_the_client_is_the_right_most_hop_that_is_not_trusted() {
     let trusted: IpSet = ["10.0.0.0/8", "2001:db8::/32"].iter().map(|text| text.parse::<IpNet>().unwrap()).collect();
     let cases: &[(&str, Fields<'_>, &str)] = &[
         ("192.0.2.9", &[("x-forwarded-for", "198.51.100.1")], "192.0.2.9"),

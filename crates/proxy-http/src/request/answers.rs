@@ -88,7 +88,7 @@ mod tests {
     const ID: HeaderValue = HeaderValue::from_static("7f");
 
     #[test]
-    fn refused_clients_are_told_when_to_come_back() {
+    fn pitfall_35_refused_clients_are_told_when_to_come_back() {
         let cases = [
             (Rejection::full(Reason::RouteLimit, 3), 503, 1..=3),
             (Rejection::full(Reason::RouteClientLimit, 3), 429, 1..=3),

@@ -88,7 +88,10 @@ impl Serving<'_> {
         };
         let response = client.worker.pools.send(&exchange, letter).await;
         match response {
-            Ok(response) => self.incoming(newest, route, response, std::mem::replace(asked, Asked::No)),
+            Ok(response) => {
+                pace.iter().for_each(|pace| pace.answered());
+                self.incoming(newest, route, response, std::mem::replace(asked, Asked::No))
+            }
             Err(_) if pace.as_ref().is_some_and(|pace| pace.is_too_slow()) => {
                 self.flight.ends(TOO_SLOW);
                 self.final_answer(self.text(StatusCode::REQUEST_TIMEOUT))
@@ -101,7 +104,9 @@ impl Serving<'_> {
                 if matches!(error, UpstreamError::BadRequest) {
                     self.event(EventKind::BadRequest, "request_malformed", for_whom);
                 }
-                self.text(error.status())
+                let answer = self.text(error.status());
+                let clients_fault = matches!(error, UpstreamError::BadRequest | UpstreamError::RequestBody);
+                if clients_fault { self.final_answer(answer) } else { answer }
             }
         }
     }
@@ -148,13 +153,14 @@ impl Serving<'_> {
             None => RequestBody::Empty,
             Some(pace) => {
                 let patience = settings.timeouts.request_body;
-                RequestBody::Streaming(ClientBody::new(
+                RequestBody::Streaming(Box::new(ClientBody::new(
                     body,
                     patience,
+                    settings.min_request_body_rate,
                     Arc::clone(pace),
                     self.flight.entry().cloned(),
                     client.activity.busy(),
-                ))
+                )))
             }
         };
         let mut head = Request::new(());
@@ -220,7 +226,8 @@ impl Serving<'_> {
                 // The stream's own task ends with its answer; the tunnel ends with the stream.
                 tokio::spawn(async move {
                     if let Ok(stream) = stream.await {
-                        tunnel::run(tunnel, TokioIo::new(stream), client).await;
+                        let activity = Arc::clone(&client.activity);
+                        tunnel::run(tunnel, TokioIo::new(stream), |_| activity.is_over(), client).await;
                     }
                 });
             }

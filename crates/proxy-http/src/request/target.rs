@@ -1,5 +1,6 @@
 //! What a request asks for.
 
+use crate::headers::imitates_framing;
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 
@@ -28,6 +29,9 @@ impl Target {
         }
         let named = host(request.headers(), request.version())?;
         let uri = request.uri().clone();
+        if request.version() == Version::HTTP_2 {
+            check_http2(request.headers(), &uri, named)?;
+        }
         // What is matched has to be what is sent: no host in place of the path, and `*` only where it means the server.
         let of_server = uri.path() == "*" && request.method() == Method::OPTIONS;
         if !uri.path().starts_with('/') && !of_server {
@@ -67,6 +71,18 @@ fn host(headers: &HeaderMap, version: Version) -> Result<&str, StatusCode> {
         (None, _) if version != Version::HTTP_11 => Ok(""),
         _ => Err(StatusCode::BAD_REQUEST),
     }
+}
+
+/// What HTTP/2 demands, where hyper does not see to it: one host, and nothing that HTTP/1.1 would read as its framing,
+/// which for that version was looked at on the way to hyper.
+fn check_http2(headers: &HeaderMap, uri: &Uri, named: &str) -> Result<(), StatusCode> {
+    let authority = uri.authority().map(|authority| authority.as_str());
+    let one = match (authority, named) {
+        (None, named) => !named.is_empty(),
+        (Some(_), "") => !headers.contains_key(HOST),
+        (Some(authority), named) => authority.eq_ignore_ascii_case(named),
+    };
+    if one && !headers.keys().any(imitates_framing) { Ok(()) } else { Err(StatusCode::BAD_REQUEST) }
 }
 
 /// Whether the body is in a transfer coding besides `chunked`. The coding belongs to one connection, so it would be taken
@@ -110,6 +126,11 @@ mod tests {
             (Version::HTTP_11, "/", &["a.test/x"], Err(bad)),
             (Version::HTTP_11, "http://b.test/x", &["a.test"], Ok("b.test")),
             (Version::HTTP_2, "https://b.test/x", &[], Ok("b.test")),
+            (Version::HTTP_2, "https://b.test/x", &["B.test"], Ok("b.test")),
+            (Version::HTTP_2, "https://b.test/x", &["a.test"], Err(bad)),
+            (Version::HTTP_2, "https://b.test/x", &[""], Err(bad)),
+            (Version::HTTP_2, "/x", &["a.test"], Ok("a.test")),
+            (Version::HTTP_2, "/x", &[], Err(bad)),
         ];
         for (version, uri, hosts, expected) in cases {
             let found = target(*version, "GET", uri, hosts).map(|target| target.host);

@@ -115,7 +115,7 @@ fn full(text: impl Into<Bytes>) -> Body {
 async fn answer(request: Request<Incoming>, seen: Arc<Mutex<String>>) -> Result<Response<Body>, std::io::Error> {
     let mut head = format!("{} {}\n", request.method(), request.uri());
     for (name, value) in request.headers() {
-        head.push_str(&format!("{name}: {}\n", value.to_str().unwrap()));
+        head.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
     }
     *seen.lock() = head;
     Ok(match request.uri().path() {

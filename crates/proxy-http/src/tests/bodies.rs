@@ -145,6 +145,74 @@ async fn a_response_cut_short_is_seen_to_be() {
 }
 
 #[tokio::test]
+async fn a_body_that_trickles_is_given_up_unless_the_backend_answers() {
+    let backend = Backend::start().await;
+    let world = World::with(vec![forward("all", &backend)], |settings| {
+        settings.timeouts.request_body = Some(Duration::from_millis(300));
+        settings.min_request_body_rate = 1000;
+    })
+    .await;
+    let trickle = async |path: &str, rounds: u32| {
+        let (mut reading, mut writing) = world.raw().await.into_split();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n");
+        writing.write_all(head.as_bytes()).await.unwrap();
+        let writing = tokio::spawn(async move {
+            for _ in 0..rounds {
+                // The pause is what is tested: shorter than the time-out, too long for the rate.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                if writing.write_all(b"1\r\nx\r\n").await.is_err() {
+                    return;
+                }
+            }
+            _ = writing.write_all(b"0\r\n\r\n").await;
+            std::future::pending::<()>().await;
+        });
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"0\r\n\r\n") && soon(reading.read_buf(&mut answer)).await.is_ok_and(|count| count > 0)
+        {
+        }
+        writing.abort();
+        String::from_utf8(answer).unwrap()
+    };
+    let answer = trickle("/count", u32::MAX).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    // An echo answers from the first byte on: such a stream may be as slow as both like.
+    let answer = trickle("/echo", 40).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("0\r\n\r\n"), "{answer}");
+    world.settled().await;
+    assert_eq!(world.log.events(), [("terminated", "request_body_timeout")]);
+}
+
+#[tokio::test]
+async fn a_response_that_nobody_takes_is_given_up() {
+    let backend = Backend::start().await;
+    let world = World::with(vec![forward("all", &backend)], |settings| {
+        settings.timeouts.response_body = Some(Duration::from_millis(300));
+    })
+    .await;
+    let mut one = world.raw().await;
+    one.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    eventually("it is given up", || world.log.events().len() == 1).await;
+    world.settled().await;
+    let mut rest = Vec::new();
+    _ = soon(one.read_to_end(&mut rest)).await;
+    assert!(rest.len() < LARGE, "it is not whole");
+    // Over HTTP/2 with windows that never close.
+    let mut two = world.raw().await;
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    two.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    two.write_all(&frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff])).await.unwrap();
+    two.write_all(&frame(8, 0, 0, &[0x7f, 0, 0, 0])).await.unwrap();
+    let head = [&[0x82, 0x86, 0x04, 6][..], b"/large", &[0x41, 1, b'a']].concat();
+    two.write_all(&frame(1, 5, 1, &head)).await.unwrap();
+    eventually("it is given up", || world.log.events().len() == 2).await;
+    world.settled().await;
+    assert_eq!(world.log.events(), [("terminated", "response_body_timeout"); 2]);
+}
+
+#[tokio::test]
 async fn a_body_that_stops_is_given_up() {
     let backend = Backend::start().await;
     let world = World::with(vec![forward("all", &backend)], |settings| {

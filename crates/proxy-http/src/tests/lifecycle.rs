@@ -48,7 +48,7 @@ trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Stream for T {}
 
 #[tokio::test]
-async fn idle_connections_end() {
+async fn pitfall_27_idle_connections_end() {
     let backend = Backend::start().await;
     let world = World::with(vec![forward("all", &backend)], |settings| {
         settings.keep_alive.http_idle = Some(Duration::from_millis(300));

@@ -13,7 +13,7 @@ fn two_routes(backend: &Backend) -> Vec<Route> {
 }
 
 #[tokio::test]
-async fn a_refused_first_request_frees_the_slots_and_is_answered() {
+async fn pitfall_03_a_refused_first_request_frees_the_slots_and_is_answered() {
     let backend = Backend::start().await;
     let world = World::new(two_routes(&backend)).await;
     for (reason, status) in [(Reason::RouteLimit, "503"), (Reason::RouteClientLimit, "429")] {
@@ -57,7 +57,7 @@ async fn a_refused_later_route_leaves_the_connection_what_it_has() {
 }
 
 #[tokio::test]
-async fn a_refused_stream_leaves_its_connection() {
+async fn pitfall_34_a_refused_stream_leaves_its_connection() {
     let backend = Backend::start().await;
     let world = World::new(two_routes(&backend)).await;
     world.limits.refuse(0, Some(Reason::RouteLimit));
@@ -132,6 +132,34 @@ async fn a_backend_that_cannot_be_reached_is_a_502() {
     drop(client);
     world.settled().await;
     assert_eq!(world.log.events(), [("backend_failed", "dial_refused")]);
+}
+
+#[tokio::test]
+async fn pitfall_29_a_second_attempt_at_a_backend_takes_no_second_slot() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gone = nobody.local_addr().unwrap().port();
+    drop(nobody);
+    let backend = Backend::start().await;
+    let route = forward_with("all", &backend, |forward| {
+        let mut first = forward.targets[0].clone();
+        first.port = TargetPort::Fixed(gone);
+        forward.targets.insert(0, first);
+    });
+    let world = World::new(vec![route]).await;
+    let mut clients = (world.http1().await, world.http2().await);
+    for round in 1..=3 {
+        let one = soon(clients.0.send_request(get("a", "/events"))).await.unwrap();
+        let two = soon(clients.1.send_request(get2("a", "/events"))).await.unwrap();
+        assert_eq!((one.status(), two.status()), (StatusCode::OK, StatusCode::OK));
+        assert_eq!((world.limits.held(), world.limits.bound()), (2, 2), "round {round}");
+        assert_eq!(world.limits.requests.load(Ordering::SeqCst), 2, "round {round}");
+        drop((one, two));
+        clients = (world.http1().await, world.http2().await);
+        eventually("those are over", || world.limits.requests.load(Ordering::SeqCst) == 0).await;
+    }
+    assert!(world.log.events().contains(&("backend_failed", "dial_refused")), "the first backend was tried");
+    drop(clients);
+    world.settled().await;
 }
 
 #[tokio::test]

@@ -12,7 +12,14 @@ use std::sync::Arc;
 /// What TLS clients are offered on each port of one configuration. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct TlsPorts {
-    configs: Arc<HashMap<u16, Arc<ServerConfig>>>,
+    configs: Arc<HashMap<u16, Offered>>,
+}
+
+/// What TLS clients of one port are offered.
+#[derive(Debug)]
+struct Offered {
+    config: Arc<ServerConfig>,
+    choice: Arc<Choice>,
 }
 
 impl TlsPorts {
@@ -45,7 +52,8 @@ impl TlsPorts {
                      action.tls.certificate, or add one to tls.certificates"
                 )));
             };
-            configs.insert(port, Arc::new(offer.config(choice, shared)?));
+            let choice = Arc::new(choice);
+            configs.insert(port, Offered { config: Arc::new(offer.config(&choice, shared)?), choice });
         }
         Ok(Self { configs: Arc::new(configs) })
     }
@@ -53,7 +61,14 @@ impl TlsPorts {
     /// What clients of `port` are offered; `None` where no route ends TLS.
     #[must_use]
     pub fn config(&self, port: u16) -> Option<&Arc<ServerConfig>> {
-        self.configs.get(&port)
+        self.configs.get(&port).map(|offered| &offered.config)
+    }
+
+    /// Whether clients of `port` that ask for the one name or the other are shown the same certificate, so that what is
+    /// meant for the one may be asked on a connection for the other.
+    pub(crate) fn are_alike(&self, port: u16, one: &str, other: &str) -> bool {
+        let chosen = |choice: &Choice, name| Arc::as_ptr(choice.by_name(Some(name)));
+        self.configs.get(&port).is_some_and(|offered| chosen(&offered.choice, one) == chosen(&offered.choice, other))
     }
 }
 
@@ -98,12 +113,12 @@ impl Offer {
         Ok(Self { versions, alpn: settings.alpn.iter().map(|name| name.clone().into_bytes()).collect() })
     }
 
-    fn config(&self, choice: Choice, shared: &TlsShared) -> Result<ServerConfig, TlsError> {
+    fn config(&self, choice: &Arc<Choice>, shared: &TlsShared) -> Result<ServerConfig, TlsError> {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&shared.provider))
             .with_protocol_versions(self.versions)
             .map_err(|error| TlsError::new(format!("tls.minVersion cannot be offered: {error}")))?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(choice));
+            .with_cert_resolver(Arc::clone(choice) as _);
         config.alpn_protocols.clone_from(&self.alpn);
         // Tickets keep the state with the client: a cache here would cost memory per client and forget at each reload.
         config.session_storage = Arc::new(NoServerSessionStorage {});

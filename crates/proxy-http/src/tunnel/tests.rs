@@ -6,7 +6,7 @@ async fn each_side_may_end_before_the_other() {
     // A channel of one byte makes every write a partial one.
     let (mut client, near) = duplex(1);
     let (far, mut backend) = duplex(1);
-    let tunnel = tokio::spawn(copy_both(near, far, None, None));
+    let tunnel = tokio::spawn(copy_both(near, |_| false, far, None, None));
     let (sent, received) = tokio::join!(
         async {
             client.write_all(&[7; 4096]).await.unwrap();
@@ -35,7 +35,7 @@ async fn silence_ends_a_tunnel_and_any_byte_keeps_it() {
     let (mut client, near) = duplex(64);
     let (far, mut backend) = duplex(64);
     let began = Instant::now();
-    let tunnel = tokio::spawn(copy_both(near, far, Some(idle), None));
+    let tunnel = tokio::spawn(copy_both(near, |_| false, far, Some(idle), None));
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_secs(40)).await;
         client.write_all(b"x").await.unwrap();
@@ -47,4 +47,19 @@ async fn silence_ends_a_tunnel_and_any_byte_keeps_it() {
     assert_eq!(tunnel.await.unwrap(), TunnelEnd::Idle);
     let lasted = began.elapsed() - Duration::from_secs(240);
     assert!(lasted >= idle && lasted < idle + Duration::from_secs(1), "{lasted:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_breaks_off_is_seen_though_its_backend_takes_nothing() {
+    let (mut client, near) = duplex(64);
+    let (far, _backend) = duplex(64);
+    let broken = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let gone = Arc::clone(&broken);
+    let looked = move |_: &_| gone.load(std::sync::atomic::Ordering::SeqCst);
+    let tunnel = tokio::spawn(copy_both(near, looked, far, None, None));
+    client.write_all(&[7; 128]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!tunnel.is_finished(), "as long as the client is there, it is waited for");
+    broken.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(tunnel.await.unwrap(), TunnelEnd::Broken);
 }

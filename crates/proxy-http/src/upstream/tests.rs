@@ -135,8 +135,8 @@ async fn streaming(declared: usize) -> (RequestBody, DuplexStream) {
     let busy = Arc::new(Activity::default()).busy();
     let event = Event { kind: EventKind::Terminated, reason: "request_body_timeout", route: None, source: None };
     let pace = Pace::new(Arc::new(Ignore), event);
-    let body = ClientBody::new(receiver.await.unwrap(), None, Arc::new(pace), None, busy);
-    (RequestBody::Streaming(body), client)
+    let body = ClientBody::new(receiver.await.unwrap(), None, 0, Arc::new(pace), None, busy);
+    (RequestBody::Streaming(Box::new(body)), client)
 }
 
 /// Waits until `condition` holds.

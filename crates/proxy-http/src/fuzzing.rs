@@ -1,0 +1,51 @@
+//! Targets for fuzzers: functions of bytes that panic where a promise is broken. Not for anything else.
+
+use crate::headers::{self, Forwarding};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+use proxy_route::{HeaderEdits, IpSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+pub use crate::io::{follow_frames as frames, follow_requests as requests};
+
+/// Rewrites the lines of a head as those of a request on its way to a backend.
+///
+/// # Panics
+/// If something of one connection only, or a stranger's word about others, reaches the backend.
+pub fn headers(bytes: &[u8]) {
+    let mut fields = HeaderMap::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (name, value) = (HeaderName::from_bytes(&line[..colon]), line[colon + 1..].trim_ascii());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+            fields.append(name, value);
+        }
+    }
+    let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    for trusted in [false, true] {
+        let mut fields = fields.clone();
+        let networks: IpSet = [IpNet::from(from)].into_iter().filter(|_| trusted).collect();
+        let client = headers::client(&fields, from, &networks);
+        assert!(trusted || client == from, "{client} is nobody's to say");
+        _ = headers::upgrade(&fields);
+        headers::remove_hop_by_hop(&mut fields);
+        headers::forward(&mut fields, &Forwarding { from, trusted, tls: true, host: None, port: 1 });
+        let edits = [("x-set".to_owned(), Some("1".to_owned())), ("x-gone".to_owned(), None)];
+        headers::edit(&mut fields, &HeaderEdits(edits.into()));
+        for name in [
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "transfer-encoding",
+            "upgrade",
+            "x-gone",
+            "x_gone",
+            "x_set",
+        ] {
+            assert!(!fields.contains_key(name), "{name} is left");
+        }
+        assert_eq!(fields["x-set"], "1");
+        assert!(trusted || fields.get_all("x-forwarded-for").iter().eq(["127.0.0.1"]), "a stranger speaks for others");
+    }
+}

@@ -1,0 +1,192 @@
+//! What a connection is about, told by its bytes and its requests to its task.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a connection is about, told by its IO and its requests to its task.
+///
+/// Written and read within one task, but for `busy`, which the body of a request may lower from elsewhere.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    /// Requests, request bodies and tunnels that are not over.
+    busy: AtomicUsize,
+    /// Requests ever begun, wrapping.
+    requests: AtomicUsize,
+    /// Whether bytes came while no request was in flight: the beginning of the next one.
+    partial: AtomicBool,
+    /// Whether written bytes wait to be flushed.
+    unflushed: AtomicBool,
+    /// Whether the last read found nothing.
+    drained: AtomicBool,
+    /// How often bytes came or went, wrapping.
+    pub(super) moves: AtomicUsize,
+    /// How often bytes went, wrapping.
+    pub(super) writes: AtomicUsize,
+    /// Whether the client has sent what may not be a request.
+    pub(super) beyond: AtomicBool,
+    /// Whether the head of a request on a stream of HTTP/2 has begun to come.
+    pub(super) in_head: AtomicBool,
+    /// Whether the client kept us busy with nothing.
+    pub(super) flooding: AtomicBool,
+    /// Whether the connection is over, for tunnels that were streams of it.
+    over: AtomicBool,
+}
+
+/// Since when a connection has been busy without a byte in either direction.
+#[derive(Debug)]
+pub(crate) struct Standstill {
+    since: Instant,
+    moves: usize,
+}
+
+impl Standstill {
+    pub(crate) fn new() -> Self {
+        Self { since: Instant::now(), moves: 0 }
+    }
+
+    /// Looks at a connection: whether it has been at a standstill for `limit`.
+    pub(crate) fn is_too_long(&mut self, activity: &Activity, limit: Option<Duration>) -> bool {
+        // Ordering: read by the task that writes it.
+        let moves = activity.moves.load(Ordering::Relaxed);
+        if moves != self.moves || !activity.is_busy() {
+            *self = Self { since: Instant::now(), moves };
+        }
+        limit.is_some_and(|limit| self.since.elapsed() >= limit)
+    }
+}
+
+/// Since when a client has taken nothing of what waits for it.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    limit: Option<Duration>,
+    since: Option<(Instant, usize)>,
+}
+
+impl Unread {
+    /// A client that may take nothing for `limit`.
+    pub(crate) fn new(limit: Option<Duration>) -> Self {
+        Self { limit, since: None }
+    }
+
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        self.limit
+    }
+
+    /// Looks at a connection: whether its client has taken nothing for too long.
+    pub(crate) fn is_too_long(&mut self, activity: &Activity) -> bool {
+        // Ordering: read by the task that writes them.
+        let waiting = activity.unflushed.load(Ordering::Relaxed);
+        let writes = activity.writes.load(Ordering::Relaxed);
+        if !waiting || self.since.is_none_or(|(_, before)| before != writes) {
+            self.since = waiting.then(|| (Instant::now(), writes));
+        }
+        self.limit.zip(self.since).is_some_and(|(limit, (since, _))| since.elapsed() >= limit)
+    }
+}
+
+impl Activity {
+    /// Counts a request whose head is read.
+    pub(crate) fn begin_request(&self) {
+        // Ordering: read by the task that writes it.
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.partial.store(false, Ordering::Relaxed);
+    }
+
+    /// Keeps the connection busy until the answer drops.
+    pub(crate) fn busy(self: &Arc<Self>) -> Busy {
+        // Ordering: raised by the connection's task, which is the one to look at it.
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy { activity: Arc::clone(self) }
+    }
+
+    /// How many requests were ever begun, wrapping.
+    pub(crate) fn requests(&self) -> usize {
+        // Ordering: read by the task that writes it.
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is under way, not even the head of a request.
+    pub(crate) fn is_idle(&self) -> bool {
+        // Ordering: acquires what the body of a request did before it let go.
+        !self.is_busy() && !self.partial.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request, the body of one or a tunnel is not over.
+    pub(crate) fn is_busy(&self) -> bool {
+        // Ordering: see `is_idle`.
+        self.busy.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether the beginning of a request has come.
+    pub(crate) fn is_partial(&self) -> bool {
+        // Ordering: read by the task that writes it.
+        self.partial.load(Ordering::Relaxed)
+    }
+
+    /// Whether hyper can be taken off the socket without losing a byte.
+    pub(crate) fn can_park(&self) -> bool {
+        // Ordering: read by the task that writes them.
+        self.is_idle() && !self.unflushed.load(Ordering::Relaxed) && self.drained.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn read(&self, any: bool) {
+        // Ordering: written and read by the connection's task.
+        self.drained.store(!any, Ordering::Relaxed);
+        if any {
+            self.moves.fetch_add(1, Ordering::Relaxed);
+        }
+        if any && self.busy.load(Ordering::Relaxed) == 0 {
+            self.partial.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether something other than requests may have come, so that no further request can be taken from what did.
+    pub(crate) fn is_beyond(&self) -> bool {
+        // Ordering: read by the task that writes it.
+        self.beyond.load(Ordering::Relaxed)
+    }
+
+    /// Whether the head of a request on a stream of HTTP/2 has begun to come and is not whole.
+    pub(crate) fn is_in_head(&self) -> bool {
+        // Ordering: read by the task that writes it.
+        self.in_head.load(Ordering::Relaxed)
+    }
+
+    /// The connection is over.
+    pub(crate) fn end(&self) {
+        // Ordering: it stands for itself.
+        self.over.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the connection is over.
+    pub(crate) fn is_over(&self) -> bool {
+        // Ordering: see `end`.
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client was stopped for keeping us busy with nothing.
+    pub(crate) fn is_flooding(&self) -> bool {
+        // Ordering: read by the task that writes it.
+        self.flooding.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn unflushed(&self, unflushed: bool) {
+        // Ordering: written and read by the connection's task.
+        self.unflushed.store(unflushed, Ordering::Relaxed);
+    }
+}
+
+/// Keeps a connection busy until it drops.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    activity: Arc<Activity>,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        // Ordering: releases what was done to the task that sees the count at zero.
+        self.activity.busy.fetch_sub(1, Ordering::Release);
+    }
+}

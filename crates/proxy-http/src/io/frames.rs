@@ -1,0 +1,222 @@
+//! Following a client through its frames of HTTP/2, to notice one that keeps us busy with nothing. Pure.
+//!
+//! Every frame that is answered, or thrown away, costs the client less than it costs us. What a client may have of those
+//! is an allowance that comes back with time and with the bytes that it takes: measuring round trips goes on for as long as
+//! data flows, and a browser that leaves a page resets all its streams at once.
+
+use std::time::{Duration, Instant};
+
+/// Where a client is in its frames, and what is left of its allowance.
+#[derive(Debug)]
+pub(super) struct Frames {
+    /// The header of a frame, as far as it has come.
+    head: [u8; HEAD],
+    filled: usize,
+    /// How much of a payload, or of the preface, is still to come.
+    more: usize,
+    /// Whether that payload is of a header block.
+    in_head: bool,
+    /// Whether a header block goes on in the next frame.
+    continues: bool,
+    allowance: u32,
+    renewed: Instant,
+}
+
+/// A client that does nothing but keep us busy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flood;
+
+const HEAD: usize = 9;
+const PREFACE: usize = 24;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+/// `ACK` of SETTINGS and PING, and `END_STREAM` of DATA.
+const ENDS: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// What a client may have at once, and what comes back in a second.
+const ALLOWANCE: u32 = 10_000;
+const PER_SECOND: u32 = 1_000;
+/// What a frame costs that asks for nothing; and one that gives up what it asked for, which a backend has begun.
+const COST: u32 = 1;
+const COST_OF_RESET: u32 = 50;
+/// How many bytes that the client takes are worth as much as a frame costs.
+const BYTES: usize = 4096;
+
+impl Frames {
+    /// A client that is about to send its preface.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            head: [0; HEAD],
+            filled: 0,
+            more: PREFACE,
+            in_head: false,
+            continues: false,
+            allowance: ALLOWANCE,
+            renewed: now,
+        }
+    }
+
+    /// Follows what was read.
+    pub(super) fn follow(&mut self, mut bytes: &[u8], now: impl Fn() -> Instant) -> Result<(), Flood> {
+        loop {
+            let passed = self.more.min(bytes.len());
+            self.more -= passed;
+            bytes = &bytes[passed..];
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            let part = (HEAD - self.filled).min(bytes.len());
+            self.head[self.filled..self.filled + part].copy_from_slice(&bytes[..part]);
+            self.filled += part;
+            bytes = &bytes[part..];
+            if self.filled == HEAD {
+                self.filled = 0;
+                self.frame(&now)?;
+            }
+        }
+    }
+
+    /// Gives back for bytes that the client has taken.
+    pub(super) fn took(&mut self, bytes: usize) {
+        let worth = u32::try_from(bytes / BYTES).unwrap_or(u32::MAX);
+        self.allowance = self.allowance.saturating_add(worth).min(ALLOWANCE);
+    }
+
+    /// Whether the head of a request has begun to come and is not whole.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.continues || self.in_head && self.more > 0
+    }
+
+    fn frame(&mut self, now: impl Fn() -> Instant) -> Result<(), Flood> {
+        let [high, middle, low, kind, flags, ..] = self.head;
+        self.more = u32::from_be_bytes([0, high, middle, low]) as usize;
+        self.in_head = matches!(kind, HEADERS | CONTINUATION);
+        if self.in_head {
+            self.continues = flags & END_HEADERS == 0;
+        }
+        let cost = match kind {
+            DATA if self.more > 0 || flags & ENDS != 0 => 0,
+            HEADERS | WINDOW_UPDATE => 0,
+            SETTINGS | PING if flags & ENDS != 0 => 0,
+            RST_STREAM => COST_OF_RESET,
+            _ => COST,
+        };
+        if self.allowance < cost {
+            self.renew(now());
+        }
+        self.allowance = self.allowance.checked_sub(cost).ok_or(Flood)?;
+        Ok(())
+    }
+
+    fn renew(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.renewed).min(Duration::from_secs(60));
+        let back = u32::try_from(elapsed.as_millis()).unwrap_or(u32::MAX).saturating_mul(PER_SECOND) / 1000;
+        if back > 0 {
+            self.allowance = self.allowance.saturating_add(back).min(ALLOWANCE);
+            self.renewed = now;
+        }
+    }
+}
+
+/// Follows a client's frames whole, and in two pieces.
+///
+/// # Panics
+/// If the pieces give something else than the whole.
+pub fn follow_frames(bytes: &[u8]) {
+    let now = Instant::now();
+    let end = |pieces: [&[u8]; 2]| {
+        let mut frames = Frames::new(now);
+        let verdict = pieces.into_iter().try_for_each(|piece| frames.follow(piece, || now));
+        (verdict, frames.filled, frames.more, frames.is_in_head(), frames.allowance)
+    };
+    for cut in (0..=bytes.len()).step_by(bytes.len() / 16 + 1) {
+        assert_eq!(end(bytes.split_at(cut).into()), end([bytes, &[]]), "cut at {cut}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
+        [vec![0, 0, length, kind, flags, 0, 0, 0, 1], vec![0; usize::from(length)]].concat()
+    }
+
+    /// A client after its preface, and the time it came.
+    fn begun() -> (Frames, Instant) {
+        let now = Instant::now();
+        let mut frames = Frames::new(now);
+        frames.follow(&[0; PREFACE], || now).unwrap();
+        (frames, now)
+    }
+
+    /// How many of these frames are taken, in pieces of seven bytes.
+    fn taken(frames: &mut Frames, now: Instant, frame: &[u8]) -> u32 {
+        let mut taken = 0;
+        while taken < 100_000 && frame.chunks(7).all(|piece| frames.follow(piece, || now).is_ok()) {
+            taken += 1;
+        }
+        // Whoever is cut off says no more.
+        (frames.more, frames.filled) = (0, 0);
+        taken
+    }
+
+    #[test]
+    fn what_asks_for_nothing_is_rationed() {
+        for (kind, flags, length, most) in [
+            (DATA, 0, 0, ALLOWANCE),
+            (2, 0, 5, ALLOWANCE),
+            (RST_STREAM, 0, 4, ALLOWANCE / COST_OF_RESET),
+            (SETTINGS, 0, 6, ALLOWANCE),
+            (PING, 0, 8, ALLOWANCE),
+            (CONTINUATION, 0, 0, ALLOWANCE),
+            (0xbe, 0, 3, ALLOWANCE),
+            (DATA, 0, 100, 100_000),
+            (DATA, ENDS, 0, 100_000),
+            (HEADERS, END_HEADERS, 9, 100_000),
+            (SETTINGS, ENDS, 0, 100_000),
+            (PING, ENDS, 8, 100_000),
+            (WINDOW_UPDATE, 0, 4, 100_000),
+        ] {
+            let (mut frames, now) = begun();
+            assert_eq!(taken(&mut frames, now, &frame(kind, flags, length)), most, "{kind} {flags}");
+        }
+    }
+
+    #[test]
+    fn time_and_bytes_give_back() {
+        let (mut frames, now) = begun();
+        let ping = frame(PING, 0, 8);
+        assert_eq!(taken(&mut frames, now, &ping), ALLOWANCE);
+        let later = now + Duration::from_secs(3);
+        assert_eq!(taken(&mut frames, later, &ping), 3 * PER_SECOND);
+        assert_eq!(taken(&mut frames, later + Duration::from_secs(3_600), &ping), ALLOWANCE, "and no more than it was");
+        frames.took(100 * BYTES);
+        assert_eq!(taken(&mut frames, later, &ping), 100);
+    }
+
+    #[test]
+    fn the_head_of_a_request_is_whole_or_not() {
+        let (mut frames, now) = begun();
+        let mut follow = |bytes: &[u8]| {
+            frames.follow(bytes, || now).unwrap();
+            frames.is_in_head()
+        };
+        assert!(!follow(&frame(HEADERS, END_HEADERS, 9)));
+        assert!(follow(&frame(HEADERS, 0, 9)));
+        assert!(follow(&frame(CONTINUATION, 0, 9)));
+        assert!(!follow(&frame(CONTINUATION, END_HEADERS, 9)));
+        let whole = frame(HEADERS, END_HEADERS, 9);
+        assert!(follow(&whole[..12]));
+        assert!(!follow(&whole[12..]));
+        assert!(!follow(&frame(DATA, 0, 9)[..12]));
+    }
+}

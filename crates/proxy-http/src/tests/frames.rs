@@ -1,0 +1,169 @@
+//! RFC 9113 frame by frame: what a client may send, and what becomes of it when it sends something else.
+
+mod cases;
+mod wire;
+
+use super::*;
+use cases::{CASES, Case};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use wire::{ACK, DATA, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS};
+
+/// What has to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expect {
+    /// GOAWAY with this code, and the end. The general code will do in place of a narrower one: h2 does not tell all of them
+    /// apart, and what matters is that the connection ends.
+    Goaway(u32),
+    /// The stream is reset with this code; or the connection ends with it, as an endpoint may choose (5.4.2).
+    Reset(u32),
+    /// A response with this status on this stream.
+    Status(u32, u16),
+    /// Data of so many bytes in one frame on stream 1.
+    Data(usize),
+    /// Nothing: a PING behind it is answered.
+    Nothing,
+    /// An answer of HTTP/1.1: it is not HTTP/2 at all.
+    Text,
+    /// The end, in whatever way.
+    End,
+}
+
+/// One frame from the server.
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: Vec<u8>,
+}
+
+impl Frame {
+    async fn read(stream: &mut TcpStream) -> Option<Self> {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.ok()?;
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        stream.read_exact(&mut payload).await.ok()?;
+        let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        Some(Self { kind: head[3], flags: head[4], stream: id, payload })
+    }
+
+    fn code(&self, at: usize) -> u32 {
+        u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
+    }
+
+    fn status(&self) -> u16 {
+        // The first field is the status, from the static table; the size of the dynamic one may come before it.
+        let statuses = [200, 204, 206, 304, 400, 404, 500];
+        let first = self.payload.iter().find(|byte| **byte & 0xe0 != 0x20);
+        match *first.unwrap_or(&0) {
+            index @ 0x88..=0x8e => statuses[usize::from(index - 0x88)],
+            _ => 0,
+        }
+    }
+
+    /// Whether it is what was expected; `None` if it does not tell.
+    fn judge(&self, expect: Expect) -> Option<Result<(), String>> {
+        let wrong = |what: String| Some(Err(what));
+        match (self.kind, expect) {
+            (GOAWAY, Expect::Goaway(code) | Expect::Reset(code)) if [code, PROTOCOL_ERROR].contains(&self.code(4)) => {
+                Some(Ok(()))
+            }
+            (GOAWAY, Expect::End) => Some(Ok(())),
+            (GOAWAY, _) => wrong(format!("GOAWAY {} {:?}", self.code(4), String::from_utf8_lossy(&self.payload[8..]))),
+            (RST_STREAM, Expect::Reset(code)) if self.code(0) == code => Some(Ok(())),
+            // A server that has answered without the whole request may say that it does not want the rest.
+            (RST_STREAM, _) if self.code(0) == 0 => None,
+            (RST_STREAM, Expect::Data(_) | Expect::Goaway(_)) => None,
+            (RST_STREAM, _) => wrong(format!("RST_STREAM {} on {}", self.code(0), self.stream)),
+            (HEADERS, Expect::Status(stream, status)) if self.stream == stream => {
+                if self.status() == status {
+                    Some(Ok(()))
+                } else {
+                    wrong(format!("status {}", self.status()))
+                }
+            }
+            (HEADERS, Expect::Reset(_)) => wrong(format!("status {} on {}", self.status(), self.stream)),
+            (DATA, Expect::Data(length)) => {
+                if self.payload.len() == length {
+                    Some(Ok(()))
+                } else {
+                    wrong(format!("{} bytes", self.payload.len()))
+                }
+            }
+            (PING, Expect::Nothing | Expect::Reset(_) | Expect::Goaway(_))
+                if self.flags & ACK != 0 && self.payload == wire::LAST_PING =>
+            {
+                if expect == Expect::Nothing {
+                    Some(Ok(()))
+                } else {
+                    wrong("nothing".to_owned())
+                }
+            }
+            _ => None,
+        }
+    }
+}
+
+const PROTOCOL_ERROR: u32 = 1;
+
+async fn run(world: &World, case: &Case) -> Result<(), String> {
+    let mut stream = world.raw().await;
+    let bytes = (case.bytes)();
+    if case.expect == Expect::Text {
+        stream.write_all(&bytes).await.unwrap();
+        let mut answer = Vec::new();
+        _ = soon(stream.read_to_end(&mut answer)).await;
+        return if answer.starts_with(b"HTTP/1.1 400") { Ok(()) } else { Err(String::from_utf8_lossy(&answer).into()) };
+    }
+    // The server may have closed already.
+    _ = stream.write_all(&bytes).await;
+    let mut answers = 0;
+    let mut settled = false;
+    let judged = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let Some(frame) = Frame::read(&mut stream).await else {
+                return if case.expect == Expect::End { Ok(()) } else { Err("the end".to_owned()) };
+            };
+            answers += usize::from(frame.kind == HEADERS);
+            if frame.kind == SETTINGS && frame.flags & ACK == 0 {
+                _ = stream.write_all(&wire::frame(SETTINGS, ACK, 0, &[])).await;
+            }
+            if let Some(judged) = frame.judge(case.expect) {
+                return judged;
+            }
+            // Once the server is about to be silent: whether it is.
+            if !settled && frame.kind == SETTINGS {
+                settled = true;
+                _ = stream.write_all(&wire::frame(PING, 0, 0, wire::LAST_PING)).await;
+            }
+        }
+    });
+    judged.await.unwrap_or_else(|_| Err("nothing at all".to_owned()))
+}
+
+#[tokio::test]
+async fn frames_are_answered_as_rfc_9113_says() {
+    assert!(CASES.len() >= 100, "{}", CASES.len());
+    let backend = Backend::start().await;
+    let world = World::new(vec![forward("all", &backend)]).await;
+    let mut wrong = Vec::new();
+    for case in CASES {
+        if let Err(got) = run(&world, case).await {
+            wrong.push(format!("{}: expected {:?}, got {got}", case.name, case.expect));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), CASES.len(), wrong.join("\n"));
+    world.settled().await;
+}
+
+/// The list of others, where it is installed.
+#[tokio::test]
+async fn h2spec_is_content_where_it_is_installed() {
+    let mut command = tokio::process::Command::new("h2spec");
+    let backend = Backend::start().await;
+    let world = World::new(vec![forward("all", &backend)]).await;
+    command.args(["--strict", "--host", "127.0.0.1", "--port", &world.address.port().to_string()]);
+    match command.output().await {
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}"),
+    }
+}
