@@ -218,7 +218,7 @@ fn a_backend_that_refuses_hangs_breaks_off_or_babbles_is_answered_for() {
 }
 
 #[test]
-fn a_tls_client_that_breaks_off_is_counted() {
+fn pitfall_21_a_tls_client_that_breaks_off_is_counted() {
     on_eight_threads(async {
         let target = Target::start().await;
         let baseline = Baseline::of(&target.proxy).await;

@@ -5,7 +5,7 @@ use crate::support::client::{tcp, tls};
 use crate::support::leftovers::Baseline;
 use crate::support::ports::free_port;
 use crate::support::proxy::Proxy;
-use crate::support::{admin, alone, certs, eventually, on_eight_threads};
+use crate::support::{admin, alone, certs, eventually, memory, on_eight_threads};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,12 +13,20 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Every decision of a client follows from this and its number. What the sockets make of it differs from run to run.
+/// Every decision of a client follows from this and its number, unless `CHAOS_SEED` says another one. What the sockets make
+/// of it differs from run to run.
 const SEED: u64 = 0x5e_ed0f_c4a0;
 
-/// How long it goes on, and how many clients are at it at a time.
-const CHAOS: Duration = Duration::from_secs(8);
+/// How long it goes on, here and where every change is tested, unless `CHAOS_SECS` says so.
+const SECS: u64 = 8;
+const SECS_IN_CI: u64 = 60;
+
+/// How many clients are at it at a time.
 const CLIENTS: u64 = 48;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
 
 /// More than all of it can need: 48 connections with 128 streams' worth of buffers at the very most.
 const MOST_MEMORY_KIB: u64 = 256 * 1024;
@@ -27,24 +35,28 @@ const MOST_MEMORY_KIB: u64 = 256 * 1024;
 fn nothing_is_left_of_chaos() {
     on_eight_threads(async {
         let _alone = alone().await;
-        let seeds = Arc::new(AtomicU64::new(SEED));
+        let seed = number("CHAOS_SEED").unwrap_or(SEED);
+        let secs = if std::env::var_os("CI").is_some() { SECS_IN_CI } else { SECS };
+        let chaos = Duration::from_secs(number("CHAOS_SECS").unwrap_or(secs));
+        println!("{chaos:?} of chaos, seed {seed}");
+        let seeds = Arc::new(AtomicU64::new(seed));
         let wild = Backend::start(move |stream| {
             let mut dice = Dice::new(seeds.fetch_add(1, Ordering::Relaxed));
             async move { wild(stream, &mut dice).await }
         })
         .await;
-        let [secure, web, raw] = [(); 3].map(|()| free_port());
-        let proxy = start(&wild, secure, web, raw);
+        let ports = [(); 4].map(|()| free_port());
+        let proxy = start(&wild, ports);
         let baseline = Baseline::of(&proxy).await;
-        let ports = [secure, web, raw].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-        let end = Instant::now() + CHAOS;
+        let ports = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let end = Instant::now() + chaos;
         let clients: Vec<_> =
-            (0..CLIENTS).map(|number| tokio::spawn(misbehave(SEED ^ number << 32, ports, end))).collect();
+            (0..CLIENTS).map(|number| tokio::spawn(misbehave(seed ^ number << 32, ports, end))).collect();
         let mut connections = 0;
         for client in clients {
             connections += client.await.expect("a client does not panic");
         }
-        assert!(connections > 500, "only {connections} connections in {CHAOS:?}");
+        assert!(connections > 60 * chaos.as_secs(), "only {connections} connections in {chaos:?}");
         // The backends are still there: whatever they do, a connection whose client is gone has to end.
         eventually("every count is zero", Duration::from_secs(5), || {
             match ["global", "pending"].map(|scope| admin::active(proxy.admin, scope, None)) {
@@ -55,12 +67,17 @@ fn nothing_is_left_of_chaos() {
         .await;
         drop(wild);
         baseline.assert_restored(&proxy).await;
+        let log = proxy.log();
+        let since = log.lines().skip_while(|line| !line.contains(" ready"));
+        for line in since.filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")) {
+            assert!(line.contains("reason"), "a line without a reason: {line}");
+        }
         let peak = memory(proxy.pid(), "VmHWM:");
         assert!(peak < MOST_MEMORY_KIB, "{peak} KiB of memory after {connections} connections");
     });
 }
 
-fn start(wild: &Backend, secure: u16, web: u16, raw: u16) -> Proxy {
+fn start(wild: &Backend, [secure, web, raw, proxied]: [u16; 4]) -> Proxy {
     let certificate = certs::inline();
     let target = format!("{{ host: 127.0.0.1, port: {} }}", wild.port());
     Proxy::start(&format!(
@@ -74,6 +91,10 @@ requestBodyTimeout: 500ms
 responseTimeout: 500ms
 connectionTimeout: 500ms
 inactivityTimeout: 1s
+responseBodyTimeout: 500ms
+minRequestBodyRate: 1000
+acceptProxyProtocol: [{proxied}]
+proxyIPs: [\"127.0.0.0/8\"]
 routes:
   - name: end
     match: {{ ports: {secure}, domains: end.test }}
@@ -84,7 +105,7 @@ routes:
     action: {{ type: forward, targets: [{target}], tls: {{ mode: passthrough }} }}
     security: {{ maxConnections: 15 }}
   - name: web
-    match: {{ ports: {web}, domains: \"*\" }}
+    match: {{ ports: [{web}, {proxied}], domains: \"*\" }}
     action: {{ type: forward, targets: [{target}, {{ host: 127.0.0.1, port: 1 }}] }}
     security: {{ maxConnections: 15, maxConnectionsPerIP: 12 }}
   - name: shut
@@ -98,14 +119,8 @@ routes:
     ))
 }
 
-fn memory(pid: u32, field: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field is there");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
-}
-
 /// One connection after the other until the end; how many.
-async fn misbehave(seed: u64, ports: [SocketAddr; 3], end: Instant) -> u64 {
+async fn misbehave(seed: u64, ports: [SocketAddr; 4], end: Instant) -> u64 {
     let mut dice = Dice::new(seed);
     let mut connections = 0;
     while Instant::now() < end {
@@ -117,11 +132,20 @@ async fn misbehave(seed: u64, ports: [SocketAddr; 3], end: Instant) -> u64 {
     connections
 }
 
-async fn one(dice: &mut Dice, [secure, web, raw]: [SocketAddr; 3]) -> Option<()> {
-    match dice.below(7) {
+async fn one(dice: &mut Dice, [secure, web, raw, proxied]: [SocketAddr; 4]) -> Option<()> {
+    match dice.below(10) {
         0 => talk(tcp(raw).await.ok()?, dice).await,
         1 | 2 => talk(tcp(web).await.ok()?, dice).await,
         3 => talk(tcp(secure).await.ok()?, dice).await,
+        7 => {
+            let mut stream = tcp(proxied).await.ok()?;
+            let header = format!("PROXY TCP4 10.0.{}.{} 127.0.0.1 1 2\r\n", dice.below(4), dice.below(256));
+            let sent = if dice.coin() { header.len() } else { dice.index(header.len()) };
+            stream.write_all(&header.as_bytes()[..sent]).await.ok()?;
+            talk(stream, dice).await
+        }
+        8 => frames(tcp(web).await.ok()?, dice).await,
+        9 => trickle(tcp(if dice.coin() { web } else { secure }).await.ok()?, dice).await,
         4 => {
             let stream = tcp(secure).await.ok()?;
             talk(tls(stream, "pass.test", &[]).await.ok()?, dice).await
@@ -156,13 +180,17 @@ async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, dice: &mut Dice) 
     Some(())
 }
 
-const SAYINGS: [&[u8]; 12] = [
+const SAYINGS: [&[u8]; 16] = [
     b"GET / HTTP/1.1\r\nHost: end.test\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: end.test\r\n\r\nGET / HTTP/1.1\r\nHost: end.test\r\n\r\nGET /",
     b"GET /shut HTTP/1.1\r\nHost: end.test\r\n\r\n",
     b"POST / HTTP/1.1\r\nHost: end.test\r\nContent-Length: 1000000\r\n\r\n",
     b"POST / HTTP/1.1\r\nHost: end.test\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n5\r\nhello\r\n",
     b"0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: end.test\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: end.test\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    b"5;a=b\r\nhello\r\n0\r\nContent-Length: 5\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: end.test\r\nX: a\0b\r\n\r\n",
     b"GET /chat HTTP/1.1\r\nHost: end.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nearly",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
     b"\x00\x00\x08\x06\x00\x00\x00\x00\x00pingping\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x08",
@@ -170,6 +198,44 @@ const SAYINGS: [&[u8]; 12] = [
     b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n",
     b"\x00\xff\r\n\r\n \x7f",
 ];
+
+/// A saying byte by byte, with pauses that may be too long.
+async fn trickle(mut stream: TcpStream, dice: &mut Dice) -> Option<()> {
+    for byte in SAYINGS[dice.index(SAYINGS.len())] {
+        stream.write_all(&[*byte]).await.ok()?;
+        tokio::time::sleep(Duration::from_millis(dice.below(40))).await;
+    }
+    let _ = stream.read(&mut [0; 1024]).await.ok()?;
+    Some(())
+}
+
+/// Frames of HTTP/2 that make sense one by one, in any order and number.
+async fn frames(mut stream: TcpStream, dice: &mut Dice) -> Option<()> {
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.ok()?;
+    let get = [&[0x82, 0x86, 0x84, 0x41, 8][..], b"end.test"].concat();
+    let mut stream_id = 1_u32;
+    for _ in 0..dice.below(30) {
+        let (kind, flags, id, payload): (u8, u8, u32, &[u8]) = match dice.below(10) {
+            0..=3 => {
+                stream_id += 2;
+                (1, [5, 4, 1][dice.index(3)], stream_id, &get)
+            }
+            4 => (3, 0, stream_id, &[0, 0, 0, 8]),
+            5 => (8, 0, [0, stream_id][dice.index(2)], [&[0, 0, 1, 0][..], &[0; 4]][dice.index(2)]),
+            6 => (6, 0, 0, b"8 bytes."),
+            7 => (4, 0, 0, &[0, 4, 0, 0, 0, 1]),
+            8 => (0, [0, 1][dice.index(2)], stream_id, b"some data"),
+            _ => (9, [0, 4][dice.index(2)], stream_id, &[]),
+        };
+        let length = u32::try_from(payload.len()).expect("small").to_be_bytes();
+        let frame = [&length[1..], &[kind, flags], &id.to_be_bytes(), payload].concat();
+        // Most are there once, some a thousand times.
+        let times = if dice.below(8) == 0 { 1000 } else { 1 };
+        stream.write_all(&frame.repeat(times)).await.ok()?;
+    }
+    let _ = stream.read(&mut [0; 4096]).await.ok()?;
+    Some(())
+}
 
 /// Requests over HTTP/2 that are dropped, reset or starved of window at any point.
 async fn streams(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, dice: &mut Dice) -> Option<()> {

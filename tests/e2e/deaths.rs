@@ -220,7 +220,7 @@ fn kill(stream: TcpStream, death: Death) {
 }
 
 #[test]
-fn a_client_that_dies_in_any_stage_leaves_nothing_behind() {
+fn pitfall_01_a_client_that_dies_in_any_stage_leaves_nothing_behind() {
     on_eight_threads(async {
         let house = House::build().await;
         let baseline = Baseline::of(&house.proxy).await;

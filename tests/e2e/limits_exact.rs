@@ -117,7 +117,7 @@ impl Path {
 }
 
 #[test]
-fn exactly_100_of_3000_on_each_path_and_on_both_together() {
+fn pitfall_28_exactly_100_of_3000_on_each_path_and_on_both_together() {
     on_eight_threads(async {
         let _alone = alone().await;
         let both = Both::start("maxConnectionsPerIP: 100\nconnectionRateLimitPerMinute: 0").await;
@@ -149,7 +149,7 @@ fn exactly_100_of_3000_on_each_path_and_on_both_together() {
 }
 
 #[test]
-fn the_defaults_allow_100_of_a_client() {
+fn pitfall_18_the_defaults_allow_100_of_a_client() {
     on_eight_threads(async {
         let _alone = alone().await;
         let both = Both::start("").await;

@@ -240,7 +240,7 @@ fn an_http2_connection_holds_one_slot_of_each_route_it_uses() {
 }
 
 #[test]
-fn the_process_has_a_limit_over_all_clients_and_exempt_ones_pass_it() {
+fn pitfall_38_the_process_has_a_limit_over_all_clients_and_exempt_ones_pass_it() {
     on_eight_threads(async {
         let (backend, port) = (Backend::echo().await, free_port());
         let settings = "maxConnections: 12\nexempt: [\"127.0.9.200/32\"]";
@@ -262,7 +262,7 @@ fn the_process_has_a_limit_over_all_clients_and_exempt_ones_pass_it() {
 }
 
 #[test]
-fn connections_that_do_not_say_where_they_go_have_a_limit_and_a_deadline() {
+fn pitfall_20_connections_that_do_not_say_where_they_go_have_a_limit_and_a_deadline() {
     on_eight_threads(async {
         let (backend, port) = (Backend::tls_echo().await, free_port());
         let settings = "maxPendingConnections: 5\ninitialDataTimeout: 1500";

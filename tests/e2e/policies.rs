@@ -241,7 +241,7 @@ fn requests_in_flight_have_limits() {
 }
 
 #[test]
-fn streams_that_are_reset_do_not_get_past_a_limit() {
+fn pitfall_24_streams_that_are_reset_do_not_get_past_a_limit() {
     on_eight_threads(async {
         let (backend, port) = (Backend::http().await, free_port());
         let proxy = Proxy::start(&format!(
@@ -373,7 +373,7 @@ fn lists_keep_clients_out_even_in_a_dry_run() {
 }
 
 #[test]
-fn some_clients_have_other_limits_and_some_get_through_when_all_is_full() {
+fn pitfall_36_some_clients_have_other_limits_and_some_get_through_when_all_is_full() {
     on_eight_threads(async {
         let (echo, web) = (Backend::tls_echo().await, Backend::http().await);
         let (port, plain) = (free_port(), free_port());

@@ -136,7 +136,7 @@ async fn let_in(address: SocketAddr, tries: usize, held: &mut Vec<TcpStream>) ->
 }
 
 #[test]
-fn counts_are_kept_and_limits_change() {
+fn pitfall_39_counts_are_kept_and_limits_change() {
     on_eight_threads(async {
         let (backend, port) = (Backend::http().await, free_port());
         let routes = free(port, &backend, "web");

@@ -29,6 +29,13 @@ pub(crate) async fn eventually(what: &str, limit: Duration, mut condition: impl 
     }
 }
 
+/// A figure of a process in KiB, by its name in `/proc/PID/status`.
+pub(crate) fn memory(pid: u32, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field is there");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
 /// Only one of the tests that open thousands of sockets or measure memory runs at a time.
 pub(crate) async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
     static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
