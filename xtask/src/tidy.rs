@@ -12,6 +12,7 @@ mod edges;
 mod links;
 mod manifests;
 mod mask;
+mod pitfalls;
 mod size;
 mod source;
 mod text;
@@ -31,8 +32,8 @@ pub(crate) fn run(root: &Path) -> Outcome {
     Err(format!("{}\ntidy: {} finding(s)", lines.join("\n"), lines.len()))
 }
 
-const RULES: [fn(&Tree) -> Vec<Finding>; 6] =
-    [docs::check, links::check, manifests::check, size::check, source::check, text::check];
+const RULES: [fn(&Tree) -> Vec<Finding>; 7] =
+    [docs::check, links::check, manifests::check, pitfalls::check, size::check, source::check, text::check];
 
 /// One thing to mend, and where.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
