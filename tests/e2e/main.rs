@@ -2,6 +2,7 @@
 #![allow(clippy::let_underscore_must_use, reason = "clients and backends here go away in the middle of everything")]
 
 mod access_log;
+mod backends;
 mod bad_input;
 mod bodies;
 mod chaos;
@@ -21,3 +22,5 @@ mod support;
 mod syscalls;
 mod systemd;
 mod timeouts;
+mod tls;
+mod unix_sockets;

@@ -307,5 +307,14 @@ routes:
         .await;
         fetch(&mut sender, 100).await;
         tls(tcp(local(port)).await.expect("open"), "end.test", &["http/1.1"]).await.expect("the former pair");
+        // And a pair that fits is for new handshakes alone: who is there stays.
+        std::fs::write(path("chain.pem"), other.cert.pem()).expect("written");
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while tls(tcp(local(port)).await.expect("open"), "end.test", &["http/1.1"]).await.is_ok() {
+            assert!(Instant::now() < deadline, "{}", proxy.log());
+            fetch(&mut sender, 100).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        fetch(&mut sender, 100).await;
     });
 }

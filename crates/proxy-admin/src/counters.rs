@@ -1,7 +1,11 @@
 //! Counting what happens, on every worker at once.
 
+use crate::foremost::Foremost;
 use conn_tracker::{Event, EventKind, Report, RequestOutcome, RouteId};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -43,6 +47,15 @@ const RESULTS: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", OTHER];
 #[derive(Debug)]
 pub struct EventCounters {
     shards: Box<[Shard]>,
+    handshakes: Failures,
+}
+
+/// Whose TLS handshakes fail, in a fixed amount of memory. A failed handshake costs so much that one lock for all threads
+/// does not show.
+#[derive(Debug)]
+struct Failures {
+    foremost: Mutex<Foremost>,
+    hashes: RandomState,
 }
 
 /// The counts of the threads that share it. A cache line of its own, so that the locks of two threads do not meet.
@@ -164,6 +177,15 @@ impl EventCounters {
         counts
     }
 
+    /// The clients whose TLS handshakes failed most, at most `most` of them, each with how often that certainly was.
+    #[must_use]
+    pub fn failed_handshakes(&self, most: usize) -> Vec<(IpAddr, u64)> {
+        let mut all: Vec<_> = lock(&self.handshakes.foremost).at_least().collect();
+        all.sort_unstable_by_key(|&(client, count)| (Reverse(count), client));
+        all.truncate(most);
+        all
+    }
+
     fn shard(&self) -> MutexGuard<'_, Tally> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
@@ -178,13 +200,18 @@ impl Default for EventCounters {
     /// All counts zero.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { shards: (0..cores.next_power_of_two().min(MAX_SHARDS)).map(|_| Shard::default()).collect() }
+        let shards = (0..cores.next_power_of_two().min(MAX_SHARDS)).map(|_| Shard::default()).collect();
+        let handshakes = Failures { foremost: Mutex::new(Foremost::new()), hashes: RandomState::new() };
+        Self { shards, handshakes }
     }
 }
 
 impl Report for EventCounters {
     fn event(&self, event: Event) {
         self.shard().of(event.route).event(event.kind, event.reason);
+        if let (EventKind::TlsFailed, Some(client)) = (event.kind, event.source) {
+            lock(&self.handshakes.foremost).add(client, self.handshakes.hashes.hash_one(client));
+        }
     }
 
     fn admitted(&self, port: u16) {
@@ -207,9 +234,13 @@ impl Report for EventCounters {
 
 impl Shard {
     fn lock(&self) -> MutexGuard<'_, Tally> {
-        // Additions leave nothing half done, so counts are good whatever a thread died of.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
+}
+
+fn lock<T>(counts: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Additions leave nothing half done, so counts are good whatever a thread died of.
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Tally {

@@ -4,6 +4,7 @@ use crate::Status;
 use conn_tracker::{Inspect, Reason, ScopeState, TopBy, TopClient};
 use log_dedup::Dedup;
 use serde_json::{Map, Value, json};
+use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
 pub(crate) fn overview(status: &dyn Status) -> Value {
@@ -20,6 +21,11 @@ pub(crate) fn overview(status: &dyn Status) -> Value {
         "reloads": overview.reloads,
         "shedClients": status.shed_clients(),
         "log": status.log().map(log),
+        "handshakes": {
+            "active": overview.handshakes.active,
+            "waiting": overview.handshakes.waiting,
+            "limit": overview.handshakes.limit,
+        },
     })
 }
 
@@ -34,9 +40,18 @@ fn log(log: &Dedup) -> Value {
 
 pub(crate) fn routes(status: &dyn Status) -> Value {
     let routes = status.routes().into_iter().map(|route| {
-        let backends = route.backends.into_iter().map(
-            |backend| json!({ "address": backend.address, "inFlight": backend.in_flight, "healthy": backend.healthy }),
-        );
+        let backends = route.backends.iter().map(|backend| {
+            json!({
+                "address": backend.address,
+                "resolved": backend.resolved,
+                "inFlight": backend.in_flight,
+                "maxConnections": backend.limit,
+                "state": backend.state(),
+                "healthy": backend.healthy,
+                "ejected": backend.ejected,
+                "lastFailure": backend.failure,
+            })
+        });
         json!({
             "id": route.id.index(),
             "name": route.name,
@@ -65,6 +80,7 @@ pub(crate) fn limits(status: &dyn Status, top: usize) -> Value {
         "top": {
             "active": foremost(inspect, TopBy::Active, top),
             "refused": foremost(inspect, TopBy::Refused, top),
+            "failedHandshakes": failed_handshakes(status, top),
         },
     })
 }
@@ -83,6 +99,11 @@ fn scope(status: &dyn Status, state: &ScopeState) -> Value {
 
 fn by_reason(counts: &[(Reason, u64)]) -> Map<String, Value> {
     counts.iter().map(|(reason, count)| (reason.label().to_owned(), json!(count))).collect()
+}
+
+fn failed_handshakes(status: &dyn Status, most: usize) -> Value {
+    let client = |(client, failed): (IpAddr, u64)| json!({ "client": client.to_string(), "failed": failed });
+    status.counters().failed_handshakes(most).into_iter().map(client).collect()
 }
 
 fn foremost(inspect: &dyn Inspect, by: TopBy, most: usize) -> Value {

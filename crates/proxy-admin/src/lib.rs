@@ -14,7 +14,7 @@
 //! | `POST /api/v1/reload`, `/api/v1/drain` | 501 where the program cannot |
 //!
 //! The endpoint cannot be used against the program: at most 64 connections, small requests, time-outs everywhere, no
-//! listening beyond loopback without a token, and no answers to web pages in an operator's browser.
+//! listening beyond loopback and Unix sockets without a token, and no answers to web pages in an operator's browser.
 //!
 //! ```no_run
 //! use proxy_admin::{Admin, Status};
@@ -33,11 +33,12 @@ mod access;
 mod api;
 mod counters;
 mod documents;
+mod foremost;
 mod metrics;
 mod process;
 mod server;
 mod status;
 
 pub use counters::{CountedRoute, Counts, EventCount, EventCounters, RequestCount};
-pub use server::Admin;
-pub use status::{BackendOverview, Overview, Readiness, RouteOverview, Status};
+pub use server::{Admin, AdminListener};
+pub use status::{BackendOverview, HandshakeOverview, Overview, Readiness, RouteOverview, Status};

@@ -1,7 +1,7 @@
 //! The metrics, in OpenMetrics text. No label ever carries an address: their number is bounded by the configuration.
 
 use crate::process::Process;
-use crate::{CountedRoute, Counts, EventCount, Status};
+use crate::{CountedRoute, Counts, EventCount, HandshakeOverview, Status};
 use conn_tracker::{EventKind, RouteId, Snapshot, leaked_holds};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet, text};
@@ -51,6 +51,7 @@ impl Collector for Everything {
         page.limits(&snapshot)?;
         page.connections(&counts)?;
         page.requests(&counts)?;
+        page.backends()?;
         if let Some(log) = status.log() {
             page.counter("smartproxy_log_events_folded", "Events that were counted into log summaries", log.folded())?;
         }
@@ -115,7 +116,10 @@ impl Page<'_, '_> {
         for event in counts.events.iter().filter(failed) {
             *handshakes.entry(vec![("result", event.reason.to_owned())]).or_default() += event.count;
         }
-        self.counters("smartproxy_tls_handshakes", "TLS handshakes", &handshakes)
+        self.counters("smartproxy_tls_handshakes", "TLS handshakes", &handshakes)?;
+        let HandshakeOverview { active, waiting, .. } = self.status.overview().handshakes;
+        self.gauge("smartproxy_tls_handshakes_active", "TLS handshakes that go on now", active)?;
+        self.gauge("smartproxy_tls_handshakes_waiting", "TLS handshakes that wait for their turn", waiting)
     }
 
     fn requests(&mut self, counts: &Counts) -> fmt::Result {
@@ -130,6 +134,23 @@ impl Page<'_, '_> {
         let requests = counts.durations.iter().map(|(_, count)| count).sum();
         let mut histogram = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
         histogram.encode_histogram::<NoLabelSet>(counts.duration.as_secs_f64(), requests, &counts.durations, None)
+    }
+
+    fn backends(&mut self) -> fmt::Result {
+        let mut series = BTreeMap::new();
+        for route in self.status.routes() {
+            for backend in &route.backends {
+                for state in ["up", "ejected", "down"] {
+                    let labels = vec![("route", route.name.clone()), ("state", state.to_owned())];
+                    *series.entry(labels).or_default() += u64::from(backend.state() == state);
+                }
+            }
+        }
+        self.gauges(
+            "smartproxy_backends",
+            "Backends by state: up, ejected for failing at work, down by checks",
+            &series,
+        )
     }
 
     fn process(&mut self, process: Process) -> fmt::Result {

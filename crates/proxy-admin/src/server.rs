@@ -10,10 +10,12 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 
 /// Connections at one time; those beyond wait in the listener's queue.
@@ -27,9 +29,58 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Pause after a failed accept, so that a lack of descriptors does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Where operators connect.
+#[derive(Debug)]
+pub enum AdminListener {
+    /// An address.
+    Tcp(TcpListener),
+    /// A Unix socket; the permissions of its file are who may connect.
+    Unix(UnixListener),
+}
+
+impl From<TcpListener> for AdminListener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
+impl From<UnixListener> for AdminListener {
+    fn from(listener: UnixListener) -> Self {
+        Self::Unix(listener)
+    }
+}
+
+/// The same, on a runtime.
+enum Accepting {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+/// Somebody who connected.
+enum Peer {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Accepting {
+    fn new(listener: AdminListener) -> io::Result<Self> {
+        Ok(match listener {
+            AdminListener::Tcp(listener) => Self::Tcp(tokio::net::TcpListener::from_std(listener)?),
+            AdminListener::Unix(listener) => Self::Unix(tokio::net::UnixListener::from_std(listener)?),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Peer> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Peer::Tcp(stream)),
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Peer::Unix(stream)),
+        }
+    }
+}
+
 /// The admin endpoint.
 pub struct Admin {
-    listener: TcpListener,
+    listener: AdminListener,
     access: Access,
     status: Arc<dyn Status>,
 }
@@ -38,19 +89,26 @@ impl Admin {
     /// An endpoint on `listener` that asks `status`. With a `token`, everything but `/healthz` needs it.
     ///
     /// # Errors
-    /// Without a token, if the listener is not on a loopback address: anybody could read, reload and drain. An empty token.
-    pub fn new(listener: TcpListener, token: Option<String>, status: Arc<dyn Status>) -> io::Result<Self> {
-        let address = listener.local_addr()?;
-        if token.is_none() && !address.ip().to_canonical().is_loopback() {
-            let advice =
-                format!("the admin endpoint on {address} needs a token: set `admin.token`, or listen on 127.0.0.1");
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, advice));
+    /// Without a token, if the listener is on an address that is not loopback: anybody could read, reload and drain. An
+    /// empty token.
+    pub fn new(listener: impl Into<AdminListener>, token: Option<String>, status: Arc<dyn Status>) -> io::Result<Self> {
+        let listener = listener.into();
+        if let (AdminListener::Tcp(listener), None) = (&listener, &token) {
+            let address = listener.local_addr()?;
+            if !address.ip().to_canonical().is_loopback() {
+                let advice =
+                    format!("the admin endpoint on {address} needs a token: set `admin.token`, or listen on 127.0.0.1");
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, advice));
+            }
         }
         if token.as_ref().is_some_and(String::is_empty) {
             let advice = "`admin.token` is empty: give it a secret, or leave it out";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, advice));
         }
-        listener.set_nonblocking(true)?;
+        match &listener {
+            AdminListener::Tcp(listener) => listener.set_nonblocking(true)?,
+            AdminListener::Unix(listener) => listener.set_nonblocking(true)?,
+        }
         Ok(Self { listener, access: Access::new(token), status })
     }
 
@@ -60,7 +118,7 @@ impl Admin {
     /// # Errors
     /// If the runtime cannot take the listener.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        let listener = Accepting::new(self.listener)?;
         let router = api::router(self.status, self.access);
         let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut shutdown = pin!(shutdown);
@@ -74,10 +132,13 @@ impl Admin {
                 next = accepted => next,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok(peer) => {
                     let router = router.clone();
                     tokio::spawn(async move {
-                        connection(stream, router, PATIENCE).await;
+                        match peer {
+                            Peer::Tcp(stream) => connection(stream, router, PATIENCE).await,
+                            Peer::Unix(stream) => connection(stream, router, PATIENCE).await,
+                        }
                         drop(place);
                     });
                 }
@@ -111,7 +172,10 @@ struct Patience {
     lifetime: Duration,
 }
 
-async fn connection(stream: TcpStream, router: axum::Router, patience: Patience) {
+async fn connection<S>(stream: S, router: axum::Router, patience: Patience)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience.head)

@@ -45,6 +45,19 @@ pub struct Overview {
     pub enforce: bool,
     /// How often a new configuration was put in force since the start.
     pub reloads: u64,
+    /// TLS handshakes.
+    pub handshakes: HandshakeOverview,
+}
+
+/// TLS handshakes that are not over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandshakeOverview {
+    /// Those that go on.
+    pub active: u64,
+    /// Those that wait for their turn.
+    pub waiting: u64,
+    /// How many may go on at one time; `None` is unlimited.
+    pub limit: Option<u64>,
 }
 
 /// One route of the configuration in force.
@@ -73,10 +86,30 @@ pub struct RouteOverview {
 pub struct BackendOverview {
     /// Host and port.
     pub address: String,
+    /// The addresses that its name stands for, as far as they are known.
+    pub resolved: Vec<String>,
     /// Connections or requests that it is serving now.
     pub in_flight: u64,
-    /// Whether health checks find it well; `None` without health checks.
+    /// How many of them there may be; `None` is unlimited.
+    pub limit: Option<u64>,
+    /// Whether health checks find it well; `None` without health checks, and before the first one.
     pub healthy: Option<bool>,
+    /// Why the last health check failed, if it did.
+    pub failure: Option<String>,
+    /// Whether it is set aside because it failed at work.
+    pub ejected: bool,
+}
+
+impl BackendOverview {
+    /// Its state in one word: `down`, by health checks; `ejected`, because it failed at work; or `up`.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        match self {
+            Self { healthy: Some(false), .. } => "down",
+            Self { ejected: true, .. } => "ejected",
+            _ => "up",
+        }
+    }
 }
 
 /// The program as the endpoint sees it.

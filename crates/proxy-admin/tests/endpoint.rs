@@ -66,6 +66,8 @@ fn pitfall_43_metrics_have_the_names_and_labels_that_are_documented() {
         ("smartproxy_tracked_clients_limit", 100.0),
         ("smartproxy_tracked_bytes", 4096.0),
         ("smartproxy_shed_clients", 1.0),
+        ("smartproxy_backends route=a \"b\"\\\n state=down", 1.0),
+        ("smartproxy_backends route=a \"b\"\\\n state=up", 0.0),
         ("smartproxy_requests_total route=a \"b\"\\\n result=2xx", 2.0),
         ("smartproxy_requests_total route=a \"b\"\\\n result=5xx", 1.0),
         ("smartproxy_request_duration_seconds_count", 3.0),
@@ -117,6 +119,7 @@ fn limits_show_every_scope_and_the_foremost_clients() {
         "top": {
             "active": [{ "client": "10.0.0.0", "active": 1000, "refused": 0, "refusedError": 0 }],
             "refused": [{ "client": "10.1.0.0", "active": 0, "refused": 1000, "refusedError": 1 }],
+            "failedHandshakes": [],
         },
     });
     assert_eq!(document, expected);
@@ -148,12 +151,16 @@ fn status_and_routes_are_documents() {
         "version": "1.2.3", "readiness": "ready", "startedAt": 1000, "uptimeSeconds": 60, "workers": 2,
         "listeners": ["127.0.0.1:443"], "enforce": true, "reloads": 3, "shedClients": 1,
         "log": { "events": { "refused": { "written": 1, "folded": 2 } } },
+        "handshakes": { "active": 5, "waiting": 7, "limit": 9 },
     });
     assert_eq!(status, expected);
     let routes: Value = serde_json::from_str(&endpoint.get("/api/v1/routes").1).unwrap();
     let expected = json!({ "routes": [{
         "id": 1, "name": "a \"b\"\\\n", "ports": ["443"], "domains": ["shop.test"], "path": null, "action": "forward",
-        "enforce": true, "backends": [{ "address": "10.1.0.11:8080", "inFlight": 2, "healthy": true }],
+        "enforce": true, "backends": [{
+            "address": "app.test:8080", "resolved": ["10.1.0.11"], "inFlight": 2, "maxConnections": 9, "state": "down",
+            "healthy": false, "ejected": true, "lastFailure": "refused",
+        }],
     }] });
     assert_eq!(routes, expected);
 }

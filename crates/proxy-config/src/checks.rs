@@ -2,7 +2,7 @@
 
 use crate::cursor::{Cursor, Table};
 use crate::decode::Placed;
-use proxy_route::{OnReject, Overlap, Protocol, Route, Settings, overlaps};
+use proxy_route::{Endpoint, OnReject, Overlap, Protocol, Route, Settings, overlaps};
 use std::collections::{BTreeSet, HashMap};
 
 /// Routes that cannot be told apart: by name, by the name of their counts, by their clients' first byte.
@@ -106,13 +106,21 @@ pub(crate) fn process(table: &Table<'_>, settings: &Settings, routes: &[Placed<'
             ),
         }
     }
+    let ports: BTreeSet<_> = enabled().flat_map(|placed| placed.route.matching.ports()).take(2).collect();
+    let shared = settings.bind_unix.iter().find(|path| !path.to_string_lossy().contains("{port}"));
+    if let (Some(path), Some(at), true) = (shared, table.take("bind"), ports.len() > 1) {
+        at.error_help(
+            format!("unix:{} would be the socket of several ports", path.display()),
+            "write {port} in it, which stands for the number of the port",
+        );
+    }
     if let (Some(ports), Some(at)) = (&settings.accept_proxy.ports, table.take("acceptProxyProtocol")) {
         for port in ports.iter().filter(|port| !open(**port)) {
             at.warn(format!("no route is on port {port}"), "remove it, or add it to a route's \"ports\"");
         }
     }
-    if let (Some(admin), Some(at)) = (&settings.admin, table.take("admin")) {
-        let listen = admin.listen;
+    let admin = settings.admin.as_ref().map(|admin| &admin.listen);
+    if let (Some(&Endpoint::Tcp(listen)), Some(at)) = (admin, table.take("admin")) {
         let bound = settings.bind.iter().any(|bind| bind.is_unspecified() || *bind == listen.ip());
         if bound
             && open(listen.port())

@@ -1,6 +1,7 @@
 //! From the tree to a configuration.
 
 mod action;
+mod balancing;
 mod endpoints;
 mod headers;
 mod limits;
@@ -9,6 +10,7 @@ mod proxies;
 mod route;
 mod security;
 mod settings;
+mod target;
 mod tls;
 
 use crate::checks;

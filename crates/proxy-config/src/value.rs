@@ -184,6 +184,27 @@ pub(crate) fn send_proxy(at: &Cursor<'_>) -> Option<Option<ProxyVersion>> {
     }
 }
 
+/// The path of `unix:/path`: `None` if the value is no Unix socket, `Some(None)` if it is a wrong one.
+pub(crate) fn unix_socket(at: &Cursor<'_>) -> Option<Option<PathBuf>> {
+    // The kernel keeps 108 bytes for a path, the last of which is 0.
+    const LONGEST: usize = 107;
+    let Value::String(text) = &at.node.value else { return None };
+    let path = text.strip_prefix("unix:")?;
+    if path.is_empty() {
+        at.error_help("the path of the Unix socket is missing", "write it as in \"unix:/run/app.sock\"");
+        return Some(None);
+    }
+    let path = at.sink.surroundings.resolve(Path::new(path));
+    if path.as_os_str().len() > LONGEST {
+        at.error_help(
+            format!("{} is too long for a Unix socket", path.display()),
+            format!("the system takes paths of up to {LONGEST} bytes"),
+        );
+        return Some(None);
+    }
+    Some(Some(path))
+}
+
 /// A secret: the text itself, `${VARIABLE}`, or `@file`.
 pub(crate) fn secret(at: &Cursor<'_>) -> Option<String> {
     let text = string(at)?;

@@ -5,7 +5,7 @@ mod http1;
 mod http2;
 mod open;
 
-pub(crate) use downstream::Downstream;
+pub(crate) use downstream::{ClientCertificate, Downstream};
 
 use crate::clock::later;
 use crate::io::Activity;

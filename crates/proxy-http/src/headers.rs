@@ -190,7 +190,8 @@ const ADDED: usize = 5;
 fn speaks_for_others(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
     let forwarded = name.get(..X_FORWARDED.len()).is_some_and(|start| alike(start, X_FORWARDED));
-    forwarded || alike(name, b"forwarded") || alike(name, b"x-real-ip")
+    let others: [&[u8]; 4] = [b"forwarded", b"x-real-ip", b"client-cert", b"client-cert-chain"];
+    forwarded || others.into_iter().any(|known| alike(name, known))
 }
 
 const X_FORWARDED: &[u8] = b"x-forwarded-";

@@ -10,6 +10,7 @@
 //! - A request finds its route by host, path, headers, TLS version and client, is refused, answered or forwarded. Bodies
 //!   stream both ways in constant memory; what a backend cut short never looks whole to the client.
 //! - WebSocket and other upgrades, on HTTP/1.1 and as streams of HTTP/2 (RFC 8441), become tunnels.
+//! - [`check_health`] asks backends at intervals whether they are well, once for all workers.
 //! - [`HttpGeneration`] is one configuration with its TLS: [`TlsPorts`] towards clients, [`TlsBackends`] towards backends.
 //!
 //! ```
@@ -67,6 +68,7 @@ mod connection;
 pub mod fuzzing;
 mod generation;
 mod headers;
+mod health;
 mod io;
 mod request;
 mod server;
@@ -75,8 +77,9 @@ mod tunnel;
 mod upstream;
 
 pub use generation::HttpGeneration;
+pub use health::check_health;
 pub use server::HttpServer;
-pub use tls::{TlsBackends, TlsError, TlsPorts, TlsShared};
+pub use tls::{Handshakes, TlsBackends, TlsError, TlsPorts, TlsShared};
 
 #[cfg(test)]
 mod tests;

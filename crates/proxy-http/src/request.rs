@@ -3,6 +3,7 @@
 mod admit;
 mod answers;
 mod auth;
+mod certificate;
 mod entry;
 mod forward;
 mod id;
@@ -231,6 +232,12 @@ impl Serving<'_> {
         if let Some(reason) = refusal(&newest, &route, client.client, for_whom) {
             self.event(EventKind::Blocked, reason, for_whom);
             return Ok(self.unbound_answer(self.text(StatusCode::FORBIDDEN)).into());
+        }
+        if let Some(auth) = &route.client_auth
+            && let Err((status, kind, reason)) = certificate::judge(auth, client.certificate.as_deref())
+        {
+            self.event(kind, reason, for_whom);
+            return Ok(self.unbound_answer(self.text(status)).into());
         }
         if let Some(refused) = self.admit(&newest, &route, for_whom) {
             return refused.map(Served::from);

@@ -113,7 +113,7 @@ fn forward(name: &str, backend: &Backend) -> Route {
 }
 
 fn forward_with(name: &str, backend: &Backend, change: impl FnOnce(&mut Forward)) -> Route {
-    let target = Target { host: "127.0.0.1".into(), port: TargetPort::Fixed(backend.address.port()), send_proxy: None };
+    let target = Target::new("127.0.0.1", TargetPort::Fixed(backend.address.port()));
     let mut forward = Forward::new(vec![target]);
     change(&mut forward);
     let mut route = Route::new(name, Action::Forward(Box::new(forward)));

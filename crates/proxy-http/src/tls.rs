@@ -7,6 +7,7 @@ mod backends;
 mod certificate;
 mod choice;
 mod error;
+mod handshakes;
 mod ports;
 mod shared;
 mod unverified;
@@ -14,6 +15,7 @@ mod unverified;
 pub(crate) use backends::RouteTls;
 pub use backends::TlsBackends;
 pub use error::TlsError;
+pub use handshakes::Handshakes;
 pub use ports::TlsPorts;
 pub use shared::TlsShared;
 

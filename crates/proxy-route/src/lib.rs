@@ -20,6 +20,7 @@
 
 mod access;
 mod auth;
+mod backend;
 mod domain;
 mod matching;
 mod path;
@@ -30,18 +31,19 @@ mod table;
 
 pub use access::{AccessList, IpSet};
 pub use auth::BasicAuth;
+pub use backend::{Ejection, HealthCheck, Host, ProxyVersion, Target, TargetPort};
 pub use conn_tracker::{PrefixError, Prefixes};
 pub use domain::{DomainError, DomainPattern};
 pub use matching::{HeaderPattern, HeaderSource, HelloFacts, Match, PortRange, RequestFacts, TlsVersion};
 pub use path::{PathError, PathPattern};
 pub use reach::{Overlap, overlaps};
 pub use route::{
-    Action, Algorithm, BackendProtocol, BackendTls, Forward, HeaderEdits, HeaderRules, Protocol, ProxyVersion,
-    RateLimit, Redirect, Respond, Route, RouteLimits, Security, Target, TargetPort, TlsMode,
+    Action, Algorithm, BackendProtocol, BackendTls, ClientAuth, ClientAuthMode, Forward, HeaderEdits, HeaderRules,
+    Protocol, RateLimit, Redirect, Respond, Route, RouteLimits, Security, TlsMode,
 };
 pub use settings::{
     AcceptProxy, AccessLogOutput, AccessLogSettings, AdminSettings, Certificate, ClientOverride, Config,
-    ConnectionLimits, KeepAlive, KeepAliveTreatment, LogFolding, LogFormat, LogSettings, OnReject, PemSource, Settings,
-    ShedSettings, TcpKeepAlive, Timeouts, TlsSettings,
+    ConnectionLimits, Endpoint, KeepAlive, KeepAliveTreatment, LogFolding, LogFormat, LogSettings, OnReject, PemSource,
+    Settings, ShedSettings, TcpKeepAlive, Timeouts, TlsSettings,
 };
 pub use table::{FirstStep, HelloDecision, PortRoutes, RouteTable, RoutedRoute, TableError};

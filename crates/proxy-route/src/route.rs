@@ -1,6 +1,6 @@
 //! One route: what it matches, what it does, what limits it.
 
-use crate::{AccessList, BasicAuth, Certificate, Match};
+use crate::{AccessList, BasicAuth, Certificate, Ejection, HealthCheck, Match, Target};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct Route {
     pub tls: Option<TlsMode>,
     /// Certificates of the route itself.
     pub certificate: Option<Certificate>,
+    /// Certificates that its clients show, where TLS ends here.
+    pub client_auth: Option<ClientAuth>,
     /// Headers changed on the way.
     pub headers: HeaderRules,
     /// Who may use it, and how much.
@@ -44,6 +46,7 @@ impl Route {
             action,
             tls: None,
             certificate: None,
+            client_auth: None,
             headers: HeaderRules::default(),
             security: Security::default(),
             enforce: true,
@@ -85,6 +88,25 @@ impl TlsMode {
     }
 }
 
+/// Certificates that clients show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientAuth {
+    /// File with the roots that certificates of clients come from.
+    pub ca: PathBuf,
+    /// Whether clients without one are served.
+    pub mode: ClientAuthMode,
+}
+
+/// Whether clients without a certificate are served. One that does not come from the roots is always refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuthMode {
+    /// They are.
+    Optional,
+    /// They are not.
+    #[default]
+    Require,
+}
+
 /// What a route does with what it matches.
 #[derive(Clone, Debug)]
 pub enum Action {
@@ -105,6 +127,10 @@ pub struct Forward {
     pub targets: Vec<Target>,
     /// How one of them is chosen.
     pub algorithm: Algorithm,
+    /// How they are asked whether they are well; `None` is not at all.
+    pub health_check: Option<HealthCheck>,
+    /// How those that fail at work are set aside; `None` is not at all.
+    pub ejection: Option<Ejection>,
     /// Whether upgrades to WebSocket are passed on.
     pub websocket: bool,
     /// TLS to the backend, for `terminate-and-reencrypt`.
@@ -120,40 +146,11 @@ impl Forward {
         Self {
             targets,
             algorithm: Algorithm::default(),
+            health_check: None,
+            ejection: Some(Ejection::default()),
             websocket: true,
             backend_tls: BackendTls::default(),
             backend_protocol: BackendProtocol::default(),
-        }
-    }
-}
-
-/// One backend address. A configured target with several hosts becomes several of these.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// A name or an address.
-    pub host: String,
-    /// Its port.
-    pub port: TargetPort,
-    /// PROXY header sent to it; settings of the route and the process are resolved into this.
-    pub send_proxy: Option<ProxyVersion>,
-}
-
-/// The port of a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TargetPort {
-    /// This one.
-    Fixed(u16),
-    /// The one that the client connected to.
-    Preserve,
-}
-
-impl TargetPort {
-    /// The port to dial for a client of `listener`.
-    #[must_use]
-    pub const fn resolve(self, listener: u16) -> u16 {
-        match self {
-            Self::Fixed(port) => port,
-            Self::Preserve => listener,
         }
     }
 }
@@ -168,15 +165,6 @@ pub enum Algorithm {
     /// One after the other.
     #[default]
     RoundRobin,
-}
-
-/// Version of the PROXY header sent to a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProxyVersion {
-    /// Text.
-    V1,
-    /// Binary.
-    V2,
 }
 
 /// TLS to a backend.

@@ -23,6 +23,8 @@ pub struct Config {
 pub struct Settings {
     /// Addresses on which the routes' ports are opened. `::` beside an IPv4 address is IPv6 only.
     pub bind: Vec<IpAddr>,
+    /// Paths of Unix sockets on which the routes' ports are opened, with `{port}` for the number of the port.
+    pub bind_unix: Vec<PathBuf>,
     /// Data-plane threads; `None` is one per core.
     pub workers: Option<NonZeroUsize>,
     /// How many connections, and how fast.
@@ -49,6 +51,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// How long connections without traffic live.
     pub keep_alive: KeepAlive,
+    /// How often the names of backends are looked up again; `None` is never.
+    pub dns_refresh: Option<Duration>,
     /// Largest request head in bytes; 431 above.
     pub max_request_header_bytes: usize,
     /// Streams that one connection of HTTP/2 may have open at a time, at least 1.
@@ -70,6 +74,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             bind: vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
+            bind_unix: Vec::new(),
             workers: None,
             limits: ConnectionLimits::default(),
             exempt: Vec::new(),
@@ -83,6 +88,7 @@ impl Default for Settings {
             trusted_proxies: Vec::new(),
             timeouts: Timeouts::default(),
             keep_alive: KeepAlive::default(),
+            dns_refresh: Some(Duration::from_secs(30)),
             max_request_header_bytes: 64 * 1024,
             max_concurrent_streams: 128,
             min_request_body_rate: 16,
@@ -109,6 +115,8 @@ pub struct ConnectionLimits {
     pub rate_burst: Option<u32>,
     /// Accepted connections whose route is not known; `None` is half of `max_connections`.
     pub pending: Option<u32>,
+    /// TLS handshakes at one time.
+    pub handshakes: u32,
     /// How much of an address makes a client.
     pub prefixes: Prefixes,
     /// Bound of the address table, in clients. Never 0.
@@ -124,6 +132,7 @@ impl Default for ConnectionLimits {
             rate_per_minute: 300,
             rate_burst: None,
             pending: None,
+            handshakes: 1000,
             prefixes: Prefixes::default(),
             tracked_clients: 4_000_000,
         }
@@ -440,11 +449,38 @@ pub struct AccessLogSettings {
     pub sample: f64,
 }
 
+/// Where an endpoint is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// At this address.
+    Tcp(SocketAddr),
+    /// Behind the Unix socket of this path.
+    Unix(PathBuf),
+}
+
+impl std::str::FromStr for Endpoint {
+    type Err = std::net::AddrParseError;
+
+    /// `127.0.0.1:9901`, `[::1]:9901` or `unix:/path`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.strip_prefix("unix:").map_or_else(|| text.parse().map(Self::Tcp), |path| Ok(Self::Unix(path.into())))
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// The admin endpoint.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AdminSettings {
-    /// Where it listens. Anything but loopback needs a token.
-    pub listen: SocketAddr,
+    /// Where it listens. Anything but loopback and a Unix socket needs a token.
+    pub listen: Endpoint,
     /// What a request must carry as `Authorization: Bearer …`.
     pub token: Option<String>,
 }

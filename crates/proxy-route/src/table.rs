@@ -2,7 +2,9 @@
 
 use crate::domain::{normal_host, parents};
 use crate::path::{leads, normal_path};
-use crate::{DomainPattern, HelloFacts, PathPattern, Protocol, RequestFacts, Route, TlsMode};
+use crate::{
+    ClientAuth, ClientAuthMode, DomainPattern, HelloFacts, PathPattern, Protocol, RequestFacts, Route, TlsMode,
+};
 use conn_tracker::RouteId;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -179,6 +181,18 @@ impl PortRoutes {
     /// The routes that end TLS, in no particular order.
     pub fn terminating(&self) -> impl Iterator<Item = &Arc<RoutedRoute>> {
         self.tls_http.all.iter()
+    }
+
+    /// What TLS clients that ask for `name` are to show, where any route for it wants to see something: the first one's
+    /// wish, and whether all of them refuse clients that show nothing.
+    #[must_use]
+    pub fn client_auth(&self, name: Option<&str>) -> Option<(&ClientAuth, bool)> {
+        let name = name.unwrap_or("");
+        let auth = self.tls_http.find(name, None, |route| route.client_auth.is_some())?.client_auth.as_ref()?;
+        let refuses = |route: &RoutedRoute| {
+            route.client_auth.as_ref().is_some_and(|own| own.ca == auth.ca && own.mode == ClientAuthMode::Require)
+        };
+        Some((auth, self.tls_http.find(name, None, |route| !refuses(route)).is_none()))
     }
 
     /// The plain TCP route of a client.

@@ -296,27 +296,41 @@ impl Connection {
     /// Connects to the first backend that can be reached and tells it who is coming, if it wants to know.
     ///
     /// # Errors
-    /// Why the last one was not reached; every one has been reported.
+    /// Why the last one was not reached, or why there was none to try. All of it has been reported.
     async fn dial(&mut self, route: &RoutedRoute) -> Result<(TcpStream, InFlight), &'static str> {
         let generation = Arc::clone(&self.generation);
-        let mut failure = NO_BACKEND;
-        let Some(cluster) = generation.clusters[route.index].as_ref() else { return Err(failure) };
-        for backend in cluster.order(self.client()) {
-            let in_flight = backend.count();
+        let Some(cluster) = generation.clusters[route.index].as_ref() else { return Err(NO_BACKEND) };
+        let (mut failure, mut full) = (None, false);
+        for backend in cluster.order(self.client(), Instant::now()) {
+            let Some(in_flight) = backend.count() else {
+                full = true;
+                continue;
+            };
             let addresses = backend.send_proxy.map(|version| (version, self.source, self.local()));
             let dialling = dial(backend, self.port, self.shared.timers.after(generation.settings.timeouts.connect));
             let reason = tokio::select! {
                 biased;
                 outcome = reach(dialling, addresses) => match outcome {
-                    Ok(stream) => return Ok((stream, in_flight)),
+                    Ok(stream) => {
+                        backend.succeeded();
+                        return Ok((stream, in_flight));
+                    }
                     Err(reason) => reason,
                 },
                 () = self.left(route) => return Err("client_gone"),
             };
+            cluster.failed(backend, Instant::now(), reason);
             self.report(EventKind::BackendFailed, reason, Some(route.id));
-            failure = reason;
+            failure = Some(reason);
         }
-        Err(failure)
+        // Nobody was even tried.
+        let (kind, reason) = match failure {
+            Some(reason) => return Err(reason),
+            None if full => (EventKind::Refused, TARGET_LIMIT),
+            None => (EventKind::BackendFailed, NONE_HEALTHY),
+        };
+        self.report(kind, reason, Some(route.id));
+        Err(reason)
     }
 
     /// Waits until the client has left, while its backend is dialled.
@@ -417,6 +431,10 @@ const FIRST_BYTE: Duration = Duration::from_secs(1);
 const MOST_EARLY: usize = 16 * 1024;
 /// How a connection ends whose route has no backend.
 const NO_BACKEND: &str = "no_backend";
+/// How a connection ends whose backends are all down, as far as health checks say.
+const NONE_HEALTHY: &str = "no_healthy_backend";
+/// How a connection ends whose backends have as many as they may have.
+const TARGET_LIMIT: &str = "target_limit";
 const PROXY_HEADER_FAILED: &str = "proxy_header_failed";
 
 #[cfg(test)]

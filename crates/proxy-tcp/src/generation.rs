@@ -35,7 +35,8 @@ impl Generation {
     }
 
     /// A configuration ready to take over from this one. A backend that is in both, of a route that keeps its id and
-    /// speaks to its backends as before, stays the same one: with what is in flight, and the connections kept to it.
+    /// speaks to its backends as before, stays the same one: with what is in flight, the connections kept to it, its
+    /// health and the addresses of its name.
     #[must_use]
     pub fn successor(&self, settings: Settings, table: RouteTable) -> Self {
         let before: HashMap<_, _> = self.table.routes().iter().map(|route| (route.id, route)).collect();
@@ -51,7 +52,7 @@ impl Generation {
         known: impl Fn(&RoutedRoute) -> &'a [Arc<Backend>],
     ) -> Self {
         let cluster = |route: &Arc<RoutedRoute>| match &route.action {
-            Action::Forward(forward) => Some(Arc::new(Cluster::with_known(forward, known(route)))),
+            Action::Forward(forward) => Some(Arc::new(Cluster::with_known(&route.name, forward, known(route)))),
             Action::Block | Action::Redirect(_) | Action::Respond(_) => None,
         };
         let clusters = table.routes().iter().map(cluster).collect();
@@ -124,7 +125,7 @@ mod tests {
     use proxy_route::{BackendProtocol, Forward, Route, Target, TargetPort};
 
     fn table(key: u32, ports: &[u16], protocol: BackendProtocol) -> RouteTable {
-        let target = |&port| Target { host: "127.0.0.1".into(), port: TargetPort::Fixed(port), send_proxy: None };
+        let target = |&port| Target::new("127.0.0.1", TargetPort::Fixed(port));
         let targets = ports.iter().map(target).collect();
         let forward = Forward { backend_protocol: protocol, ..Forward::new(targets) };
         let route = Route::new("a", Action::Forward(Box::new(forward)));

@@ -29,11 +29,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let backend = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-//! let target = Target {
-//!     host: "127.0.0.1".into(),
-//!     port: TargetPort::Fixed(backend.local_addr()?.port()),
-//!     send_proxy: None,
-//! };
+//! let target = Target::new("127.0.0.1", TargetPort::Fixed(backend.local_addr()?.port()));
 //! let mut route = Route::new("echo", Action::Forward(Box::new(Forward::new(vec![target]))));
 //! route.protocol = Protocol::Tcp;
 //! route.matching.ports = vec![PortRange::single(0)]; // a free one
@@ -73,6 +69,7 @@
 
 mod access;
 mod admit;
+mod chance;
 mod connection;
 mod drain;
 pub mod fuzzing;
@@ -90,14 +87,15 @@ mod tunnel;
 mod upstream;
 mod worker;
 
+pub use chance::chance;
 pub use drain::{Drain, DrainWatch};
 pub use generation::{Generation, Live};
 pub use hello::{ClientHello, HelloProgress, HelloReader};
-pub use listen::{BACKLOG, ListenError, Listeners, WorkerListener};
-pub use proxy_header::proxy_header;
+pub use listen::{BACKLOG, ListenError, Listeners, SocketFile, WorkerListener, listen_unix};
+pub use proxy_header::{local_proxy_header, proxy_header};
 pub use respond::retry_after;
 pub use serve::{HttpConnection, NoHttp, ServeHttp};
 pub use shed::Shed;
 pub use timers::{TICK, Tick, TimedOut, Timer, Timers};
-pub use upstream::{Backend, Cluster, DialError, InFlight};
+pub use upstream::{Backend, Change, Checked, Cluster, DialError, InFlight, keep_resolved, system_lookup};
 pub use worker::Worker;

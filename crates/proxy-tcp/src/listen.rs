@@ -1,5 +1,9 @@
 //! Listening sockets: one for each worker, address and port, opened before anything runs.
 
+mod unix;
+
+pub use unix::{SocketFile, listen_unix};
+
 use crate::shed::detach;
 use proxy_route::TcpKeepAlive;
 use rustix::io::Errno;
@@ -10,6 +14,8 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Connections that the kernel keeps for one listener until they are accepted. It cuts this to `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4096;
@@ -22,6 +28,7 @@ pub const BACKLOG: i32 = 4096;
 pub struct Listeners {
     workers: Vec<Vec<WorkerListener>>,
     addresses: Vec<SocketAddr>,
+    sockets: Vec<PathBuf>,
 }
 
 /// One listening socket of one worker.
@@ -29,13 +36,22 @@ pub struct Listeners {
 pub struct WorkerListener {
     pub(crate) socket: TcpListener,
     pub(crate) port: u16,
+    /// The file of a Unix socket, which all workers share.
+    pub(crate) file: Option<Arc<SocketFile>>,
 }
 
 /// A listening socket that could not be opened.
 #[derive(Debug)]
 pub struct ListenError {
-    address: SocketAddr,
+    place: Place,
     source: io::Error,
+}
+
+/// Where to listen.
+#[derive(Clone, Debug)]
+enum Place {
+    Address(SocketAddr),
+    Socket(PathBuf),
 }
 
 impl Listeners {
@@ -66,7 +82,7 @@ impl Listeners {
         opened: &mut Vec<TcpListener>,
     ) -> Result<Self, ListenError> {
         let beside_v4 = addresses.iter().any(IpAddr::is_ipv4);
-        let mut all = Self { workers: (0..workers.get()).map(|_| Vec::new()).collect(), addresses: Vec::new() };
+        let mut all = Self::none(workers);
         for port in ports {
             let dual = opened.iter().any(|socket| is_dual_stack(socket, port));
             for &ip in addresses {
@@ -90,10 +106,45 @@ impl Listeners {
         Ok(all)
     }
 
+    /// Opens a Unix socket for each of `ports`, at each of `paths` with the number of the port in place of `{port}`. All
+    /// workers share it. Its clients have no address; they count as 127.0.0.1.
+    ///
+    /// A socket on which nobody listens any more is replaced. The file is removed when the last of its listeners closes.
+    ///
+    /// # Errors
+    /// The first socket that cannot be opened or shared.
+    pub fn bind_unix(
+        paths: &[PathBuf],
+        ports: impl IntoIterator<Item = u16>,
+        workers: NonZeroUsize,
+    ) -> Result<Self, ListenError> {
+        let mut all = Self::none(workers);
+        for port in ports {
+            for path in paths {
+                let path = PathBuf::from(path.to_string_lossy().replace("{port}", &port.to_string()));
+                all.open_unix(path, port)?;
+            }
+        }
+        Ok(all)
+    }
+
     /// Where they listen: each address once, with the port that was opened.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The paths of the Unix sockets, each once.
+    #[must_use]
+    pub fn sockets(&self) -> &[PathBuf] {
+        &self.sockets
+    }
+
+    /// Takes others in, for the same number of workers.
+    pub fn extend(&mut self, others: Self) {
+        self.addresses.extend(others.addresses);
+        self.sockets.extend(others.sockets);
+        self.workers.iter_mut().zip(others.workers).for_each(|(all, own)| all.extend(own));
     }
 
     /// The sockets of each worker.
@@ -102,8 +153,25 @@ impl Listeners {
         self.workers
     }
 
+    fn none(workers: NonZeroUsize) -> Self {
+        let workers = (0..workers.get()).map(|_| Vec::new()).collect();
+        Self { workers, addresses: Vec::new(), sockets: Vec::new() }
+    }
+
+    fn open_unix(&mut self, path: PathBuf, port: u16) -> Result<(), ListenError> {
+        let failed = |source| ListenError { place: Place::Socket(path.clone()), source };
+        let (socket, file) = unix::listen(&path).map_err(failed)?;
+        let file = Arc::new(file);
+        for worker in &mut self.workers {
+            let socket = socket.try_clone().map_err(failed)?;
+            worker.push(WorkerListener { socket, port, file: Some(Arc::clone(&file)) });
+        }
+        self.sockets.push(path);
+        Ok(())
+    }
+
     fn adopt(&mut self, socket: &TcpListener, address: SocketAddr) -> Result<(), ListenError> {
-        let failed = |source| ListenError { address, source };
+        let failed = |source| ListenError { place: Place::Address(address), source };
         for worker in &mut self.workers {
             let socket = socket.try_clone().map_err(failed)?;
             worker.push(WorkerListener::new(socket, address.port()).map_err(failed)?);
@@ -113,12 +181,12 @@ impl Listeners {
     }
 
     fn open(&mut self, asked: SocketAddr, beside_v4: bool) -> Result<(), ListenError> {
-        let failed = |source| ListenError { address: asked, source };
+        let failed = |source| ListenError { place: Place::Address(asked), source };
         let mut address = asked;
         for worker in &mut self.workers {
             let socket = listen(address, beside_v4).map_err(failed)?;
             address = socket.local_addr().map_err(failed)?;
-            worker.push(WorkerListener { socket, port: asked.port() });
+            worker.push(WorkerListener { socket, port: asked.port(), file: None });
         }
         self.addresses.push(address);
         Ok(())
@@ -135,7 +203,7 @@ impl WorkerListener {
         // One that sheds clients may be left of a process that crashed.
         detach(&socket);
         bequeath(&socket, Some(TcpKeepAlive::default()))?;
-        Ok(Self { socket, port })
+        Ok(Self { socket, port, file: None })
     }
 
     /// The port that selects its routes: the one asked for, even where 0 asked for any.
@@ -146,10 +214,13 @@ impl WorkerListener {
 }
 
 impl ListenError {
-    /// The address and port.
+    /// The address and port; `None` for a Unix socket.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self.place {
+            Place::Address(address) => Some(address),
+            Place::Socket(_) => None,
+        }
     }
 
     fn is_missing_family(&self) -> bool {
@@ -160,15 +231,31 @@ impl ListenError {
 
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = match &self.place {
+            Place::Address(address) => address,
+            Place::Socket(path) => {
+                let path = path.display();
+                return match self.source.kind() {
+                    io::ErrorKind::AddrInUse => write!(
+                        f,
+                        "cannot listen on unix:{path}: another program listens there; stop it or choose another path"
+                    ),
+                    io::ErrorKind::NotFound => {
+                        write!(f, "cannot listen on unix:{path}: its folder does not exist; make it before starting")
+                    }
+                    _ => write!(f, "cannot listen on unix:{path}: {}", self.source),
+                };
+            }
+        };
         let advice = match self.source.kind() {
             io::ErrorKind::AddrInUse => "another program has this port; stop it or choose another port",
             io::ErrorKind::PermissionDenied => {
                 "ports below 1024 need the capability CAP_NET_BIND_SERVICE; grant it or choose a higher port"
             }
             io::ErrorKind::AddrNotAvailable => "no interface has this address; choose one that this machine has",
-            _ => return write!(f, "cannot listen on {}: {}", self.address, self.source),
+            _ => return write!(f, "cannot listen on {address}: {}", self.source),
         };
-        write!(f, "cannot listen on {}: {advice}", self.address)
+        write!(f, "cannot listen on {address}: {advice}")
     }
 }
 

@@ -32,6 +32,23 @@ pub fn proxy_header(version: ProxyVersion, source: SocketAddr, destination: Sock
     bytes.into()
 }
 
+/// The PROXY header of a connection that is for nobody but the proxy itself, as a health check is.
+///
+/// ```
+/// use proxy_route::ProxyVersion;
+///
+/// assert_eq!(proxy_tcp::local_proxy_header(ProxyVersion::V1), b"PROXY UNKNOWN\r\n");
+/// assert_eq!(proxy_tcp::local_proxy_header(ProxyVersion::V2).len(), 16);
+/// ```
+#[must_use]
+pub const fn local_proxy_header(version: ProxyVersion) -> &'static [u8] {
+    match version {
+        ProxyVersion::V1 => b"PROXY UNKNOWN\r\n",
+        // Version 2, command LOCAL, no family, no bytes to follow.
+        ProxyVersion::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    }
+}
+
 /// How many bytes are read in search of the end of a header; version 2 may carry many more than anybody sends.
 pub(crate) const LIMIT: usize = 4096;
 

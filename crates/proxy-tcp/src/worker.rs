@@ -2,7 +2,7 @@
 
 use crate::admit::{Next, admit, turn_away};
 use crate::connection::Connection;
-use crate::listen::{BACKLOG, bequeath};
+use crate::listen::{BACKLOG, SocketFile, bequeath};
 use crate::pipe::Transport;
 use crate::respond::{Lingering, respond};
 use crate::shed::Gate;
@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -154,6 +154,8 @@ impl Reserve {
 /// Accepts on one socket.
 struct Acceptor {
     listener: AsyncFd<TcpListener>,
+    /// The file of a Unix socket: removed with the last listener.
+    file: Option<Arc<SocketFile>>,
     /// The address of every connection, where the listener has one.
     local: Option<SocketAddr>,
     port: u16,
@@ -168,6 +170,8 @@ struct Acceptor {
     shared: Arc<Shared>,
 }
 
+/// What both ends of a connection through a Unix socket count as.
+const THIS_MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Accepts of one worker between two polls of ready connections.
 const BATCH: usize = 64;
 /// How long to wait when accepting fails for a reason that waiting may cure.
@@ -175,17 +179,17 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 
 impl Acceptor {
     fn new(
-        WorkerListener { socket, port }: WorkerListener,
+        WorkerListener { socket, port, file }: WorkerListener,
         batch: usize,
         live: Live,
         stopped: DrainWatch,
         drain: DrainWatch,
         shared: Arc<Shared>,
     ) -> io::Result<Self> {
-        let address = socket.local_addr()?;
+        let address = if file.is_some() { SocketAddr::new(THIS_MACHINE, port) } else { socket.local_addr()? };
         let local = (!address.ip().is_unspecified()).then_some(address);
         let gate = Gate::new(Arc::clone(&shared.shed));
-        Ok(Self { listener: watch(socket)?, local, port, batch, live, stopped, drain, gate, shared })
+        Ok(Self { listener: watch(socket)?, file, local, port, batch, live, stopped, drain, gate, shared })
     }
 
     async fn run(mut self) {
@@ -196,7 +200,8 @@ impl Acceptor {
             tokio::select! {
                 biased;
                 () = &mut stopped => break,
-                () = self.gate.changed() => {
+                // What comes through a Unix socket has no address to be told by.
+                () = self.gate.changed(), if self.file.is_none() => {
                     self.gate.attach(self.listener.get_ref());
                     continue;
                 }
@@ -236,14 +241,15 @@ impl Acceptor {
 
     /// Accepts one connection; `None` if it had to be turned away for want of a descriptor.
     fn next(&self, listener: &TcpListener) -> rustix::io::Result<Option<(OwnedFd, SocketAddr)>> {
-        let exhausted = match accept(listener) {
+        let unnamed = self.file.as_ref().map(|_| SocketAddr::new(THIS_MACHINE, 0));
+        let exhausted = match accept(listener, unnamed) {
             Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => error,
             accepted => return accepted.map(Some),
         };
         let mut reserve = self.shared.reserve.lock();
         let given_up = reserve.0.take().map(drop);
         // The system says that it has no descriptor before it looks whether anybody is waiting for one.
-        let turned_away = given_up.map_or(Err(exhausted), |()| accept(listener).map(drop));
+        let turned_away = given_up.map_or(Err(exhausted), |()| accept(listener, unnamed).map(drop));
         *reserve = Reserve::open();
         turned_away.map(|()| None)
     }
@@ -313,6 +319,10 @@ impl Acceptor {
 
     /// Sets what every accepted socket inherits from its listener, so that it costs no system call of its own.
     fn configure(&mut self) {
+        if self.file.is_some() {
+            // There is no TCP whose options could be set.
+            return;
+        }
         let keep_alive = self.live.current().settings.keep_alive.tcp;
         if let Err(error) = bequeath(self.listener.get_ref(), keep_alive) {
             tracing::warn!(port = self.port, %error, "socket options of the listener could not be set");
@@ -353,9 +363,10 @@ fn watch(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
     AsyncFd::with_interest(socket, Interest::READABLE)
 }
 
-fn accept(listener: &TcpListener) -> rustix::io::Result<(OwnedFd, SocketAddr)> {
+/// `unnamed` is what peers count as that have no address, if they may have none.
+fn accept(listener: &TcpListener, unnamed: Option<SocketAddr>) -> rustix::io::Result<(OwnedFd, SocketAddr)> {
     let (socket, peer) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
-    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).ok_or(Errno::CONNABORTED)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).or(unnamed).ok_or(Errno::CONNABORTED)?;
     Ok((socket, peer))
 }
 

@@ -6,6 +6,7 @@ use proxy_route::{Action, Route, Settings, Target};
 pub(crate) fn take_back(in_force: &Settings, new: &mut Settings) -> Vec<&'static str> {
     let mut keys = Vec::new();
     keep("bind", &in_force.bind, &mut new.bind, &mut keys);
+    keep("bind (Unix sockets)", &in_force.bind_unix, &mut new.bind_unix, &mut keys);
     keep("workers", &in_force.workers, &mut new.workers, &mut keys);
     let (limits, wanted) = (&in_force.limits, &mut new.limits);
     keep("ipv4PrefixLength and ipv6PrefixLength", &limits.prefixes, &mut wanted.prefixes, &mut keys);

@@ -1,7 +1,11 @@
-//! The thread that does everything which is not traffic: the admin endpoint, and forgetting clients that are gone.
+//! The thread that does everything which is not traffic: the admin endpoint, forgetting clients that are gone, checking the
+//! health of backends and looking up their names.
 
+use crate::reload::Reloader;
 use limits_core::Table;
 use proxy_admin::Admin;
+use proxy_http::check_health;
+use proxy_tcp::{keep_resolved, system_lookup};
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
@@ -10,7 +14,8 @@ use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
 
 /// Starts the thread. It ends with the process.
-pub(crate) fn start(admin: Option<Admin>, table: Arc<Table>) -> io::Result<()> {
+pub(crate) fn start(admin: Option<Admin>, table: Arc<Table>, reloader: &Reloader) -> io::Result<()> {
+    let (generations, http) = reloader.follow();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Builder::new().name("control".to_owned()).spawn(move || {
         runtime.block_on(async move {
@@ -21,6 +26,8 @@ pub(crate) fn start(admin: Option<Admin>, table: Arc<Table>) -> io::Result<()> {
                     }
                 });
             }
+            tokio::spawn(check_health(http));
+            tokio::spawn(keep_resolved(generations, system_lookup));
             forget(&table).await;
         });
     })?;

@@ -14,6 +14,7 @@ mod cli;
 mod control;
 mod demo;
 mod descriptors;
+mod endpoint;
 mod limits;
 mod logging;
 mod process;

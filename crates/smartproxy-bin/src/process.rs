@@ -7,16 +7,15 @@ use crate::reload::{Parts, Reloader};
 use crate::report::{Access, Chronicle};
 use crate::status::ProxyStatus;
 use crate::watch::Stamp;
-use crate::{control, limits, systemd};
+use crate::{control, endpoint, limits, systemd};
 use conn_tracker::Report;
 use limits_core::{Table, TableConfig};
 use log_dedup::Guard;
 use proxy_admin::{Admin, EventCounters};
 use proxy_http::{HttpServer, TlsShared};
-use proxy_route::{Config, RouteTable};
-use proxy_tcp::{Drain, DrainWatch, Generation, Listeners, Live, Shed, Timers, Worker, WorkerListener};
+use proxy_route::{Config, Endpoint, RouteTable, Settings};
+use proxy_tcp::{Drain, DrainWatch, Generation, Listeners, Live, Shed, SocketFile, Timers, Worker, WorkerListener};
 use std::error::Error;
-use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,10 +27,11 @@ use tokio::sync::{Notify, mpsc};
 /// A running proxy.
 pub(crate) struct Process {
     pub(crate) status: Arc<ProxyStatus>,
-    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) admin: Option<Endpoint>,
     drain: Drain,
     workers: Vec<JoinHandle<()>>,
     _access: Flush,
+    _admin: Option<SocketFile>,
     // Dropped last: it writes what the workers still had to say.
     _log: Guard,
 }
@@ -85,11 +85,7 @@ impl Process {
         let reloader = Arc::new(Reloader::new(parts, Arc::clone(&generation))?);
         let admin = match admin {
             None => None,
-            Some(admin) => {
-                let listener = TcpListener::bind(admin.listen)
-                    .map_err(|error| format!("admin.listen: {} cannot be opened: {error}", admin.listen))?;
-                Some((listener, admin.token))
-            }
+            Some(admin) => Some((endpoint::open(&admin.listen)?, admin.token)),
         };
 
         log.know(&table);
@@ -109,8 +105,10 @@ impl Process {
             draining: AtomicBool::new(false),
             drain: Notify::new(),
         });
-        let address = admin.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
-        let admin = admin.map(|(listener, token)| {
+        let (mut place, mut file) = (None, None);
+        let admin = admin.map(|(opened, token)| {
+            let listener = opened.listener;
+            (place, file) = (Some(opened.place), opened.file);
             let status: Arc<dyn proxy_admin::Status> = Arc::<ProxyStatus>::clone(&status);
             Admin::new(listener, token, status)
         });
@@ -124,8 +122,8 @@ impl Process {
         if accepts.iter().count() < workers.len() {
             return Err("a worker ended while it started".into());
         }
-        control::start(admin.transpose()?, table)?;
-        Ok(Self { status, admin: address, drain, workers, _access: flush, _log: log })
+        control::start(admin.transpose()?, table, &status.reloader)?;
+        Ok(Self { status, admin: place, drain, workers, _access: flush, _admin: file, _log: log })
     }
 
     /// Lets every connection finish, for as long as the configuration grants; whether all did.
@@ -156,19 +154,27 @@ impl Process {
 fn open(
     generation: &Generation,
     threads: NonZeroUsize,
-) -> Result<(Vec<Vec<WorkerListener>>, Vec<(u16, SocketAddr)>), Box<dyn Error>> {
+) -> Result<(Vec<Vec<WorkerListener>>, Vec<(u16, String)>), Box<dyn Error>> {
     let mut handed = systemd::sockets();
     let mut workers: Vec<Vec<_>> = (0..threads.get()).map(|_| Vec::new()).collect();
     let mut listening = Vec::new();
     for (port, _) in generation.table.ports() {
-        let listeners = Listeners::bind_or_adopt(&generation.settings.bind, [port], threads, &mut handed)?;
-        listening.extend(listeners.addresses().iter().map(|&address| (port, address)));
+        let Settings { bind, bind_unix, .. } = &generation.settings;
+        let mut listeners = Listeners::bind_or_adopt(bind, [port], threads, &mut handed)?;
+        listeners.extend(Listeners::bind_unix(bind_unix, [port], threads)?);
+        listening.extend(places(&listeners).map(|place| (port, place)));
         workers.iter_mut().zip(listeners.into_workers()).for_each(|(all, own)| all.extend(own));
     }
     for address in handed.iter().filter_map(|socket| socket.local_addr().ok()) {
         tracing::warn!("the socket on {address} that was handed over is closed: no route is on it (see `bind`)");
     }
     Ok((workers, listening))
+}
+
+/// Where they listen, for those who look.
+pub(crate) fn places(listeners: &Listeners) -> impl Iterator<Item = String> {
+    let addresses = listeners.addresses().iter().map(ToString::to_string);
+    addresses.chain(listeners.sockets().iter().map(|path| format!("unix:{}", path.display())))
 }
 
 fn table_config(config: &Config) -> TableConfig {

@@ -4,6 +4,7 @@
 //! are swapped in this order, so that whoever goes by a new route finds its limits and certificates in force.
 
 use crate::access_log::{AccessLog, Prepared};
+use crate::process::places;
 use crate::watch::{Look, Stamp, certificate_files};
 use crate::{changes, descriptors, limits, logging, systemd};
 use conn_tracker::RouteId;
@@ -11,12 +12,11 @@ use descriptors::Fit;
 use limits_core::Table;
 use log_dedup::Dedup;
 use parking_lot::Mutex;
-use proxy_http::{HttpGeneration, TlsBackends, TlsPorts, TlsShared};
+use proxy_http::{Handshakes, HttpGeneration, TlsBackends, TlsPorts, TlsShared};
 use proxy_route::{Config, Route, RouteTable};
 use proxy_tcp::{Generation, Listeners, WorkerListener};
 use std::collections::HashSet;
 use std::error::Error;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(crate) struct Parts {
     /// File descriptors that the process may have.
     pub(crate) descriptors: u64,
     /// The ports that are open, each with its addresses.
-    pub(crate) listening: Vec<(u16, SocketAddr)>,
+    pub(crate) listening: Vec<(u16, String)>,
     pub(crate) access: Arc<AccessLog>,
     /// Where each worker takes further listeners.
     pub(crate) added: Vec<mpsc::UnboundedSender<WorkerListener>>,
@@ -48,7 +48,7 @@ pub(crate) struct Reloader {
     parts: Parts,
     generations: watch::Sender<Arc<Generation>>,
     http: watch::Sender<Arc<HttpGeneration>>,
-    listening: Mutex<Vec<(u16, SocketAddr)>>,
+    listening: Mutex<Vec<(u16, String)>>,
     last_read: Mutex<Look>,
     reloads: AtomicU64,
     one_at_a_time: Mutex<()>,
@@ -85,8 +85,13 @@ impl Reloader {
     }
 
     /// Where it listens.
-    pub(crate) fn listeners(&self) -> Vec<SocketAddr> {
-        self.listening.lock().iter().map(|&(_, address)| address).collect()
+    pub(crate) fn listeners(&self) -> Vec<String> {
+        self.listening.lock().iter().map(|(_, place)| place.clone()).collect()
+    }
+
+    /// The TLS handshakes of the process.
+    pub(crate) fn handshakes(&self) -> &Handshakes {
+        self.parts.tls.handshakes()
     }
 
     /// How often a configuration was put in force since the start.
@@ -188,7 +193,7 @@ impl Reloader {
         let mut listening = self.listening.lock();
         listening.retain(|(port, _)| open.contains(port));
         for (port, listeners) in opened {
-            listening.extend(listeners.addresses().iter().map(|&address| (port, address)));
+            listening.extend(places(&listeners).map(|place| (port, place)));
             for (worker, own) in added.iter().zip(listeners.into_workers()) {
                 // A worker that is gone takes no more connections, and its listeners close here.
                 own.into_iter().for_each(|listener| drop(worker.send(listener)));
@@ -204,10 +209,14 @@ impl Reloader {
 
     /// Opens the ports that are not open yet.
     fn open(&self, config: &Config, table: &RouteTable) -> Result<Vec<(u16, Listeners)>, Box<dyn Error>> {
-        let open: HashSet<u16> = self.listening.lock().iter().map(|&(port, _)| port).collect();
+        let open: HashSet<u16> = self.listening.lock().iter().map(|(port, _)| *port).collect();
         let workers = NonZeroUsize::new(self.parts.added.len()).unwrap_or(NonZeroUsize::MIN);
         let fresh = table.ports().map(|(port, _)| port).filter(|port| !open.contains(port));
-        let bind = |port| Ok((port, Listeners::bind(&config.settings.bind, [port], workers)?));
+        let bind = |port| {
+            let mut listeners = Listeners::bind(&config.settings.bind, [port], workers)?;
+            listeners.extend(Listeners::bind_unix(&config.settings.bind_unix, [port], workers)?);
+            Ok((port, listeners))
+        };
         fresh.map(bind).collect()
     }
 }

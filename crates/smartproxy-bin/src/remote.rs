@@ -6,19 +6,20 @@ use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use proxy_route::Endpoint;
 use serde_json::Value;
 use std::error::Error;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 /// A running proxy.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Remote {
-    /// Its admin endpoint.
+    /// Its admin endpoint; also unix:/path.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
-    admin: SocketAddr,
+    admin: Endpoint,
     /// The token of its admin endpoint; else the environment variable SMARTPROXY_ADMIN_TOKEN is used.
     #[arg(long)]
     token: Option<String>,
@@ -57,22 +58,35 @@ fn exchange(remote: &Remote, wish: Wish) -> Result<(StatusCode, Value), Box<dyn 
         Wish::Reload => (Method::POST, "/api/v1/reload"),
         Wish::Drain => (Method::POST, "/api/v1/drain"),
     };
-    let mut request = Request::builder().method(method).uri(path).header(HOST, remote.admin.to_string());
+    let host = match &remote.admin {
+        Endpoint::Tcp(address) => address.to_string(),
+        Endpoint::Unix(_) => "localhost".to_owned(),
+    };
+    let mut request = Request::builder().method(method).uri(path).header(HOST, host);
     if let Some(token) = remote.token.clone().or_else(|| std::env::var("SMARTPROXY_ADMIN_TOKEN").ok()) {
         request = request.header(AUTHORIZATION, format!("Bearer {token}"));
     }
     let request = request.body(Empty::<Bytes>::new())?;
     let asking = async {
-        let stream = TcpStream::connect(remote.admin).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        Ok((status, serde_json::from_slice(&body)?))
+        match &remote.admin {
+            Endpoint::Tcp(address) => send(TcpStream::connect(address).await?, request).await,
+            Endpoint::Unix(path) => send(UnixStream::connect(path).await?, request).await,
+        }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { tokio::time::timeout(PATIENCE, asking).await? })
+}
+
+async fn send<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<(StatusCode, Value), Box<dyn Error>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    Ok((status, serde_json::from_slice(&body)?))
 }
 
 fn readable(wish: Wish, answer: &Value) -> String {

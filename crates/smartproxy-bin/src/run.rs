@@ -57,10 +57,10 @@ pub(crate) fn ready(process: &Process) {
     let status = &process.status;
     let generation = status.reloader.generation();
     let Settings { limits, enforce, .. } = &generation.settings;
-    let listeners: Vec<_> = status.reloader.listeners().iter().map(ToString::to_string).collect();
+    let listeners = status.reloader.listeners();
     tracing::info!(
         listeners = listeners.join(" "),
-        admin = process.admin.map(tracing::field::display),
+        admin = process.admin.as_ref().map(tracing::field::display),
         workers = status.workers,
         routes = generation.table.routes().len(),
         max_connections = limits.max_connections,

@@ -5,11 +5,10 @@ use crate::report::Chronicle;
 use conn_tracker::{Inspect, RouteId};
 use limits_core::Table;
 use log_dedup::Dedup;
-use proxy_admin::{BackendOverview, EventCounters, Overview, Readiness, RouteOverview, Status};
-use proxy_route::{Action, PortRange, RoutedRoute, TargetPort};
+use proxy_admin::{BackendOverview, EventCounters, HandshakeOverview, Overview, Readiness, RouteOverview, Status};
+use proxy_route::{Action, PortRange, RoutedRoute};
 use proxy_tcp::{Backend, Shed};
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
@@ -31,6 +30,16 @@ pub(crate) struct ProxyStatus {
 }
 
 impl ProxyStatus {
+    fn handshakes(&self) -> HandshakeOverview {
+        let (active, waiting) = self.reloader.handshakes().counts();
+        let limit = self.reloader.generation().settings.limits.handshakes;
+        HandshakeOverview {
+            active: active.into(),
+            waiting: u64::try_from(waiting).unwrap_or(u64::MAX),
+            limit: Some(u64::from(limit)).filter(|limit| *limit > 0),
+        }
+    }
+
     /// Waits until somebody asks for the drain through the admin endpoint.
     pub(crate) async fn drain_asked(&self) {
         self.drain.notified().await;
@@ -80,17 +89,22 @@ impl Status for ProxyStatus {
             started: self.started,
             uptime: self.since.elapsed(),
             workers: self.workers,
-            listeners: self.reloader.listeners().iter().map(SocketAddr::to_string).collect(),
+            listeners: self.reloader.listeners(),
             enforce: self.reloader.generation().settings.enforce,
             reloads: self.reloader.reloads(),
+            handshakes: self.handshakes(),
         }
     }
 
     fn routes(&self) -> Vec<RouteOverview> {
         let generation = self.reloader.generation();
-        let backends = |route: &RoutedRoute| match &generation.clusters[route.index] {
-            Some(cluster) => cluster.backends().iter().map(|backend| overview_of(backend)).collect(),
-            None => Vec::new(),
+        let now = Instant::now();
+        let backends = |route: &RoutedRoute| match (&generation.clusters[route.index], &route.action) {
+            (Some(cluster), Action::Forward(forward)) => {
+                let checked = forward.health_check.is_some();
+                cluster.backends().iter().map(|backend| overview_of(backend, checked, now)).collect()
+            }
+            _ => Vec::new(),
         };
         let overview = |route: &Arc<RoutedRoute>| RouteOverview {
             id: route.id,
@@ -135,12 +149,16 @@ fn action(action: &Action) -> &'static str {
     }
 }
 
-fn overview_of(backend: &Backend) -> BackendOverview {
-    let address = match backend.port {
-        TargetPort::Fixed(port) => format!("{}:{port}", backend.host),
-        TargetPort::Preserve => format!("{}:preserve", backend.host),
-    };
-    BackendOverview { address, in_flight: backend.in_flight().into(), healthy: None }
+fn overview_of(backend: &Backend, checked: bool, now: Instant) -> BackendOverview {
+    BackendOverview {
+        address: backend.to_string(),
+        resolved: texts(backend.addresses()),
+        in_flight: backend.in_flight().into(),
+        limit: backend.limit().map(u64::from),
+        healthy: (checked && backend.checked.last().is_some()).then(|| !backend.checked.is_down()),
+        failure: backend.checked.failure().filter(|_| checked),
+        ejected: backend.is_ejected(now),
+    }
 }
 
 /// `443`, or `8000-8010`.

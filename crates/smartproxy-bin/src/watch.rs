@@ -78,7 +78,8 @@ pub(crate) fn certificate_files(generation: &Generation) -> Vec<PathBuf> {
         Action::Forward(forward) => forward.backend_tls.ca.clone(),
         Action::Block | Action::Redirect(_) | Action::Respond(_) => None,
     });
-    pairs.chain(roots).collect()
+    let clients = routes.iter().filter_map(|route| route.client_auth.as_ref().map(|auth| auth.ca.clone()));
+    pairs.chain(roots).chain(clients).collect()
 }
 
 fn files(certificate: &Certificate) -> impl Iterator<Item = PathBuf> {

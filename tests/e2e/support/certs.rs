@@ -41,13 +41,24 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 
 /// A TLS client that trusts the tests' certificate.
 pub(crate) fn client(alpn: &[&str]) -> Arc<ClientConfig> {
+    client_with(alpn, None)
+}
+
+/// The same, with a certificate of its own perhaps.
+pub(crate) fn client_with(
+    alpn: &[&str],
+    own: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(identity().chain.clone()).expect("it is a certificate");
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("the provider has them")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match own {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).expect("the key is the certificate's"),
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     Arc::new(config)
 }

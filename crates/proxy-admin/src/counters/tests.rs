@@ -81,3 +81,24 @@ fn what_exceeds_the_bounds_is_counted_as_other() {
     let beyond: Vec<_> = events.iter().filter(|event| event.route == CountedRoute::Other).collect();
     assert_eq!((beyond.len(), beyond[0].count), (1, 2));
 }
+
+#[test]
+fn clients_whose_handshakes_fail_are_known_in_bounded_memory() {
+    let counters = EventCounters::default();
+    let failed = |client: u32, kind| Event {
+        kind,
+        reason: "handshake_failed",
+        route: None,
+        source: Some(IpAddr::from(client.to_be_bytes())),
+    };
+    for round in 0..50_000 {
+        counters.event(failed(0x0a00_0000 + round, EventKind::TlsFailed));
+        counters.event(failed(round % 2, EventKind::TlsFailed));
+        counters.event(failed(7, EventKind::Refused));
+    }
+    let foremost = counters.failed_handshakes(2);
+    let clients: Vec<_> = foremost.iter().map(|(client, _)| client.to_string()).collect();
+    assert!(clients.iter().all(|client| ["0.0.0.0", "0.0.0.1"].contains(&client.as_str())), "{foremost:?}");
+    assert!(foremost.iter().all(|(_, count)| (24_000..=25_000).contains(count)), "{foremost:?}");
+    assert!(counters.failed_handshakes(usize::MAX).len() <= 512);
+}

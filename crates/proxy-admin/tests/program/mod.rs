@@ -2,7 +2,9 @@
 
 use conn_tracker::{ClientKey, Explanation, Inspect, Reason, RouteId, Scope, ScopeState, Snapshot, TopBy, TopClient};
 use log_dedup::{Dedup, Kind};
-use proxy_admin::{Admin, BackendOverview, EventCounters, Overview, Readiness, RouteOverview, Status};
+use proxy_admin::{
+    Admin, BackendOverview, EventCounters, HandshakeOverview, Overview, Readiness, RouteOverview, Status,
+};
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -129,6 +131,7 @@ impl Status for Program {
             listeners: vec!["127.0.0.1:443".to_owned()],
             enforce: true,
             reloads: 3,
+            handshakes: HandshakeOverview { active: 5, waiting: 7, limit: Some(9) },
         }
     }
 
@@ -141,7 +144,15 @@ impl Status for Program {
             path: None,
             action: "forward".to_owned(),
             enforce: true,
-            backends: vec![BackendOverview { address: "10.1.0.11:8080".to_owned(), in_flight: 2, healthy: Some(true) }],
+            backends: vec![BackendOverview {
+                address: "app.test:8080".to_owned(),
+                resolved: vec!["10.1.0.11".to_owned()],
+                in_flight: 2,
+                limit: Some(9),
+                healthy: Some(false),
+                failure: Some("refused".to_owned()),
+                ejected: true,
+            }],
         }]
     }
 

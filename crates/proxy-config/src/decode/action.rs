@@ -1,28 +1,19 @@
 //! What a route does.
 
+use super::balancing::load_balancing;
 use super::headers;
 use super::settings::Defaults;
+use super::target::{Merge, TargetKeys, host, target_keys};
 use super::tls::{TlsKeys, tls_keys};
 use crate::cursor::{Cursor, Table, did_you_mean, nearest, quoted};
-use crate::tree::Value;
-use crate::value::{boolean, choice, file, integer, port, send_proxy, string};
-use proxy_route::{
-    Action, Algorithm, BackendProtocol, BackendTls, Forward, ProxyVersion, Redirect, Respond, Target, TargetPort,
-};
+use crate::value::{boolean, choice, file, integer, send_proxy, string};
+use proxy_route::{Action, BackendProtocol, BackendTls, Forward, Redirect, Respond};
 
 /// What an `action` says, and where.
 pub(crate) struct ActionKeys<'a> {
     pub(crate) action: Action,
     pub(crate) tls: TlsKeys,
     pub(crate) table: Table<'a>,
-}
-
-/// What a target says; what it does not say is `None`.
-#[derive(Clone, Default)]
-pub(crate) struct TargetKeys {
-    hosts: Option<Vec<String>>,
-    port: Option<TargetPort>,
-    send_proxy: Option<Option<ProxyVersion>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -99,15 +90,8 @@ fn forward(table: &Table<'_>, defaults: &Defaults, wanted: bool) -> Forward {
     let own_proxy = table.get("sendProxyProtocol", send_proxy);
     let listed = table.take_renamed("targets", "target");
     let mut forward = Forward::new(Vec::new());
-    if let Some(balancing) = table.take("loadBalancing").and_then(|at| at.table()) {
-        let algorithms = [
-            ("round-robin", Algorithm::RoundRobin),
-            ("least-connections", Algorithm::LeastConnections),
-            ("ip-hash", Algorithm::IpHash),
-        ];
-        balancing.read("algorithm", |at| choice(at, &algorithms, &[]), &mut forward.algorithm);
-        balancing.unsupported(&["healthCheck"]);
-        balancing.finish();
+    if let Some(at) = table.take("loadBalancing") {
+        load_balancing(&at, &mut forward);
     }
     if let Some(websocket) = table.take("websocket").and_then(|at| at.table()) {
         websocket.read("enabled", boolean, &mut forward.websocket);
@@ -148,81 +132,6 @@ fn forward(table: &Table<'_>, defaults: &Defaults, wanted: bool) -> Forward {
         None => {}
     }
     forward
-}
-
-pub(crate) fn target_keys(at: &Cursor<'_>) -> Option<TargetKeys> {
-    let table = at.table()?;
-    let keys = TargetKeys {
-        hosts: table.get("host", hosts),
-        port: table.get("port", target_port),
-        send_proxy: table.get("sendProxyProtocol", send_proxy),
-    };
-    table.unsupported(&["match", "tls", "websocket", "loadBalancing", "headers", "priority", "advanced"]);
-    table.finish();
-    Some(keys)
-}
-
-/// Where a target has from what it does not say itself.
-struct Merge<'b> {
-    target: &'b TargetKeys,
-    route: Option<Option<ProxyVersion>>,
-    process: Option<ProxyVersion>,
-}
-
-impl Merge<'_> {
-    /// One target for each host.
-    fn targets(&self, at: &Cursor<'_>, own: TargetKeys) -> Option<Vec<Target>> {
-        let given = |key| at.table().is_some_and(|table| table.key(key).is_some());
-        let hosts = own.hosts.or_else(|| self.target.hosts.clone());
-        let port = own.port.or(self.target.port);
-        if hosts.is_none() && !given("host") {
-            at.error_help("\"host\" is missing", "add \"host\": a name, an address, or a list of them");
-        }
-        if port.is_none() && !given("port") {
-            at.error_help(
-                "\"port\" is missing",
-                "add \"port\": a number, or \"preserve\" for the port that the client connected to",
-            );
-        }
-        let send_proxy = own.send_proxy.or(self.route).or(self.target.send_proxy).unwrap_or(self.process);
-        let port = port?;
-        Some(hosts?.into_iter().map(|host| Target { host, port, send_proxy }).collect())
-    }
-}
-
-fn hosts(at: &Cursor<'_>) -> Option<Vec<String>> {
-    let items = at.one_or_many();
-    if items.is_empty() {
-        at.error("name at least one host");
-    }
-    let hosts: Vec<_> = items.iter().filter_map(host).collect();
-    (!hosts.is_empty()).then_some(hosts)
-}
-
-fn host(at: &Cursor<'_>) -> Option<String> {
-    let text = string(at)?;
-    if text.starts_with("unix:") {
-        at.error_help("a backend on a Unix socket is not supported yet", "write a name or an address");
-        return None;
-    }
-    // An address in brackets is the address.
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let name = !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    if !name && bare.parse::<std::net::IpAddr>().is_err() {
-        at.error_help(
-            format!("{text:?} is neither a host name nor an address"),
-            "the port and \"http://\" do not belong to it",
-        );
-        return None;
-    }
-    Some(bare.to_owned())
-}
-
-fn target_port(at: &Cursor<'_>) -> Option<TargetPort> {
-    match &at.node.value {
-        Value::String(text) if text.parse::<i64>().is_err() => choice(at, &[("preserve", TargetPort::Preserve)], &[]),
-        _ => port(at).map(TargetPort::Fixed),
-    }
 }
 
 fn backend_tls(at: &Cursor<'_>) -> Option<BackendTls> {

@@ -1,9 +1,8 @@
 //! What the operator sees: logging, the access log and the admin endpoint.
 
 use crate::cursor::{Cursor, Table, did_you_mean, nearest};
-use crate::value::{choice, integer, period, positive, secret, share, string};
-use proxy_route::{AccessLogOutput, AccessLogSettings, AdminSettings, LogFolding, LogFormat, LogSettings};
-use std::net::SocketAddr;
+use crate::value::{choice, integer, period, positive, secret, share, string, unix_socket};
+use proxy_route::{AccessLogOutput, AccessLogSettings, AdminSettings, Endpoint, LogFolding, LogFormat, LogSettings};
 use std::path::Path;
 
 pub(crate) fn logging(at: &Cursor<'_>) -> Option<LogSettings> {
@@ -92,7 +91,8 @@ pub(crate) fn admin(at: &Cursor<'_>) -> Option<AdminSettings> {
     let token = table.get("token", secret);
     table.finish();
     let listen = listen?;
-    if !listen.ip().is_loopback()
+    if let Endpoint::Tcp(address) = listen
+        && !address.ip().is_loopback()
         && table.key("token").is_none()
         && let Some(at) = table.take("listen")
     {
@@ -104,15 +104,17 @@ pub(crate) fn admin(at: &Cursor<'_>) -> Option<AdminSettings> {
     Some(AdminSettings { listen, token })
 }
 
-fn address(at: &Cursor<'_>) -> Option<SocketAddr> {
-    let text = string(at)?;
-    if text.starts_with("unix:") {
-        at.error_help("an admin endpoint on a Unix socket is not supported yet", "write \"127.0.0.1:9901\"");
-        return None;
+fn address(at: &Cursor<'_>) -> Option<Endpoint> {
+    if let Some(path) = unix_socket(at) {
+        return path.map(Endpoint::Unix);
     }
-    let address = text.parse().ok();
+    let text = string(at)?;
+    let address = text.parse().ok().map(Endpoint::Tcp);
     if address.is_none() {
-        at.error_help(format!("{text:?} is no address with a port"), "write \"127.0.0.1:9901\" or \"[::1]:9901\"");
+        at.error_help(
+            format!("{text:?} is no address with a port"),
+            "write \"127.0.0.1:9901\", \"[::1]:9901\" or \"unix:/path\"",
+        );
     }
     address
 }

@@ -14,6 +14,7 @@ pub(crate) fn limits(table: &Table<'_>, defaults: &SecurityKeys, settings: &mut 
     table.read("connectionRateLimitPerMinute", limit, &mut limits.rate_per_minute);
     limits.rate_burst = table.get("connectionRateBurst", positive);
     limits.pending = table.get("maxPendingConnections", limit);
+    table.read("maxTlsHandshakes", limit, &mut limits.handshakes);
     table.read("maxTrackedClients", positive, &mut limits.tracked_clients);
     let v4 = table.get("ipv4PrefixLength", |at| prefix(at, 32)).unwrap_or_else(|| limits.prefixes.v4());
     let v6 = table.get("ipv6PrefixLength", |at| prefix(at, 64)).unwrap_or_else(|| limits.prefixes.v6());

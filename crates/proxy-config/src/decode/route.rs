@@ -154,12 +154,17 @@ impl Joining<'_, '_> {
                 "add \"certificate\" here or in defaults.tls, or \"certificates\" to the top-level \"tls\"",
             );
         }
-        if !terminates
-            && let Some(at) = self.action.table.take("tls").filter(|at| !at.is_none())
-            && let Some(at) = at.table().and_then(|table| table.key("certificate"))
-        {
+        let tls_key = |key| self.action.table.take("tls").filter(|at| !at.is_none())?.table()?.key(key);
+        if !terminates && let Some(at) = tls_key("certificate") {
             at.error_help("what is passed through needs no certificate", "remove it, or terminate TLS");
         }
+        if !terminates && let Some(at) = tls_key("clientAuth").filter(|at| !at.is_none()) {
+            at.error_help(
+                "what is passed through is not looked into, so no client can show a certificate",
+                "remove it, or terminate TLS",
+            );
+        }
+        route.client_auth = self.action.tls.client_auth.clone().flatten().filter(|_| terminates);
         route.certificate = own.clone().filter(|_| terminates).map(|own| self.named(own));
     }
 
@@ -219,6 +224,14 @@ impl Joining<'_, '_> {
         }
         if protocol == Protocol::Http {
             return;
+        }
+        if forward.health_check.as_ref().is_some_and(|check| check.path.is_some())
+            && let Some(at) = key("loadBalancing").and_then(|at| at.key_of("healthCheck")?.key_of("path"))
+        {
+            at.error_help(
+                "this route carries bytes, so its backends cannot be asked for a path",
+                "remove it: without a path a check connects and nothing more",
+            );
         }
         if !forward.websocket
             && let Some(at) = key("websocket")

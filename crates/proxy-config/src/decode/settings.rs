@@ -1,13 +1,16 @@
 //! The top level, but for the routes.
 
-use super::action::{TargetKeys, target_keys};
 use super::security::{SecurityKeys, security};
+use super::target::{TargetKeys, target_keys};
 use super::tls::{TlsKeys, tls_keys, tls_settings};
 use super::{endpoints, limits, proxies};
 use crate::cursor::{Cursor, Table};
-use crate::value::{boolean, choice, duration, integer, limit, period, positive, send_proxy, string, timeout};
+use crate::value::{
+    boolean, choice, duration, integer, limit, period, positive, send_proxy, string, timeout, unix_socket,
+};
 use proxy_route::{KeepAlive, KeepAliveTreatment, OnReject, ProxyVersion, Settings, TcpKeepAlive, Timeouts};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What is merged into every route.
@@ -23,7 +26,9 @@ pub(crate) struct Defaults {
 
 pub(crate) fn settings(table: &Table<'_>) -> (Settings, Defaults) {
     let mut settings = Settings::default();
-    table.read("bind", bind, &mut settings.bind);
+    if let Some((addresses, sockets)) = table.get("bind", bind) {
+        (settings.bind, settings.bind_unix) = (addresses, sockets);
+    }
     settings.workers = table
         .get("workers", |at| integer::<i64>(at, 1..=4096))
         .and_then(|count| usize::try_from(count).ok().and_then(std::num::NonZeroUsize::new));
@@ -39,6 +44,7 @@ pub(crate) fn settings(table: &Table<'_>) -> (Settings, Defaults) {
     table.read("sendProxyProtocol", send_proxy, &mut settings.send_proxy);
     timeouts(table, &mut settings.timeouts);
     keep_alive(table, &mut settings.keep_alive);
+    table.read("dnsRefreshInterval", timeout, &mut settings.dns_refresh);
     // Below 8 KiB, ordinary browsers are refused; a request head of 16 MiB is an attack.
     let bytes = |at: &Cursor<'_>| integer::<usize>(at, 8192..=16 * 1024 * 1024);
     table.read("maxRequestHeaderBytes", bytes, &mut settings.max_request_header_bytes);
@@ -97,27 +103,30 @@ fn merged(at: &Cursor<'_>) -> Option<Defaults> {
     Some(defaults)
 }
 
-fn bind(at: &Cursor<'_>) -> Option<Vec<IpAddr>> {
+/// Addresses, and paths of Unix sockets.
+fn bind(at: &Cursor<'_>) -> Option<(Vec<IpAddr>, Vec<PathBuf>)> {
     let items = at.one_or_many();
     if items.is_empty() {
         at.error_help("without an address no port is opened", "name at least one, or leave \"bind\" out");
     }
-    let mut addresses = Vec::new();
+    let (mut addresses, mut sockets) = (Vec::new(), Vec::new());
     for item in items {
-        let Some(text) = string(&item) else { continue };
+        match unix_socket(&item) {
+            Some(Some(path)) if sockets.contains(&path) => item.error("this socket is given twice"),
+            Some(Some(path)) => sockets.push(path),
+            Some(None) | None => {}
+        }
+        let Some(text) = string(&item).filter(|text| !text.starts_with("unix:")) else { continue };
         match text.parse() {
             Ok(address) if addresses.contains(&address) => item.error("this address is given twice"),
             Ok(address) => addresses.push(address),
-            Err(_) if text.starts_with("unix:") => {
-                item.error_help("listening on a Unix socket is not supported yet", "write an address");
-            }
             Err(_) => item.error_help(
                 format!("{text:?} is no address"),
-                "write an IP address without port, as in \"0.0.0.0\" or \"::\"; ports belong to the routes",
+                "write an IP address without port, as in \"0.0.0.0\" or \"::\", or \"unix:/path\"; ports belong to the routes",
             ),
         }
     }
-    Some(addresses)
+    Some((addresses, sockets))
 }
 
 fn on_reject(at: &Cursor<'_>) -> Option<OnReject> {

@@ -2,19 +2,24 @@
 
 use crate::cursor::{Cursor, Table};
 use crate::value::{choice, file, secret, string};
-use proxy_route::{Certificate, DomainPattern, PemSource, TlsMode, TlsSettings, TlsVersion};
+use proxy_route::{
+    Certificate, ClientAuth, ClientAuthMode, DomainPattern, PemSource, TlsMode, TlsSettings, TlsVersion,
+};
 
 /// What a route's `tls` says; what it does not say is `None`.
 #[derive(Clone, Default)]
 pub(crate) struct TlsKeys {
     pub(crate) mode: Option<TlsMode>,
     pub(crate) certificate: Option<Certificate>,
+    /// `Some(None)` is none: `false`.
+    pub(crate) client_auth: Option<Option<ClientAuth>>,
 }
 
 impl TlsKeys {
     pub(crate) fn or(self, defaults: &Self) -> Self {
         let certificate = self.certificate.or_else(|| defaults.certificate.clone());
-        Self { mode: self.mode.or(defaults.mode), certificate }
+        let client_auth = self.client_auth.or_else(|| defaults.client_auth.clone());
+        Self { mode: self.mode.or(defaults.mode), certificate, client_auth }
     }
 }
 
@@ -36,9 +41,28 @@ pub(crate) fn tls_keys(at: &Cursor<'_>) -> Option<TlsKeys> {
         }
         _ => certificate(at, false),
     });
+    let client_auth = table.get("clientAuth", client_auth);
     table.unsupported(&["acme", "versions", "ciphers", "honorCipherOrder", "sessionTimeout"]);
     table.finish();
-    (at.sink.errors() == before).then_some(TlsKeys { mode, certificate })
+    (at.sink.errors() == before).then_some(TlsKeys { mode, certificate, client_auth })
+}
+
+/// Certificates of clients; `Some(None)` is none: `false`.
+fn client_auth(at: &Cursor<'_>) -> Option<Option<ClientAuth>> {
+    if at.is_none() {
+        return Some(None);
+    }
+    let table = at.table()?;
+    let ca = table.require("ca", "a file with the roots of clients' certificates");
+    let ca = ca.and_then(|at| {
+        let (path, text) = file(&at, string(&at)?)?;
+        is_pem(&at, &text, "CERTIFICATE-----", "certificate").then_some(path)
+    });
+    let mut mode = ClientAuthMode::default();
+    let modes = [("require", ClientAuthMode::Require), ("optional", ClientAuthMode::Optional)];
+    table.read("mode", |at| choice(at, &modes, &[]), &mut mode);
+    table.finish();
+    Some(Some(ClientAuth { ca: ca?, mode }))
 }
 
 /// The `tls` of the process.
@@ -112,16 +136,7 @@ fn domain_names(at: &Cursor<'_>) -> Option<Vec<String>> {
 
 /// PEM text with a block that ends in `marker`, from the key for a file or the one for text.
 fn pem(table: &Table<'_>, by_file: &'static str, inline: &'static str, marker: &str, what: &str) -> Option<PemSource> {
-    let check = |at: &Cursor<'_>, text: &str| {
-        let fits = text.lines().any(|line| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(marker));
-        if !fits {
-            at.error_help(
-                format!("there is no {what} in PEM form in it"),
-                format!("PEM has a line \"-----BEGIN … {marker}\""),
-            );
-        }
-        fits
-    };
+    let check = |at: &Cursor<'_>, text: &str| is_pem(at, text, marker, what);
     match (table.take(by_file), table.take(inline)) {
         (Some(_), Some(second)) => {
             second.error(format!("{by_file:?} and {inline:?} are two ways to say the same; keep one"));
@@ -140,6 +155,18 @@ fn pem(table: &Table<'_>, by_file: &'static str, inline: &'static str, marker: &
             None
         }
     }
+}
+
+/// Whether a text has a block that ends in `marker`; a mistake if not.
+fn is_pem(at: &Cursor<'_>, text: &str, marker: &str, what: &str) -> bool {
+    let fits = text.lines().any(|line| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(marker));
+    if !fits {
+        at.error_help(
+            format!("there is no {what} in PEM form in it"),
+            format!("PEM has a line \"-----BEGIN … {marker}\""),
+        );
+    }
+    fits
 }
 
 fn string_value<'a>(at: &Cursor<'a>) -> Option<&'a str> {

@@ -218,7 +218,7 @@ fn integer(node: &Node) -> i64 {
 /// What the full example does not say, because it says something else there.
 const REST: &str = "
 defaults:
-  tls: { certificate: { certFile: a, keyFile: b } }
+  tls: { certificate: { certFile: a, keyFile: b }, clientAuth: { ca: a } }
   security:
     rateLimit: { maxRequests: 1 }
     basicAuth: { users: [{ username: a, password: b }] }

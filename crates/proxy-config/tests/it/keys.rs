@@ -45,10 +45,6 @@ const KEYS: &[(&str, &[Key])] = &[
         &[("match", None), ("tls", None), ("priority", None)],
     ),
     (
-        "routes: [{ name: a, match: { ports: 80 }, action: { type: forward, targets: [{ host: b, port: 1 }], loadBalancing: { KEY } } }]",
-        &[("healthCheck", Some("{ path: /up }"))],
-    ),
-    (
         "routes: [{ name: a, match: { ports: 80 }, action: { type: forward, targets: [{ host: b, port: 1 }], websocket: { KEY } } }]",
         &[("pingInterval", None), ("allowedOrigins", None)],
     ),

@@ -1,5 +1,6 @@
 //! Configurations as users write them: right ones, wrong ones, nonsense.
 
+mod backends;
 mod keys;
 mod mistakes;
 mod neighbours;

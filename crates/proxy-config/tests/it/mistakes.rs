@@ -11,7 +11,7 @@ fn route(parts: &str) -> String {
 }
 
 /// A route with this `match` and this `action`.
-fn with(matching: &str, action: &str) -> String {
+pub(crate) fn with(matching: &str, action: &str) -> String {
     format!("routes: [{{ name: a, match: {{ {matching} }}, action: {{ {action} }} }}]")
 }
 
@@ -184,7 +184,8 @@ fn values_of_the_process() {
         ("bind: localhost", "bind", "is no address"),
         ("bind: []", "bind", "without an address"),
         ("bind: [\"::\", \"::\"]", "bind[1]", "given twice"),
-        ("bind: unix:/run/x", "bind", "not supported yet"),
+        ("bind: [\"unix:/run/x\", \"unix:/run/x\"]", "bind[1]", "given twice"),
+        ("bind: \"unix:\"", "bind", "the path of the Unix socket is missing"),
         ("exempt: [10.0.0.0/33]", "exempt[0]", "neither an address nor a CIDR"),
         ("exempt: [10.0.0.1/8]", "exempt[0]", "means the whole network 10.0.0.0/8"),
         ("security: { ipBlockList: [\"10.*.1\"] }", "security.ipBlockList[0]", "is no address"),
@@ -220,7 +221,7 @@ fn values_of_the_process() {
         ("logging: { dedup: { kinds: { refusd: {} } } }", "logging.dedup.kinds.refusd", "did you mean \"refused\""),
         ("admin: { listen: localhost:1 }", "admin.listen", "no address with a port"),
         ("admin: { listen: \"0.0.0.0:1\" }", "admin.listen", "there is no token"),
-        ("admin: { listen: \"unix:/x\" }", "admin.listen", "not supported yet"),
+        ("admin: { listen: \"unix:\" }", "admin.listen", "the path of the Unix socket is missing"),
         ("admin: { listen: \"0.0.0.0:1\", token: \"${NONE}\" }", "admin.token", "\"NONE\" is not set"),
         ("admin: {}", "admin", "\"listen\" is missing"),
         ("tls: { alpn: [h3] }", "tls.alpn[0]", "not supported yet"),

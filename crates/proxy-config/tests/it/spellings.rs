@@ -3,8 +3,9 @@
 use crate::{CHAIN, KEY, read, yaml};
 use proxy_config::Format;
 use proxy_route::{
-    AccessLogOutput, Action, Algorithm, BackendProtocol, HeaderPattern, KeepAliveTreatment, LogFolding, LogFormat,
-    OnReject, PemSource, PortRange, Protocol, ProxyVersion, RateLimit, TargetPort, TlsMode, TlsVersion,
+    AccessLogOutput, Action, Algorithm, BackendProtocol, ClientAuth, ClientAuthMode, Ejection, HeaderPattern,
+    HealthCheck, KeepAliveTreatment, LogFolding, LogFormat, OnReject, PemSource, PortRange, Protocol, ProxyVersion,
+    RateLimit, Target, TargetPort, TlsMode, TlsVersion,
 };
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,12 +32,13 @@ fn the_three_spellings_mean_the_same() {
 #[test]
 fn every_key_of_the_process_lands_in_its_field() {
     let settings = yaml(YAML).config.settings;
+    assert_eq!(settings.bind_unix, [PathBuf::from("/etc/{port}.sock")]);
     assert_eq!(settings.bind, ["127.0.0.1", "::1"].map(|ip| ip.parse::<std::net::IpAddr>().unwrap()));
     assert_eq!(settings.workers.map(std::num::NonZeroUsize::get), Some(3));
     let limits = settings.limits;
     assert_eq!((limits.max_connections, limits.max_connections_explicit), (20_000, true));
     assert_eq!((limits.per_client, limits.rate_per_minute, limits.rate_burst), (80, 240, Some(90)));
-    assert_eq!((limits.pending, limits.tracked_clients), (Some(500), 1_000_000));
+    assert_eq!((limits.pending, limits.handshakes, limits.tracked_clients), (Some(500), 70, 1_000_000));
     assert_eq!((limits.prefixes.v4(), limits.prefixes.v6()), (24, 48));
     let nets = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(nets(&settings.exempt), ["192.0.2.0/24", "10.9.9.9/32"]);
@@ -59,6 +61,7 @@ fn every_key_of_the_process_lands_in_its_field() {
     assert_eq!((times.initial_data, times.connect, times.response), (seconds(11), seconds(12), seconds(13)));
     assert_eq!((times.request_header, times.request_body, times.lifetime), (seconds(14), seconds(15), seconds(86_400)));
     assert_eq!((times.response_body, times.graceful_shutdown), (seconds(45), None), "0 is never");
+    assert_eq!(settings.dns_refresh, seconds(40));
     let keep = settings.keep_alive;
     assert_eq!((keep.tunnel_idle, keep.http_idle), (seconds(3600), seconds(3600)));
     assert_eq!((keep.treatment, keep.multiplier), (KeepAliveTreatment::Extended, 3));
@@ -108,6 +111,8 @@ fn every_key_of_a_route_lands_in_its_field() {
     );
     assert_eq!(shop.matching.tls_versions, [TlsVersion::V1_3]);
     assert_eq!(shop.tls, Some(TlsMode::TerminateAndReencrypt));
+    let auth = ClientAuth { ca: PathBuf::from("/etc/ca.pem"), mode: ClientAuthMode::Optional };
+    assert_eq!(shop.client_auth, Some(auth));
     let certificate = shop.certificate.as_ref().unwrap();
     assert_eq!(certificate.domains, ["shop.test", "*.shop.test"]);
     assert_eq!(
@@ -115,16 +120,28 @@ fn every_key_of_a_route_lands_in_its_field() {
         (&PemSource::Inline(CHAIN.into()), &PemSource::Inline(KEY.into()))
     );
     let Action::Forward(forward) = &shop.action else { panic!("{:?}", shop.action) };
-    let targets: Vec<_> =
-        forward.targets.iter().map(|target| (target.host.as_str(), target.port, target.send_proxy)).collect();
+    let target =
+        |host: &str, port, send_proxy, max_connections| Target { host: host.into(), port, send_proxy, max_connections };
     assert_eq!(
-        targets,
+        forward.targets,
         [
-            ("10.1.0.11", TargetPort::Fixed(8080), Some(ProxyVersion::V2)),
-            ("10.1.0.12", TargetPort::Fixed(8080), Some(ProxyVersion::V2)),
-            ("backend.test", TargetPort::Preserve, None),
+            target("10.1.0.11", TargetPort::Fixed(8080), Some(ProxyVersion::V2), 0),
+            target("10.1.0.12", TargetPort::Fixed(8080), Some(ProxyVersion::V2), 0),
+            target("backend.test", TargetPort::Preserve, None, 12),
+            target("unix:/etc/app.sock", TargetPort::Fixed(0), Some(ProxyVersion::V2), 0),
         ]
     );
+    let check = HealthCheck {
+        path: Some("/up".to_owned()),
+        host: Some("up.test".to_owned()),
+        interval: Duration::from_secs(7),
+        timeout: Duration::from_secs(2),
+        unhealthy_threshold: 4,
+        healthy_threshold: 5,
+    };
+    assert_eq!(forward.health_check, Some(check));
+    let (hold, max_hold) = (Duration::from_secs(3), Duration::from_secs(9));
+    assert_eq!(forward.ejection, Some(Ejection { after_failures: 6, hold, max_hold }));
     assert_eq!((forward.algorithm, forward.websocket), (Algorithm::LeastConnections, false));
     assert_eq!(forward.backend_tls.ca, Some(PathBuf::from("/etc/ca.pem")));
     assert_eq!(forward.backend_tls.server_name.as_deref(), Some("inside.test"));
@@ -155,8 +172,8 @@ fn every_key_of_a_route_lands_in_its_field() {
     assert_eq!((mail.tls, mail.protocol), (Some(TlsMode::Passthrough), Protocol::Tcp));
     let Action::Forward(forward) = &mail.action else { panic!("{:?}", mail.action) };
     assert_eq!(
-        (forward.targets[0].host.as_str(), forward.targets[0].port),
-        ("10.7.0.1", TargetPort::Fixed(9000)),
+        (&forward.targets[0].host, forward.targets[0].port),
+        (&"10.7.0.1".into(), TargetPort::Fixed(9000)),
         "the default target"
     );
     assert_eq!(forward.targets[0].send_proxy, Some(ProxyVersion::V1), "that of the process");

@@ -7,7 +7,9 @@ use conn_tracker::{Permit, Reason, Rejection, RequestPermit, RouteId};
 use http::Version;
 use parking_lot::Mutex;
 use proxy_route::TlsVersion;
+use rustls_pki_types::CertificateDer;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -25,6 +27,8 @@ pub(crate) struct Downstream {
     pub(crate) tls: Option<TlsVersion>,
     /// The name in the TLS hello.
     pub(crate) sni: Option<Box<str>>,
+    /// What it was asked to show in its handshake, if it was.
+    pub(crate) certificate: Option<Box<ClientCertificate>>,
     pub(crate) accepted: Instant,
     pub(crate) activity: Arc<Activity>,
     slots: Mutex<Slots>,
@@ -69,14 +73,33 @@ impl Downstream {
     pub(crate) fn new(
         worker: Arc<Worker>,
         identity: Identity,
-        tls: Option<TlsVersion>,
+        security: Security,
         activity: Arc<Activity>,
         permit: Permit,
     ) -> Self {
         let Identity { client, source, local, port, sni, accepted } = identity;
+        let (tls, certificate) = match security {
+            Security::Plain => (None, None),
+            Security::Tls(version, certificate) => (Some(version), certificate),
+        };
         let slots = Mutex::new(Slots { permit: Some(permit), bound: false });
         let (tunnel, lingering, ending) = (Mutex::new(None), Mutex::new(None), Ending::default());
-        Self { worker, client, source, local, port, tls, sni, accepted, activity, slots, tunnel, lingering, ending }
+        Self {
+            worker,
+            client,
+            source,
+            local,
+            port,
+            tls,
+            sni,
+            certificate,
+            accepted,
+            activity,
+            slots,
+            tunnel,
+            lingering,
+            ending,
+        }
     }
 
     /// Binds the connection to a route, unless it is already; answers what only a dry run let pass.
@@ -170,6 +193,24 @@ impl Downstream {
     pub(crate) fn speaks_h1(version: Version) -> bool {
         version < Version::HTTP_2
     }
+}
+
+/// How a connection is protected.
+#[derive(Debug)]
+pub(crate) enum Security {
+    /// Not at all.
+    Plain,
+    /// By TLS of this version, in which the client was asked for a certificate perhaps.
+    Tls(TlsVersion, Option<Box<ClientCertificate>>),
+}
+
+/// What a client that was asked for a certificate has shown.
+#[derive(Debug)]
+pub(crate) struct ClientCertificate {
+    /// File with the roots that it has to come from.
+    pub(crate) roots: PathBuf,
+    /// Its own, which comes from them; `None` if it has none.
+    pub(crate) leaf: Option<CertificateDer<'static>>,
 }
 
 /// Who is connected to what.

@@ -1,17 +1,17 @@
 //! From the first byte of a connection to the protocol that it speaks.
 
 use super::FIRST_REQUEST;
-use super::downstream::{Downstream, Identity};
+use super::downstream::{ClientCertificate, Downstream, Identity, Security};
 use crate::clock::later;
 use crate::io::{Activity, ClientIo, Prefixed, Transport};
 use crate::server::Worker;
 use bytes::{Bytes, BytesMut};
-use conn_tracker::EventKind;
-use proxy_route::TlsVersion;
+use conn_tracker::{ClientKey, EventKind};
+use proxy_route::{Settings, TlsVersion};
 use proxy_tcp::{HttpConnection, Timers};
 use rustls::{ProtocolVersion, ServerConfig};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -68,11 +68,20 @@ pub(super) async fn open(worker: Arc<Worker>, connection: HttpConnection) -> Opt
             }
         };
         let io = ClientIo::new(received, Transport::Plain(socket), Arc::clone(&activity));
-        let client = Arc::new(Downstream::new(worker, identity, None, activity, permit));
+        let client = Arc::new(Downstream::new(worker, identity, Security::Plain, activity, permit));
         return Some(Opened { io, client, speaks });
     }
-    let config = newest.ports.config(port).cloned();
+    let name = identity.sni.as_deref();
+    let routes = newest.generation.table.port(port);
+    let offered = routes.and_then(|routes| newest.ports.by_name(port, routes, name));
+    let (own, limit) = share(&newest.generation.settings, client);
+    let handshakes = Arc::clone(newest.ports.handshakes());
     drop(newest);
+    let Ok(turn) = worker.timers.until(Some(deadline), handshakes.turn(own, limit)).await else {
+        worker.event(EventKind::Refused, "handshake_limit", None, client);
+        return None;
+    };
+    let (config, roots) = offered.unzip();
     let tls = match handshake(&worker.timers, config, deadline, socket, received.freeze()).await {
         Ok(tls) => tls,
         Err(reason) => {
@@ -80,6 +89,7 @@ pub(super) async fn open(worker: Arc<Worker>, connection: HttpConnection) -> Opt
             return None;
         }
     };
+    drop(turn);
     worker.report.handshake();
     let session = tls.get_ref().1;
     let speaks = if session.alpn_protocol() == Some(b"h2") { Speaks::Http2 } else { Speaks::Http1 };
@@ -87,9 +97,20 @@ pub(super) async fn open(worker: Arc<Worker>, connection: HttpConnection) -> Opt
         Some(ProtocolVersion::TLSv1_2) => TlsVersion::V1_2,
         _ => TlsVersion::V1_3,
     };
+    let shown = roots.flatten().map(|roots| {
+        let leaf = session.peer_certificates().and_then(<[_]>::first);
+        Box::new(ClientCertificate { roots, leaf: leaf.map(|leaf| leaf.clone().into_owned()) })
+    });
     let io = ClientIo::new(Bytes::new(), Transport::Tls(Box::new(tls)), Arc::clone(&activity));
-    let client = Arc::new(Downstream::new(worker, identity, Some(version), activity, permit));
+    let client = Arc::new(Downstream::new(worker, identity, Security::Tls(version, shown), activity, permit));
     Some(Opened { io, client, speaks })
+}
+
+/// By what key the handshakes of a client share turns, and how many turns there are; 0 is no limit.
+fn share(settings: &Settings, client: IpAddr) -> (ClientKey, u32) {
+    let exempt = settings.exempt.iter().any(|network| network.contains(&client));
+    let limit = if exempt || !settings.enforce { 0 } else { settings.limits.handshakes };
+    (settings.limits.prefixes.key(client), limit)
 }
 
 async fn handshake(

@@ -3,7 +3,7 @@
 use super::id::{self, X_REQUEST_ID};
 use super::target::Target;
 use super::websocket::Handshake;
-use super::{Answer, Serving};
+use super::{Answer, Serving, certificate};
 use crate::HttpGeneration;
 use crate::body::{ClientBody, Pace, RequestBody, Source};
 use crate::headers::{self, Forwarding, Stamp};
@@ -128,12 +128,15 @@ impl Serving<'_> {
         headers::remove_hop_by_hop(&mut fields);
         let host = name_host(&mut fields, target, client.local);
         let (from, tls, port, id) = (client.client, client.tls.is_some(), client.port, self.flight.id.clone());
+        let shown = client.certificate.as_deref().filter(|_| route.client_auth.is_some());
         let stamp = if route.headers.request.0.is_empty() && Stamp::fits(&fields) {
+            certificate::tell(&mut fields, shown);
             Some(Stamp { from, tls, host, port, id })
         } else {
             let trusted = newest.generation.balancers.contains(from);
             headers::forward(&mut fields, &Forwarding { from, trusted, tls, host: host.as_ref(), port });
             fields.insert(X_REQUEST_ID, id);
+            certificate::tell(&mut fields, shown);
             headers::edit(&mut fields, &route.headers.request);
             None
         };

@@ -3,7 +3,7 @@
 use super::certificate;
 use super::unverified::Unverified;
 use crate::{TlsError, TlsShared};
-use proxy_route::{Action, BackendProtocol, Forward, RouteTable, RoutedRoute, TlsMode};
+use proxy_route::{Action, BackendProtocol, Forward, Host, RouteTable, RoutedRoute, TlsMode};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use std::collections::HashMap;
@@ -58,8 +58,8 @@ impl RouteTls {
     }
 
     /// The name to ask for and verify; `None` if `host` cannot be one.
-    pub(crate) fn name(&self, host: &str) -> Option<ServerName<'static>> {
-        self.name.clone().or_else(|| ServerName::try_from(host.to_owned()).ok())
+    pub(crate) fn name(&self, host: &Host) -> Option<ServerName<'static>> {
+        self.name.clone().or_else(|| ServerName::try_from(host.name()?).ok())
     }
 }
 
@@ -92,8 +92,10 @@ fn of_route(
     let name = name.transpose()?;
     if name.is_none() {
         for target in &forward.targets {
-            ServerName::try_from(target.host.as_str()).map_err(|_| {
-                error(format!("no certificate can be for the host {:?}; give backendTls.serverName", target.host))
+            let name = target.host.name().filter(|name| ServerName::try_from(name.as_str()).is_ok());
+            name.ok_or_else(|| {
+                let host = target.host.to_string();
+                error(format!("no certificate can be for the host {host:?}; give backendTls.serverName"))
             })?;
         }
     }
@@ -145,10 +147,5 @@ impl Configs {
 }
 
 fn roots(path: &Path) -> Result<RootCertStore, String> {
-    let cannot = |problem: String| format!("backendTls.ca {} cannot be used: {problem}", path.display());
-    let mut roots = RootCertStore::empty();
-    for certificate in certificate::certificates_in(path).map_err(cannot)? {
-        roots.add(certificate).map_err(|error| cannot(format!("a certificate in it is no root ({error})")))?;
-    }
-    Ok(roots)
+    certificate::roots_in(path).map_err(|problem| format!("backendTls.ca {} cannot be used: {problem}", path.display()))
 }

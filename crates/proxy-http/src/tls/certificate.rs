@@ -4,7 +4,7 @@ use crate::TlsError;
 use proxy_route::{Certificate, PemSource};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys};
+use rustls::{Error, InconsistentKeys, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
@@ -64,9 +64,13 @@ pub(super) fn load(
     Ok(Loaded { key: Arc::new(key), names })
 }
 
-/// Every certificate of a PEM file; never none.
-pub(super) fn certificates_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    certificates(&PemSource::File(path.to_owned()))
+/// Every certificate of a PEM file, as roots; never none.
+pub(super) fn roots_in(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(&PemSource::File(path.to_owned()))? {
+        roots.add(certificate).map_err(|error| format!("a certificate in it is no root ({error})"))?;
+    }
+    Ok(roots)
 }
 
 fn certificates(source: &PemSource) -> Result<Vec<CertificateDer<'static>>, String> {

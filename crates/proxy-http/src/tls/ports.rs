@@ -2,23 +2,30 @@
 
 use super::certificate::{self, Loaded};
 use super::choice::Choice;
-use crate::{TlsError, TlsShared};
-use proxy_route::{DomainPattern, RouteTable, RoutedRoute, Settings, TlsSettings, TlsVersion};
-use rustls::server::NoServerSessionStorage;
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use crate::{Handshakes, TlsError, TlsShared};
+use proxy_route::{ClientAuth, DomainPattern, PortRoutes, RouteTable, RoutedRoute, Settings, TlsSettings, TlsVersion};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{ConfigBuilder, ServerConfig, SupportedProtocolVersion, WantsVerifier};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What TLS clients are offered on each port of one configuration. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct TlsPorts {
     configs: Arc<HashMap<u16, Offered>>,
+    handshakes: Arc<Handshakes>,
 }
 
-/// What TLS clients of one port are offered.
+/// What the clients of one port are offered.
 #[derive(Debug)]
 struct Offered {
-    config: Arc<ServerConfig>,
+    /// Those that are not asked for a certificate.
+    plain: Arc<ServerConfig>,
+    /// Those that are, by the roots it has to come from and whether there has to be one.
+    asking: HashMap<(PathBuf, bool), Arc<ServerConfig>>,
     choice: Arc<Choice>,
 }
 
@@ -33,7 +40,7 @@ impl TlsPorts {
     pub fn new(settings: &Settings, table: &RouteTable, shared: &TlsShared) -> Result<Self, TlsError> {
         let mut configs = HashMap::new();
         if !table.ports().any(|(_, routes)| routes.terminates_tls()) {
-            return Ok(Self { configs: Arc::new(configs) });
+            return Ok(Self { configs: Arc::new(configs), handshakes: Arc::clone(&shared.handshakes) });
         }
         let offer = Offer::new(&settings.tls)?;
         let general = general(&settings.tls, shared)?;
@@ -53,15 +60,48 @@ impl TlsPorts {
                 )));
             };
             let choice = Arc::new(choice);
-            configs.insert(port, Offered { config: Arc::new(offer.config(&choice, shared)?), choice });
+            let mut asking = HashMap::new();
+            for route in routes.terminating() {
+                let Some(auth) = &route.client_auth else { continue };
+                for mandatory in [false, true] {
+                    if let Entry::Vacant(place) = asking.entry((auth.ca.clone(), mandatory)) {
+                        let verifier = verifier(auth, mandatory, shared)
+                            .map_err(|problem| TlsError::new(format!("route {:?}: {problem}", route.name)))?;
+                        place.insert(Arc::new(offer.asking(Arc::clone(&choice), verifier, shared)?));
+                    }
+                }
+            }
+            configs
+                .insert(port, Offered { plain: Arc::new(offer.plain(Arc::clone(&choice), shared)?), asking, choice });
         }
-        Ok(Self { configs: Arc::new(configs) })
+        Ok(Self { configs: Arc::new(configs), handshakes: Arc::clone(&shared.handshakes) })
     }
 
-    /// What clients of `port` are offered; `None` where no route ends TLS.
+    /// What clients of `port` are offered that show no certificate; `None` where no route ends TLS.
     #[must_use]
     pub fn config(&self, port: u16) -> Option<&Arc<ServerConfig>> {
-        self.configs.get(&port).map(|offered| &offered.config)
+        self.configs.get(&port).map(|offered| &offered.plain)
+    }
+
+    /// What a client of `port` is offered that asks for `name`, where `routes` are those of the port; and the roots that
+    /// its certificate has to come from, if it is asked for one.
+    pub(crate) fn by_name(
+        &self,
+        port: u16,
+        routes: &PortRoutes,
+        name: Option<&str>,
+    ) -> Option<(Arc<ServerConfig>, Option<PathBuf>)> {
+        let offered = self.configs.get(&port)?;
+        let Some((auth, mandatory)) = routes.client_auth(name) else {
+            return Some((Arc::clone(&offered.plain), None));
+        };
+        let config = offered.asking.get(&(auth.ca.clone(), mandatory))?;
+        Some((Arc::clone(config), Some(auth.ca.clone())))
+    }
+
+    /// Who may shake hands, in all of the process.
+    pub(crate) fn handshakes(&self) -> &Arc<Handshakes> {
+        &self.handshakes
     }
 
     /// Whether clients of `port` that ask for the one name or the other are shown the same certificate, so that what is
@@ -113,20 +153,49 @@ impl Offer {
         Ok(Self { versions, alpn: settings.alpn.iter().map(|name| name.clone().into_bytes()).collect() })
     }
 
-    fn config(&self, choice: &Arc<Choice>, shared: &TlsShared) -> Result<ServerConfig, TlsError> {
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(&shared.provider))
+    fn plain(&self, choice: Arc<Choice>, shared: &TlsShared) -> Result<ServerConfig, TlsError> {
+        let mut config = self.begin(shared)?.with_no_client_auth().with_cert_resolver(choice);
+        self.finish(&mut config);
+        config.ticketer = Arc::clone(&shared.ticketer);
+        config.send_tls13_tickets = 1;
+        Ok(config)
+    }
+
+    /// Without tickets: who resumes a session shows no certificate, so one that is taken back would go on to count.
+    fn asking(
+        &self,
+        choice: Arc<Choice>,
+        verifier: Arc<dyn ClientCertVerifier>,
+        shared: &TlsShared,
+    ) -> Result<ServerConfig, TlsError> {
+        let mut config = self.begin(shared)?.with_client_cert_verifier(verifier).with_cert_resolver(choice);
+        self.finish(&mut config);
+        config.send_tls13_tickets = 0;
+        Ok(config)
+    }
+
+    fn begin(&self, shared: &TlsShared) -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, TlsError> {
+        ServerConfig::builder_with_provider(Arc::clone(&shared.provider))
             .with_protocol_versions(self.versions)
-            .map_err(|error| TlsError::new(format!("tls.minVersion cannot be offered: {error}")))?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(choice) as _);
+            .map_err(|error| TlsError::new(format!("tls.minVersion cannot be offered: {error}")))
+    }
+
+    fn finish(&self, config: &mut ServerConfig) {
         config.alpn_protocols.clone_from(&self.alpn);
         // Tickets keep the state with the client: a cache here would cost memory per client and forget at each reload.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = Arc::clone(&shared.ticketer);
-        config.send_tls13_tickets = 1;
         config.max_early_data_size = 0;
-        Ok(config)
     }
+}
+
+/// Judges the certificates of clients.
+fn verifier(auth: &ClientAuth, mandatory: bool, shared: &TlsShared) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let roots = certificate::roots_in(&auth.ca)
+        .map_err(|problem| format!("tls.clientAuth.ca {} cannot be used: {problem}", auth.ca.display()))?;
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&shared.provider));
+    let builder = if mandatory { builder } else { builder.allow_unauthenticated() };
+    let verifier = builder.build();
+    verifier.map_err(|error| format!("tls.clientAuth.ca {} cannot be used: {error}", auth.ca.display()))
 }
 
 const ONLY_1_3: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];

@@ -1,17 +1,18 @@
 //! What all TLS of the process shares.
 
-use crate::TlsError;
+use crate::{Handshakes, TlsError};
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::ProducesTickets;
 use std::sync::{Arc, OnceLock};
 
-/// What all TLS of the process shares, over reloads, ports and workers: the cryptography, the keys of session tickets
-/// and the roots of the system. The default provider of the process is neither used nor set.
+/// What all TLS of the process shares, over reloads, ports and workers: the cryptography, the keys of session tickets,
+/// the handshakes and the roots of the system. The default provider of the process is neither used nor set.
 #[derive(Debug)]
 pub struct TlsShared {
     pub(super) provider: Arc<CryptoProvider>,
     pub(super) ticketer: Arc<dyn ProducesTickets>,
+    pub(super) handshakes: Arc<Handshakes>,
     native_roots: OnceLock<Arc<RootCertStore>>,
 }
 
@@ -23,7 +24,14 @@ impl TlsShared {
     pub fn new() -> Result<Self, TlsError> {
         let ticketer = aws_lc_rs::Ticketer::new()
             .map_err(|error| TlsError::new(format!("keys for TLS session tickets could not be made: {error}")))?;
-        Ok(Self { provider: Arc::new(aws_lc_rs::default_provider()), ticketer, native_roots: OnceLock::new() })
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        Ok(Self { provider, ticketer, handshakes: Arc::default(), native_roots: OnceLock::new() })
+    }
+
+    /// The handshakes of the process.
+    #[must_use]
+    pub fn handshakes(&self) -> &Arc<Handshakes> {
+        &self.handshakes
     }
 
     /// The roots that the system trusts, read at the first call that finds any.

@@ -222,7 +222,7 @@ fn what_cannot_be_offered_is_said_with_the_remedy() {
 fn backends_that_cannot_be_verified_are_said_with_the_remedy() {
     let shared = TlsShared::new().unwrap();
     let with = |change: &dyn Fn(&mut Forward)| {
-        let target = Target { host: "10.0.0.1".to_owned(), port: TargetPort::Fixed(443), send_proxy: None };
+        let target = Target::new("10.0.0.1", TargetPort::Fixed(443));
         let mut forward = Forward::new(vec![target]);
         forward.backend_tls.insecure_skip_verify = true;
         change(&mut forward);

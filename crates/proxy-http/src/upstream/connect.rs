@@ -7,7 +7,7 @@ use crate::io::Gathered;
 use crate::tls::RouteTls;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use proxy_route::{Action, BackendProtocol};
+use proxy_route::{Action, BackendProtocol, Host};
 use proxy_tcp::proxy_header;
 use proxy_tcp::{Backend, DialError};
 use std::future::{Future, poll_fn};
@@ -82,7 +82,7 @@ pub(super) async fn connect(
 ) -> Result<Connection, ConnectError> {
     let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let mut stream = backend.dial(exchange.listener_port, left).await.map_err(|error| {
-        tracing::debug!(route = exchange.route.name, backend = backend.host, %error, "dialling failed");
+        tracing::debug!(route = exchange.route.name, %backend, %error, "dialling failed");
         ConnectError { reason: error.label(), timed_out: matches!(error, DialError::TimedOut) }
     })?;
     if let Some(version) = backend.send_proxy {
@@ -105,7 +105,7 @@ pub(super) async fn connect(
 async fn encrypt(
     stream: TcpStream,
     tls: &RouteTls,
-    host: &str,
+    host: &Host,
     speech: Speech<'_>,
 ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let name = tls.name(host).ok_or_else(|| io::Error::other("the host is no name for a certificate"))?;

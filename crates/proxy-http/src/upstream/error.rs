@@ -11,6 +11,10 @@ pub(crate) enum UpstreamError {
         /// Whether the last one was not reached in time.
         timed_out: bool,
     },
+    /// No backend is up, as far as health checks say.
+    NoneHealthy,
+    /// Every backend that is up has as many requests as it may have.
+    Full,
     /// A backend took the request and broke off without an answer.
     Lost,
     /// A backend answered something that is not HTTP.
@@ -24,11 +28,12 @@ pub(crate) enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// What the client is told: 502, 504, or 400 where the client is at fault.
+    /// What the client is told: 502, 503, 504, or 400 where the client is at fault.
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::Unreachable { timed_out: true } | Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::Unreachable { timed_out: false } | Self::Lost | Self::Malformed => StatusCode::BAD_GATEWAY,
+            Self::NoneHealthy | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
             Self::RequestBody | Self::BadRequest => StatusCode::BAD_REQUEST,
         }
     }
@@ -37,6 +42,8 @@ impl UpstreamError {
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "unreachable",
+            Self::NoneHealthy => "no_healthy_backend",
+            Self::Full => "target_limit",
             Self::Lost => "connection_lost",
             Self::Malformed => "response_malformed",
             Self::TimedOut => "response_timeout",
@@ -49,7 +56,7 @@ impl UpstreamError {
     pub(super) fn reason(self) -> Option<&'static str> {
         match self {
             Self::Lost | Self::Malformed | Self::TimedOut => Some(self.label()),
-            Self::Unreachable { .. } | Self::RequestBody | Self::BadRequest => None,
+            Self::Unreachable { .. } | Self::NoneHealthy | Self::Full | Self::RequestBody | Self::BadRequest => None,
         }
     }
 }
@@ -59,6 +66,8 @@ impl fmt::Display for UpstreamError {
         f.write_str(match self {
             Self::Unreachable { timed_out: true } => "no backend was reached in time",
             Self::Unreachable { timed_out: false } => "no backend could be reached",
+            Self::NoneHealthy => "no backend is healthy",
+            Self::Full => "every backend has as many requests as it may have",
             Self::Lost => "the backend broke off without an answer",
             Self::Malformed => "the backend answered something that is not HTTP",
             Self::TimedOut => "the backend did not answer in time",

@@ -36,6 +36,8 @@ pub(super) struct Http1 {
     ask: usize,
     /// Whether backend and request leave the connection open after the response.
     keeps: bool,
+    /// How many addresses of the backend had gone when it was dialled.
+    pub(super) vintage: u64,
 }
 
 /// What is to be written for the request.
@@ -89,7 +91,7 @@ pub(super) enum HeadError {
 impl Http1 {
     pub(super) fn new(io: BackendStream) -> Self {
         let (sending, receiving) = (Sending::default(), Receiving::Ended);
-        Self { io, sending, receiving, unread: Bytes::new(), ask: FIRST_READ, keeps: true }
+        Self { io, sending, receiving, unread: Bytes::new(), ask: FIRST_READ, keeps: true, vintage: 0 }
     }
 
     /// Whether an idle connection can take a request, as far as is known without asking the system.

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 /// The connections of one worker to one backend.
 #[derive(Debug)]
 pub(super) struct Pool {
-    /// Held so that no other backend can come to have its address, by which the pool is known.
-    _backend: Arc<Backend>,
+    /// Held also so that no other backend can come to have its place in memory, by which the pool is known.
+    backend: Arc<Backend>,
     limits: PoolLimits,
     connections: Mutex<Connections>,
     /// Taken to dial what may become a shared connection, so that many requests do not dial many.
@@ -33,6 +33,8 @@ struct Connections {
     multiplexed: Vec<Arc<Multiplexed>>,
     /// Whether the last answer to an offer of HTTP/2 was no.
     refused_http2: bool,
+    /// How many addresses of the backend had gone when this was looked at last.
+    vintage: u64,
 }
 
 #[derive(Debug)]
@@ -72,12 +74,13 @@ pub(super) struct Stream {
 
 impl Pool {
     pub(super) fn new(backend: Arc<Backend>, limits: PoolLimits) -> Self {
-        Self { _backend: backend, limits, connections: Mutex::default(), dialling: tokio::sync::Mutex::new(()) }
+        Self { backend, limits, connections: Mutex::default(), dialling: tokio::sync::Mutex::new(()) }
     }
 
     /// A stream of a connection that has one free.
     pub(super) fn stream(&self) -> Option<Lease> {
         let mut connections = self.connections.lock();
+        self.forget_gone(&mut connections);
         connections.multiplexed.retain(|connection| connection.is_usable());
         connections.multiplexed.iter().find_map(Multiplexed::stream).map(Lease::Http2)
     }
@@ -85,6 +88,7 @@ impl Pool {
     /// The connection that was idle for the shortest time.
     pub(super) fn idle(&self, now: Instant) -> Option<Lease> {
         let mut connections = self.connections.lock();
+        self.forget_gone(&mut connections);
         while let Some(Idle { mut connection, since }) = connections.idle.pop_back() {
             connections.unneeded = connections.unneeded.min(connections.idle.len());
             if now.duration_since(since) >= self.limits.idle_age {
@@ -97,17 +101,35 @@ impl Pool {
         None
     }
 
+    /// Forgets connections from before an address of the backend went: they may lead to what is another's now. Those in
+    /// use come to their end.
+    fn forget_gone(&self, connections: &mut Connections) {
+        let vintage = self.backend.departures();
+        if connections.vintage != vintage {
+            connections.vintage = vintage;
+            connections.idle.clear();
+            connections.multiplexed.clear();
+        }
+    }
+
     /// Whether several requests at once can share the answer to one dial.
     pub(super) fn may_share(&self) -> bool {
         !self.connections.lock().refused_http2
     }
 
-    /// The lease of a new connection; one of HTTP/2 is shared with others from now on. `offered`: HTTP/2 was possible.
-    pub(super) fn adopt(&self, connection: Connection, offered: bool) -> Lease {
+    /// How many addresses of the backend have gone, for connections that are dialled now.
+    pub(super) fn vintage(&self) -> u64 {
+        self.backend.departures()
+    }
+
+    /// The lease of a new connection of this vintage; one of HTTP/2 is shared with others from now on. `offered`: HTTP/2
+    /// was possible.
+    pub(super) fn adopt(&self, connection: Connection, offered: bool, vintage: u64) -> Lease {
         let mut connections = self.connections.lock();
         match connection {
-            Connection::Http1(connection) => {
+            Connection::Http1(mut connection) => {
                 connections.refused_http2 |= offered;
+                connection.vintage = vintage;
                 Lease::Http1(connection)
             }
             Connection::Http2(multiplexed) => {
@@ -138,6 +160,9 @@ impl Pool {
     }
 
     fn keep(&self, connection: Box<Http1>) {
+        if connection.vintage != self.vintage() {
+            return;
+        }
         let mut connections = self.connections.lock();
         if connections.idle.len() >= self.limits.idle_per_backend {
             connections.idle.pop_front();
@@ -156,6 +181,7 @@ impl Pool {
     pub(super) fn sweep(&self, now: Instant) -> bool {
         let age = self.limits.idle_age;
         let mut connections = self.connections.lock();
+        self.forget_gone(&mut connections);
         // The oldest go first, as those are the ones that nobody has taken.
         let spare = connections.unneeded.saturating_sub(self.limits.idle_at_rest).min(connections.idle.len());
         connections.idle.drain(..spare);

@@ -8,7 +8,7 @@ use super::witness::Witness;
 use super::{Exchange, Letter, UpstreamBody, UpstreamError, UpstreamResponse};
 use conn_tracker::Report;
 use parking_lot::Mutex;
-use proxy_tcp::Backend;
+use proxy_tcp::{Backend, InFlight};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -62,7 +62,8 @@ impl Pools {
     /// the response. Dropping the future abandons the request.
     ///
     /// A kept connection that turns out to be dead is replaced once by a new one, if the request was not sent, or has no
-    /// body and a method that may be repeated. The time to the head of the response runs from the last moment at which
+    /// body and a method that may be repeated. If a new one breaks off before its answer, such a request goes to the next
+    /// backend, so that each has it over one new connection at most. The time to the head of the response runs from the last moment at which
     /// the backend took a part of the request; while the client keeps us waiting for its body it does not run.
     ///
     /// # Errors
@@ -72,39 +73,61 @@ impl Pools {
         exchange: &Exchange<'_>,
         letter: &mut Letter,
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let mut timed_out = false;
+        let (mut failure, mut full) = (None, false);
         let Some(Some(cluster)) = exchange.generation.clusters.get(exchange.route.index) else {
-            return Err(UpstreamError::Unreachable { timed_out });
+            return Err(UpstreamError::Unreachable { timed_out: false });
         };
         let witness =
             Witness { report: Arc::clone(&self.shared.report), route: exchange.route.id, client: exchange.client };
-        for backend in cluster.order(exchange.client) {
-            match self.try_backend(backend, exchange, &witness, letter).await {
-                Tried::Answered(response) => return Ok(response),
+        for backend in cluster.order(exchange.client, std::time::Instant::now()) {
+            let Some(in_flight) = backend.count() else {
+                full = true;
+                continue;
+            };
+            match self.try_backend(backend, in_flight, exchange, &witness, letter).await {
+                Tried::Answered(response) => {
+                    backend.succeeded();
+                    return Ok(response);
+                }
                 Tried::Failed(error) => {
                     if let Some(reason) = error.reason() {
                         witness.backend_failed(reason);
+                    }
+                    if error == UpstreamError::Lost {
+                        cluster.failed(backend, std::time::Instant::now(), error.label());
                     }
                     return Err(error);
                 }
                 Tried::Unreachable(error) => {
                     witness.backend_failed(error.reason);
-                    timed_out = error.timed_out;
+                    cluster.failed(backend, std::time::Instant::now(), error.reason);
+                    failure = Some(UpstreamError::Unreachable { timed_out: error.timed_out });
+                }
+                Tried::Lost => {
+                    let error = UpstreamError::Lost;
+                    witness.backend_failed(error.label());
+                    cluster.failed(backend, std::time::Instant::now(), error.label());
+                    failure = Some(error);
                 }
             }
         }
-        Err(UpstreamError::Unreachable { timed_out })
+        // Nobody was even tried.
+        Err(failure.unwrap_or_else(|| {
+            let error = if full { UpstreamError::Full } else { UpstreamError::NoneHealthy };
+            witness.nobody_tried(error);
+            error
+        }))
     }
 
     /// Sends a request to one backend: over a kept connection, and over a new one if that is dead or there is none.
     async fn try_backend(
         &self,
         backend: &Arc<Backend>,
+        in_flight: InFlight,
         exchange: &Exchange<'_>,
         witness: &Witness,
         letter: &mut Letter,
     ) -> Tried {
-        let in_flight = backend.count();
         let speech = Speech::new(exchange);
         let response_timeout = exchange.generation.settings.timeouts.response;
         // A connection with a PROXY header speaks for one client: it has no home.
@@ -119,7 +142,7 @@ impl Pools {
                     Err(error) => return Tried::Unreachable(error),
                 },
             };
-            match transmit(&mut lease, letter, speech, reused, response_timeout).await {
+            match transmit(&mut lease, letter, speech, response_timeout).await {
                 Outcome::Answered(response) => {
                     let (slots, progress) = (exchange.slots.cloned(), letter.progress().cloned());
                     let work = Box::new(Work { lease, slots, home, in_flight, witness: witness.clone(), progress });
@@ -129,7 +152,7 @@ impl Pools {
                 Outcome::Again => {
                     lease.retire();
                     if !reused {
-                        return Tried::Unreachable(ConnectError { reason: "connection_lost", timed_out: false });
+                        return Tried::Lost;
                     }
                 }
             }
@@ -155,6 +178,8 @@ enum Tried {
     Answered(UpstreamResponse),
     /// It was not received; the next backend may have it.
     Unreachable(ConnectError),
+    /// It broke off without an answer, which does no harm: the next backend may have it.
+    Lost,
     Failed(UpstreamError),
 }
 
@@ -193,7 +218,8 @@ async fn dial(
     } else {
         None
     };
-    let lease = pool.adopt(connect(backend, exchange, speech, deadline).await?, offered);
+    let vintage = pool.vintage();
+    let lease = pool.adopt(connect(backend, exchange, speech, deadline).await?, offered, vintage);
     drop(turn);
     Ok(lease)
 }

@@ -41,7 +41,8 @@ struct Events(Mutex<Vec<&'static str>>);
 
 impl Report for Events {
     fn event(&self, event: Event) {
-        assert_eq!(event.kind, EventKind::BackendFailed);
+        let limited = event.reason == UpstreamError::Full.label();
+        assert_eq!(event.kind, if limited { EventKind::Refused } else { EventKind::BackendFailed });
         assert_eq!((event.route, event.source), (RouteId::new(7), Some(CLIENT)));
         self.0.lock().push(event.reason);
     }
@@ -58,8 +59,7 @@ impl World {
         configure: impl FnOnce(&mut Settings),
         tls: Option<TlsMode>,
     ) -> Self {
-        let target =
-            |&port: &u16| Target { host: "127.0.0.1".to_owned(), port: TargetPort::Fixed(port), send_proxy: None };
+        let target = |&port: &u16| Target::new("127.0.0.1", TargetPort::Fixed(port));
         let mut forward = Forward::new(ports.iter().map(target).collect());
         change(&mut forward);
         let mut route = Route::new("shop", Action::Forward(Box::new(forward)));
@@ -104,7 +104,7 @@ impl World {
     }
 
     fn in_flight(&self) -> u32 {
-        self.generation.clusters[0].as_ref().unwrap().order(CLIENT).map(|backend| backend.in_flight()).sum()
+        self.generation.clusters[0].as_ref().unwrap().backends().iter().map(|backend| backend.in_flight()).sum()
     }
 }
 

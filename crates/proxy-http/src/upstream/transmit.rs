@@ -27,16 +27,15 @@ pub(super) enum Outcome {
     Failed(UpstreamError),
 }
 
-/// Sends a request and waits for the head of the response. `reused`: the connection has been idle and may have died.
+/// Sends a request and waits for the head of the response.
 pub(super) async fn transmit(
     lease: &mut Lease,
     letter: &mut Letter,
     speech: Speech<'_>,
-    reused: bool,
     timeout: Option<Duration>,
 ) -> Outcome {
     // Without a body, and with a method that may be repeated, it may be sent twice.
-    let repeatable = reused && letter.is_empty() && letter.head.method().is_idempotent();
+    let repeatable = letter.is_empty() && letter.head.method().is_idempotent();
     let stream = match lease {
         Lease::Http2(stream) => stream,
         Lease::Http1(connection) => {

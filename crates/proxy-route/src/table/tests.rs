@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Action, Forward, HeaderPattern, HeaderSource, PortRange, Respond, Target, TargetPort, TlsVersion};
+use crate::{Action, Forward, HeaderPattern, HeaderSource, Match, PortRange, Respond, Target, TargetPort, TlsVersion};
 
 fn http(name: &str, domains: &[&str], path: Option<&str>) -> Route {
     let respond = Respond { status: 200, headers: vec![], body: String::new() };
@@ -11,7 +11,7 @@ fn http(name: &str, domains: &[&str], path: Option<&str>) -> Route {
 }
 
 fn forward(name: &str, tls: Option<TlsMode>, domains: &[&str]) -> Route {
-    let target = Target { host: "127.0.0.1".into(), port: TargetPort::Fixed(1), send_proxy: None };
+    let target = Target::new("127.0.0.1", TargetPort::Fixed(1));
     let mut route = http(name, domains, None);
     route.action = Action::Forward(Box::new(Forward::new(vec![target])));
     route.tls = tls;
@@ -132,6 +132,48 @@ fn what_cannot_be_told_apart_is_an_error() {
     assert_eq!(same.unwrap_err(), TableError::SameName("a".into()));
     let mixed = RouteTable::new(ids().zip([http("web", &[], None), forward("raw", None, &[])])).unwrap_err();
     assert!(matches!(&mixed, TableError::TcpBesideHttp { port: 80, .. }), "{mixed}");
+}
+
+#[test]
+fn who_asks_for_a_name_is_asked_what_its_routes_want_to_see() {
+    let guarded = |name: &str, domains: &[&str], path: Option<&str>, wish: Option<(&str, ClientAuthMode)>| {
+        let mut route = Route::new(name, Action::Block);
+        route.matching = Match {
+            ports: vec![PortRange::single(443)],
+            domains: domains.iter().map(|domain| domain.parse().unwrap()).collect(),
+            path: path.map(Into::into),
+            ..Match::default()
+        };
+        route.tls = Some(TlsMode::Terminate);
+        route.client_auth = wish.map(|(ca, mode)| ClientAuth { ca: ca.into(), mode });
+        route
+    };
+    let require = |ca| Some((ca, ClientAuthMode::Require));
+    let routes = [
+        guarded("closed", &["closed.test"], None, require("/a")),
+        guarded("open", &["open.test"], None, None),
+        guarded("part", &["part.test"], Some("/in/*"), require("/a")),
+        guarded("rest", &["part.test"], None, None),
+        guarded("asks", &["asks.test"], None, Some(("/a", ClientAuthMode::Optional))),
+        guarded("one", &["two.test"], Some("/one/*"), require("/a")),
+        guarded("other", &["*.test"], None, require("/b")),
+    ];
+    let routes = routes.into_iter().zip(0..).map(|(route, index)| (RouteId::new(index).unwrap(), route));
+    let table = RouteTable::new(routes).unwrap();
+    let port = table.port(443).unwrap();
+    for (name, expected) in [
+        (Some("closed.test"), Some(("/a", false))),
+        (Some("open.test"), Some(("/b", false))),
+        (Some("part.test"), Some(("/a", false))),
+        (Some("asks.test"), Some(("/a", false))),
+        (Some("two.test"), Some(("/a", false))),
+        (Some("else.test"), Some(("/b", true))),
+        (Some("else.example"), None),
+        (None, None),
+    ] {
+        let found = port.client_auth(name).map(|(auth, mandatory)| (auth.ca.to_str().unwrap(), mandatory));
+        assert_eq!(found, expected, "{name:?}");
+    }
 }
 
 mod many {

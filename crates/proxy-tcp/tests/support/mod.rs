@@ -180,11 +180,7 @@ pub fn start(settings: Settings, routes: Vec<Route>) -> Proxy {
 
 /// A plain TCP route on port 0 to these backends.
 pub fn tcp(targets: &[SocketAddr]) -> Route {
-    let targets = targets.iter().map(|address| Target {
-        host: address.ip().to_string(),
-        port: TargetPort::Fixed(address.port()),
-        send_proxy: None,
-    });
+    let targets = targets.iter().map(|address| Target::new(address.ip(), TargetPort::Fixed(address.port())));
     let mut route = Route::new("tcp", Action::Forward(Box::new(Forward::new(targets.collect()))));
     route.protocol = Protocol::Tcp;
     route.matching = Match { ports: vec![PortRange::single(0)], ..Match::default() };

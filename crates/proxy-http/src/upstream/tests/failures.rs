@@ -163,3 +163,70 @@ async fn an_answer_nobody_asked_for_is_not_taken_for_the_next() {
     }
     assert_eq!((backend.accepted(), world.in_flight()), (2, 0));
 }
+
+/// Takes a request and breaks off.
+async fn breaks_off() -> Backend {
+    Backend::new(|_, mut stream| async move {
+        read_head(&mut stream).await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_may_be_repeated_goes_to_the_next_backend_and_nothing_else_does() {
+    for (method, again) in [(Method::GET, true), (Method::DELETE, true), (Method::POST, false), (Method::PATCH, false)]
+    {
+        let (broken, well) = (breaks_off().await, Backend::patient().await);
+        let world = World::new(&[broken.port, well.port]);
+        let answered = world.send(request(method.clone(), "/", RequestBody::Empty)).await;
+        assert_eq!(world.events(), ["connection_lost"], "{method}");
+        assert_eq!((broken.accepted(), well.accepted()), (1, usize::from(again)), "{method}");
+        match answered {
+            Ok(response) => assert!(again && text(response).await.unwrap() == "ok"),
+            Err(error) => assert_eq!((error, again), (UpstreamError::Lost, false), "{method}"),
+        }
+    }
+    // With a body it is gone, or may be.
+    let (broken, well) = (breaks_off().await, Backend::patient().await);
+    let world = World::new(&[broken.port, well.port]);
+    let (body, mut client) = streaming(4).await;
+    client.write_all(b"data").await.unwrap();
+    assert!(world.send(request(Method::PUT, "/", body)).await.is_err());
+    assert_eq!(well.accepted(), 0);
+    // If all of them break off, each was asked once.
+    let all = [breaks_off().await, breaks_off().await, breaks_off().await];
+    let world = World::new(&[all[0].port, all[1].port, all[2].port]);
+    assert_eq!(world.get("/").await.unwrap_err(), UpstreamError::Lost);
+    assert_eq!(all.each_ref().map(Backend::accepted), [1, 1, 1]);
+    assert_eq!(world.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn a_backend_that_is_full_is_passed_over() {
+    let (one, other) = (Backend::patient().await, Backend::patient().await);
+    let limited = |forward: &mut Forward| forward.targets.iter_mut().for_each(|target| target.max_connections = 1);
+    let world = World::with(&[one.port, other.port], limited, |_| {}, None);
+    let backends = world.generation.clusters[0].as_ref().unwrap().backends();
+    let held = backends[0].count().unwrap();
+    for _ in 0..4 {
+        assert_eq!(text(world.get("/").await.unwrap()).await.unwrap(), "ok");
+    }
+    assert_eq!((one.accepted(), other.accepted()), (0, 1));
+    let rest = backends[1].count().unwrap();
+    let error = world.get("/").await.unwrap_err();
+    assert_eq!((error, error.status().as_u16(), world.events()), (UpstreamError::Full, 503, vec!["target_limit"]));
+    drop((held, rest));
+    assert_eq!(world.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn nobody_is_asked_while_all_are_down() {
+    let backend = Backend::patient().await;
+    let checked = |forward: &mut Forward| forward.health_check = Some(proxy_route::HealthCheck::default());
+    let world = World::with(&[backend.port], checked, |_| {}, None);
+    let only = &world.generation.clusters[0].as_ref().unwrap().backends()[0];
+    only.checked.note(&proxy_route::HealthCheck::default(), std::time::Instant::now(), Err("refused".to_owned()));
+    let error = world.get("/").await.unwrap_err();
+    assert_eq!((error, error.status().as_u16()), (UpstreamError::NoneHealthy, 503));
+    assert_eq!((backend.accepted(), world.events()), (0, vec!["no_healthy_backend"]));
+}

@@ -1,0 +1,128 @@
+//! The backends of one route, and which of them is next.
+
+use super::Backend;
+use proxy_route::{Algorithm, Ejection, Forward};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// The backends of one route. Shared by all workers.
+#[derive(Debug)]
+pub struct Cluster {
+    route: String,
+    algorithm: Algorithm,
+    /// Whether health checks decide who gets traffic.
+    checks: bool,
+    ejection: Option<Ejection>,
+    backends: Vec<Arc<Backend>>,
+    next: AtomicUsize,
+}
+
+impl Cluster {
+    /// The backends of a forwarding route; `route` is its name in logs.
+    #[must_use]
+    pub fn new(route: &str, forward: &Forward) -> Self {
+        Self::with_known(route, forward, &[])
+    }
+
+    /// The same, with backends that are `known` already taken from there, each once.
+    pub(crate) fn with_known(route: &str, forward: &Forward, known: &[Arc<Backend>]) -> Self {
+        let mut known = known.to_vec();
+        let checks = forward.health_check.is_some();
+        let backends = forward.targets.iter().map(|target| {
+            let Some(place) = known.iter().position(|backend| backend.is_of(target)) else {
+                return Arc::new(Backend::new(target));
+            };
+            let backend = known.remove(place);
+            backend.set_limit(target.max_connections);
+            if !checks {
+                backend.checked.forget();
+            }
+            backend
+        });
+        Self {
+            route: route.to_owned(),
+            algorithm: forward.algorithm,
+            checks,
+            ejection: forward.ejection,
+            backends: backends.collect(),
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    /// Every backend, as configured.
+    #[must_use]
+    pub fn backends(&self) -> &[Arc<Backend>] {
+        &self.backends
+    }
+
+    /// Whether a backend gets traffic, as far as health checks say.
+    #[must_use]
+    pub fn is_up(&self, backend: &Backend) -> bool {
+        !self.checks || !backend.checked.is_down()
+    }
+
+    /// The backends in the order in which to try them for this client: the chosen one first, then the others, and last
+    /// those that are set aside at `now`. Those that health checks say are down are left out.
+    pub fn order(&self, client: IpAddr, now: Instant) -> impl Iterator<Item = &Arc<Backend>> {
+        let count = self.backends.len();
+        let first = if count <= 1 { 0 } else { self.first(client, now) };
+        let ring = move || (0..count).map(move |offset| &self.backends[(first + offset) % count]);
+        let up = move || ring().filter(|backend| self.is_up(backend));
+        let sound = up().filter(move |backend| !backend.is_ejected(now));
+        sound.chain(up().filter(move |backend| backend.is_ejected(now)))
+    }
+
+    /// The place of the chosen one, among two or more.
+    fn first(&self, client: IpAddr, now: Instant) -> usize {
+        let count = self.backends.len();
+        let is_sound = |backend: &Backend| self.is_up(backend) && !backend.is_ejected(now);
+        // Turns are among those that are sound, or the one after a hole would have twice its share.
+        let in_turn = || {
+            let sound = || (0..count).filter(|index| is_sound(&self.backends[*index]));
+            let turn = self.turn();
+            match sound().count() {
+                0 => turn % count,
+                some => sound().nth(turn % some).unwrap_or(0),
+            }
+        };
+        match self.algorithm {
+            // Whoever comes next takes the clients of one that is not sound; all others keep theirs.
+            Algorithm::IpHash => {
+                let mut hasher = DefaultHasher::new();
+                client.hash(&mut hasher);
+                usize::try_from(hasher.finish() % count as u64).expect("below a length")
+            }
+            Algorithm::LeastConnections => {
+                let start = in_turn();
+                let load = |offset: &usize| {
+                    let backend = &self.backends[(start + offset) % count];
+                    (!is_sound(backend), backend.in_flight())
+                };
+                (start + (0..count).min_by_key(load).unwrap_or(0)) % count
+            }
+            Algorithm::RoundRobin => in_turn(),
+        }
+    }
+
+    fn turn(&self) -> usize {
+        // Ordering: only the number itself matters, and two alike would do no harm.
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// One of the backends failed at work for `reason`: it could not be dialled, or broke off without an answer. After
+    /// some failures in a row it is set aside.
+    pub fn failed(&self, backend: &Backend, now: Instant, reason: &str) {
+        let Some(hold) = self.ejection.and_then(|rules| backend.trust.failed(&rules, now)) else { return };
+        tracing::warn!(
+            route = self.route,
+            backend = %backend,
+            "a backend fails and is set aside for {hold:?}: {reason}"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;

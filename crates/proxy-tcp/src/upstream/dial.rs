@@ -1,0 +1,137 @@
+//! Connecting to a backend.
+
+use super::{Backend, resolve};
+use proxy_route::Host;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Why a backend could not be dialled.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DialError {
+    /// Its name has no address.
+    NoAddress,
+    /// It was not reached in time.
+    TimedOut,
+    /// The system said no.
+    Io(io::Error),
+}
+
+impl DialError {
+    /// The name in logs and metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NoAddress => "dial_no_address",
+            Self::TimedOut => "dial_timeout",
+            Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => "dial_refused",
+            Self::Io(_) => "dial_failed",
+        }
+    }
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAddress => f.write_str("the name of the backend has no address"),
+            Self::TimedOut => f.write_str("the backend was not reached in time"),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for DialError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            Self::NoAddress | Self::TimedOut => None,
+        }
+    }
+}
+
+impl Backend {
+    /// Connects to it, for a client of the listener `port`. Tries every address of its name within `timeout`, each for
+    /// its share of what is left.
+    ///
+    /// A Unix socket comes as a [`TcpStream`] too: it reads, writes, splices and shuts down alike, and has no addresses.
+    ///
+    /// # Errors
+    /// If none of them could be reached in time. Dropping the future abandons the attempt.
+    pub async fn dial(&self, port: u16, timeout: Option<Duration>) -> Result<TcpStream, DialError> {
+        let port = self.port.resolve(port);
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        match &self.host {
+            Host::Address(address) => within(deadline, connect(*address, port)).await,
+            Host::Unix(path) => within(deadline, connect_unix(path)).await,
+            Host::Name(name) => {
+                let addresses = within(deadline, async { Ok(self.find(name).await) }).await?;
+                let mut outcome = Err(DialError::NoAddress);
+                for (index, address) in addresses.iter().enumerate() {
+                    let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+                    outcome = within(share(deadline, left), connect(*address, port)).await;
+                    if outcome.is_ok() {
+                        break;
+                    }
+                }
+                outcome
+            }
+        }
+    }
+
+    /// The addresses to try; of a name that was not looked up yet, once it is. One asks and the others wait for it.
+    async fn find(&self, name: &str) -> Vec<IpAddr> {
+        let known = self.addresses.in_turn();
+        if !known.is_empty() {
+            return known;
+        }
+        let _turn = self.looking.lock().await;
+        let now = Instant::now();
+        if self.addresses.all().is_empty() && !self.addresses.just_missed(now) {
+            let found = resolve::system_lookup(name.to_owned()).await.unwrap_or_default();
+            self.addresses.learn(&found, now);
+        }
+        self.addresses.in_turn()
+    }
+}
+
+/// When the first of `left` addresses has had its share of the time until `deadline`.
+fn share(deadline: Option<Instant>, left: u32) -> Option<Instant> {
+    let now = Instant::now();
+    match deadline {
+        Some(deadline) => Some(now + deadline.saturating_duration_since(now) / left),
+        // The last one may take all the time there is.
+        None => (left > 1).then(|| now + PATIENCE),
+    }
+}
+
+/// How long an address may take while there are others to try, where no time-out says so.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+async fn within<T>(
+    deadline: Option<Instant>,
+    step: impl Future<Output = Result<T, DialError>>,
+) -> Result<T, DialError> {
+    match deadline {
+        None => step.await,
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), step).await.unwrap_or(Err(DialError::TimedOut)),
+    }
+}
+
+async fn connect(address: IpAddr, port: u16) -> Result<TcpStream, DialError> {
+    let stream = TcpStream::connect(SocketAddr::new(address, port)).await.map_err(DialError::Io)?;
+    stream.set_nodelay(true).map_err(DialError::Io)?;
+    Ok(stream)
+}
+
+async fn connect_unix(path: &Path) -> Result<TcpStream, DialError> {
+    let connect = async {
+        let stream = UnixStream::connect(path).await?.into_std()?;
+        TcpStream::from_std(OwnedFd::from(stream).into())
+    };
+    connect.await.map_err(DialError::Io)
+}
