@@ -310,6 +310,46 @@ fn a_client_may_open_so_many_a_minute_and_no_more() {
     });
 }
 
+#[test]
+fn a_client_may_open_so_many_a_minute_on_a_route_and_no_more() {
+    on_eight_threads(async {
+        let (bytes, http, port) = (Backend::tls_echo().await, Backend::http().await, free_port());
+        let routes = [
+            passthrough("pass", port, bytes.port(), "connectionRateLimitPerMinute: 5"),
+            terminated("end", port, http.port(), "connectionRateLimitPerMinute: 5"),
+            passthrough("other", port, bytes.port(), ""),
+        ];
+        let proxy = Proxy::start(&on_loopback("", &routes));
+        let baseline = Baseline::of(&proxy).await;
+        let address = SocketAddr::new(LOCALHOST, port);
+        let rate_of = |route| admin::refused(proxy.admin, "route_client", Some(route), "route_client_rate");
+
+        let passed = all((0..30).map(|_| hold_tls_echo(client(1), address, "pass.test"))).await;
+        let passed: Vec<_> = passed.into_iter().filter_map(|one| Attempt::from(one).held()).collect();
+        assert!((5..=6).contains(&passed.len()), "five at once, and one more per twelve seconds: {}", passed.len());
+        assert_eq!((bytes.accepted(), rate_of("pass")), (passed.len(), 30 - passed.len() as u64));
+
+        let answers = all((0..30).map(|_| hold_https(client(1), address, "end.test"))).await;
+        let (served, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+        assert!((5..=6).contains(&served.len()), "a route has a rate of its own: {}", served.len());
+        for error in refused.iter().filter_map(|answer| answer.as_ref().err()) {
+            assert!(error.to_string().contains("429"), "{error}");
+        }
+        assert_eq!(rate_of("end"), refused.len() as u64);
+        let answer = refusal_in_full(client(1), address).await.to_lowercase();
+        assert!(answer.starts_with("http/1.1 429 ") && answer.contains("\r\nretry-after: "), "{answer}");
+
+        // Slots given back are no new connections; other clients and other routes are not touched.
+        drop((passed, served));
+        holds(&proxy, "route", Some("pass"), 0).await;
+        let again = hold_tls_echo(client(1), address, "pass.test").await;
+        let other = hold_tls_echo(client(1), address, "other.test").await.expect("the other route has no rate");
+        let another = hold_tls_echo(client(2), address, "pass.test").await.expect("another client has its own");
+        drop((again, other, another, bytes, http));
+        baseline.assert_restored(&proxy).await;
+    });
+}
+
 /// A PROXY v1 header for a client.
 fn header(client: &str) -> Vec<u8> {
     let family = if client.contains(':') { "TCP6" } else { "TCP4" };

@@ -12,6 +12,7 @@ use std::{path::Path, process::Command};
 
 mod backend;
 mod client;
+pub(crate) mod counting;
 mod h2;
 mod kinds;
 mod load;

@@ -36,6 +36,9 @@ fn dispatch(words: &[&str]) -> Outcome {
         }
         ["tidy"] => tidy::run(&root()),
         ["check", options @ ..] => check::run(&root(), options),
+        ["bench", "micro", options @ ..] => bench::counting::micro(&root(), options),
+        ["bench", "icount", options @ ..] => bench::counting::icount(&root(), options),
+        ["bench", "memory", options @ ..] => bench::counting::memory(&root(), options),
         ["bench", options @ ..] => bench::run(&root(), options),
         ["loom", only @ ..] => loom::run(&root(), only),
         ["sim", options @ ..] => sim::run(&root(), options),
@@ -63,6 +66,11 @@ The workspace's own tools.
         --only NAME[,NAME]      some scenarios alone
         --list                  the scenarios, without running them
         --peers-only            the others alone: no build of smartproxy
+  cargo xtask bench micro       time of the counting core beside its rivals, by criterion, and bytes per client
+  cargo xtask bench icount      its instructions, by callgrind; more than 5 % above xtask/icount.txt fails
+        --bless                 writes xtask/icount.txt
+  cargo xtask bench memory      its memory at 17 sizes per address family, what is left, the longest admission
+        --quick                 two sizes
   cargo xtask loom [NAME]       the counting under a model checker: all interleavings of two threads
   cargo xtask sim [options]     the counting against its plain reference, 1,000 histories of 10,000 steps
         --seeds N --steps N     other numbers

@@ -16,17 +16,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// }
 /// ```
 #[must_use]
+#[inline]
 pub fn canonical(address: IpAddr) -> IpAddr {
-    const NAT64: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
+    /// What stands before the 32 bits of the IPv4 address.
+    const MAPPED: u128 = 0xffff;
+    const NAT64: u128 = 0x64_ff9b << 64;
     let IpAddr::V6(v6) = address else { return address };
-    if let Some(v4) = v6.to_ipv4_mapped() {
-        return IpAddr::V4(v4);
+    match v6.to_bits() >> 32 {
+        MAPPED | NAT64 => {
+            let [.., a, b, c, d] = v6.octets();
+            IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+        }
+        _ => address,
     }
-    let [a, b, c, d, e, f, high, low] = v6.segments();
-    if [a, b, c, d, e, f] == NAT64 {
-        return IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
-    }
-    address
 }
 
 /// What a per-client limit counts by: an address cut to its prefix.
@@ -116,6 +118,7 @@ impl Prefixes {
 
     /// The key of the client that `address` belongs to. Takes any spelling (see [`canonical`]).
     #[must_use]
+    #[inline]
     pub fn key(self, address: IpAddr) -> ClientKey {
         match canonical(address) {
             IpAddr::V4(v4) => ClientKey::V4(v4.to_bits() & (u32::MAX << (32 - u32::from(self.v4)))),

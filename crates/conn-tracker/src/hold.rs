@@ -14,6 +14,7 @@ pub fn leaked_holds() -> u64 {
     LEAKED.load(Ordering::Relaxed)
 }
 
+#[cold]
 fn leaked(what: &str) {
     // Ordering: a statistic, nothing is read because of it.
     LEAKED.fetch_add(1, Ordering::Relaxed);
@@ -144,6 +145,7 @@ const _: () = assert!(size_of::<Hold>() <= 56, "a hold is carried by every conne
 
 impl Hold {
     /// A hold on `slots`, for `client` if its key is counted. Called by trackers.
+    #[inline]
     pub fn new(client: Option<ClientKey>, slots: Slots) -> Self {
         Self { client, spilled: None, bound: [None; INLINE], slots, over: false, untold: None, open: true }
     }
@@ -193,6 +195,13 @@ impl Hold {
         self.bound.iter().flatten().map(|&stored| stored.into()).chain(spilled)
     }
 
+    /// Whether the connection is bound to any route.
+    #[must_use]
+    #[inline]
+    pub fn is_bound_at_all(&self) -> bool {
+        self.bound.iter().any(Option::is_some) || self.spilled.is_some()
+    }
+
     /// Whether the connection is bound to `route`.
     #[must_use]
     pub fn is_bound(&self, route: RouteId) -> bool {
@@ -238,6 +247,7 @@ impl fmt::Debug for Hold {
 }
 
 impl Drop for Hold {
+    #[inline]
     fn drop(&mut self) {
         if self.open {
             leaked("connection hold");

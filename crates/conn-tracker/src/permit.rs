@@ -21,6 +21,7 @@ impl Permit {
     ///
     /// # Errors
     /// See [`ConnectionTracker::open`].
+    #[inline]
     pub fn open(tracker: &Arc<dyn ConnectionTracker>, now: Instant, arrival: Arrival) -> Result<Self, Rejection> {
         let hold = tracker.open(now, arrival)?;
         Ok(Self { tracker: Arc::clone(tracker), hold: Some(hold) })
@@ -98,6 +99,7 @@ impl Permit {
 const HELD: &str = "a permit holds its slots until it drops";
 
 impl Drop for Permit {
+    #[inline]
     fn drop(&mut self) {
         if let Some(hold) = self.hold.take() {
             self.tracker.close(hold);

@@ -62,6 +62,8 @@ pub enum Reason {
     RequestRate,
     /// The client holds as many connections on this route as it may.
     RouteClientLimit,
+    /// The client opens connections to this route faster than it may.
+    RouteClientRate,
     /// The route holds as many connections as it may.
     RouteLimit,
     /// The address table is full of clients in use.
@@ -70,7 +72,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of [`Reason::index`].
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ClientLimit,
         Self::ClientRate,
         Self::GlobalLimit,
@@ -79,6 +81,7 @@ impl Reason {
         Self::RequestLimit,
         Self::RequestRate,
         Self::RouteClientLimit,
+        Self::RouteClientRate,
         Self::RouteLimit,
         Self::TableFull,
     ];
@@ -101,6 +104,7 @@ impl Reason {
             Self::RequestLimit => "request_limit",
             Self::RequestRate => "request_rate",
             Self::RouteClientLimit => "route_client_limit",
+            Self::RouteClientRate => "route_client_rate",
             Self::RouteLimit => "route_limit",
             Self::TableFull => "table_full",
         }
@@ -116,6 +120,7 @@ impl Reason {
                 | Self::RequestClientLimit
                 | Self::RequestRate
                 | Self::RouteClientLimit
+                | Self::RouteClientRate
         )
     }
 }

@@ -73,7 +73,7 @@ pub trait ConnectionTracker: Debug + Send + Sync + 'static {
     /// Client rate, client or table, in this order; the hold is as it was.
     fn identify(&self, now: Instant, hold: &mut Hold, client: IpAddr) -> Result<(), Rejection>;
 
-    /// Binds a connection to a route: route, then route × client. Gives the pending slot back, whatever the answer.
+    /// Binds a connection to a route: route, then rate and count of the client on the route. Gives the pending slot back, whatever the answer.
     /// Binding a route that is bound already changes nothing. In a dry run, a connection that the limit would have refused
     /// is let pass and not bound.
     ///

@@ -6,9 +6,8 @@
 //! taken before that step and may be given back: a table within an entry of being full may refuse one too early.)
 
 use crate::capacity::Family;
-use crate::entry::{Clients, PairUsage, Pairs, Usage, hash};
+use crate::entry::{PairUsage, Pairs, Usage, hash};
 use crate::routes::RouteSlot;
-use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::sync::MutexGuard;
 use crate::table::{Place, Table};
@@ -26,39 +25,45 @@ impl Table {
         }
     }
 
+    #[inline]
     fn open_client(&self, now: u64, address: IpAddr, slots: Slots) -> Result<Hold, Rejection> {
         let place = self.place(address);
-        let mut shard = self.lock_with_room(place, now);
-        let age = shard.age();
-        let Shard { settings, clients, tally, .. } = &mut *shard;
-        if settings.is_exempt(address) && self.process.exempt(Slots::NONE, settings.most) {
-            tally.exempt += 1;
+        let mut shard = self.lock(place, now);
+        if shard.settings.is_exempt(address) && self.process.exempt(Slots::NONE, shard.settings.most) {
+            shard.cold.exempt += 1;
             return Ok(Hold::new(None, Slots::EXEMPT));
         }
-        match self.take_client(settings, clients, place, age, slots) {
-            Ok(()) => {
-                tally.note_opened(slots);
-                tally.note_client();
-                Ok(Hold::new(Some(place.key), slots.with(Slots::CLIENT)))
-            }
-            Err(rejection) => {
-                let answer = tally.refuse(rejection, settings.enforce);
-                drop(shard);
-                self.sketch.note(place);
-                answer.map(|()| unheld(Some(place.key), rejection.reason))
-            }
+        if self.take_known(&mut shard, place, slots) {
+            return Ok(opened(&mut shard, place, slots));
         }
+        self.open_slowly(shard, place, now, slots)
+    }
+
+    /// The same decision for those who are not known or not admitted.
+    #[inline(never)]
+    fn open_slowly<'a>(
+        &'a self,
+        shard: MutexGuard<'a, Shard>,
+        place: Place,
+        now: u64,
+        slots: Slots,
+    ) -> Result<Hold, Rejection> {
+        let (mut shard, answer) = self.take_client(shard, place, now, slots);
+        let Err(rejection) = answer else { return Ok(opened(&mut shard, place, slots)) };
+        let answer = shard.refuse(rejection);
+        drop(shard);
+        self.sketch.note(place);
+        answer.map(|()| unheld(Some(place.key), rejection.reason))
     }
 
     fn open_anonymous(&self, desk: usize, now: u64, slots: Slots) -> Result<Hold, Rejection> {
         let mut shard = self.lock_desk(desk, now);
-        let Shard { settings, tally, .. } = &mut *shard;
-        match self.process.take(slots, settings.most) {
+        match self.process.take(slots, shard.settings.most) {
             Ok(()) => {
-                tally.note_opened(slots);
+                shard.admitted.note_opened(slots);
                 Ok(Hold::new(None, slots))
             }
-            Err(rejection) => tally.refuse(rejection, settings.enforce).map(|()| unheld(None, rejection.reason)),
+            Err(rejection) => shard.refuse(rejection).map(|()| unheld(None, rejection.reason)),
         }
     }
 
@@ -91,16 +96,43 @@ impl Table {
         self.process.check(slots, settings.most)
     }
 
-    /// Takes client rate, client, table and then `slots` of the process, or nothing.
-    fn take_client(
-        &self,
-        settings: &Settings,
-        clients: &mut Clients,
+    /// Takes what [`Table::take_client`] takes, if the client is known and nothing refuses. Else nothing has happened.
+    #[inline]
+    fn take_known(&self, shard: &mut Shard, place: Place, slots: Slots) -> bool {
+        let age = shard.age();
+        let Shard { settings, clients, .. } = shard;
+        let Some(usage) = clients.find(place.hash, place.key, ()) else { return false };
+        let Ok(after) = settings.client(place.key).admit(*usage, age) else { return false };
+        let taken = self.process.try_take(slots, settings.most).is_ok();
+        if taken {
+            *usage = after;
+        }
+        taken
+    }
+
+    /// Takes client rate, client, table and then `slots` of the process, or nothing. If there is no room for a new client it
+    /// looks for some first, with no lock held.
+    fn take_client<'a>(
+        &'a self,
+        mut shard: MutexGuard<'a, Shard>,
         place: Place,
-        age: u64,
+        now: u64,
         slots: Slots,
-    ) -> Result<(), Rejection> {
+    ) -> (MutexGuard<'a, Shard>, Result<(), Rejection>) {
+        let family = Family::of(place.key);
+        if !self.clients.has_room(family) && shard.clients.find(place.hash, place.key, ()).is_none() {
+            drop(shard);
+            self.reclaim_client(family, now);
+            shard = self.lock(place, now);
+        }
+        let answer = self.try_take_client(&mut shard, place, slots);
+        (shard, answer)
+    }
+
+    fn try_take_client(&self, shard: &mut Shard, place: Place, slots: Slots) -> Result<(), Rejection> {
         let Place { key, hash } = place;
+        let age = shard.age();
+        let Shard { settings, clients, .. } = shard;
         let rule = settings.client(key);
         if let Some(usage) = clients.find(hash, key, ()) {
             let after = rule.admit(*usage, age)?;
@@ -137,23 +169,23 @@ impl Table {
             hold.set_client(Some(place.key)); // let in by a dry run: it takes nothing, as if it had been refused
             return Ok(());
         }
-        let mut shard = self.lock_with_room(place, self.micros(now));
-        let age = shard.age();
-        let Shard { settings, clients, tally, .. } = &mut *shard;
-        if settings.is_exempt(address) && self.process.exempt(slots, settings.most) {
-            tally.exempt += 1;
+        let now = self.micros(now);
+        let mut shard = self.lock(place, now);
+        if shard.settings.is_exempt(address) && self.process.exempt(slots, shard.settings.most) {
+            shard.cold.exempt += 1;
             hold.set_slots(Slots::EXEMPT);
             return Ok(());
         }
-        match self.take_client(settings, clients, place, age, Slots::NONE) {
+        let (mut shard, answer) = self.take_client(shard, place, now, Slots::NONE);
+        match answer {
             Ok(()) => {
-                tally.note_client();
+                shard.admitted.note_client();
                 hold.set_client(Some(place.key));
                 hold.set_slots(slots.with(Slots::CLIENT));
                 Ok(())
             }
             Err(rejection) => {
-                let answer = tally.refuse(rejection, settings.enforce);
+                let answer = shard.refuse(rejection);
                 drop(shard);
                 self.sketch.note(place);
                 answer?;
@@ -190,10 +222,12 @@ impl Table {
             return Err(Rejection::full(Reason::RouteLimit, 0));
         };
         let mut shard = match client {
-            Some(place) => self.lock(place, now),
+            Some(place) => self.lock_with_pair_room(place, now, route),
             None => self.lock_desk(desk, now),
         };
-        let Shard { settings, pairs, .. } = &mut *shard;
+        let age = shard.age();
+        let Shard { settings, cold, .. } = &mut *shard;
+        let pairs = &mut cold.pairs;
         let rule = settings.route(route);
         let full = rule.connections.rejection(Reason::RouteLimit);
         let fits = |(connections, _)| !rule.connections.refuses(connections);
@@ -202,22 +236,23 @@ impl Table {
         let answer = match client {
             None if held.take((1, 0), fits) => Ok(()),
             None => Err(full),
+            Some(_) if !fits(held.read()) => Err(full),
             Some(Place { key, .. }) => {
                 let hash = hash(&self.hasher, key, route);
                 let pair = pairs.find(hash, key, route);
-                let connections = pair.as_ref().map_or(0, |usage| usage.connections);
-                if !fits(held.read()) {
-                    Err(full)
-                } else if rule.connections_per_client.refuses(connections) {
-                    Err(rule.connections_per_client.rejection(Reason::RouteClientLimit))
-                } else if !held.take((1, 1), fits) {
-                    Err(full)
-                } else {
-                    match pair {
-                        Some(usage) => usage.connections += 1,
-                        None => self.insert_pair(pairs, hash, key, route, |usage| usage.connections = 1),
+                match rule.bind(pair.as_deref().copied().unwrap_or_default(), age) {
+                    Err(rejection) => Err(rejection),
+                    Ok(_) if pair.is_none() && rule.connection_rate.is_some() && !self.has_pair_room(key) => {
+                        Err(Rejection::full(Reason::TableFull, self.pairs.most()))
                     }
-                    Ok(())
+                    Ok(_) if !held.take((1, 1), fits) => Err(full),
+                    Ok(after) => {
+                        match pair {
+                            Some(usage) => *usage = after,
+                            None => self.insert_pair(pairs, hash, key, route, after),
+                        }
+                        Ok(())
+                    }
                 }
             }
         };
@@ -230,7 +265,7 @@ impl Table {
                 Ok(())
             }
             Err(rejection) => {
-                state.note_refused(rejection.reason, enforced);
+                state.note_refused(RouteSlot::Connection, rejection.reason, enforced);
                 if let Some(place) = client {
                     self.sketch.note(place);
                 }
@@ -244,31 +279,36 @@ impl Table {
         }
     }
 
-    pub(crate) fn insert_pair(
-        &self,
-        pairs: &mut Pairs,
-        hash: u64,
-        key: ClientKey,
-        route: RouteId,
-        set: impl FnOnce(&mut PairUsage),
-    ) {
-        let mut usage = PairUsage::default();
-        set(&mut usage);
+    /// Whether there is room for a pair that may outlive what it counts. Only one with a rate does, so only then the table
+    /// bounds the number of pairs; others are at most as many as connections and requests.
+    pub(crate) fn has_pair_room(&self, key: ClientKey) -> bool {
+        self.pairs.has_room(Family::of(key))
+    }
+
+    pub(crate) fn insert_pair(&self, pairs: &mut Pairs, hash: u64, key: ClientKey, route: RouteId, usage: PairUsage) {
         self.pairs.take_always(Family::of(key));
         pairs.insert(&self.hasher, hash, key, route, usage);
     }
 
-    /// Locks the shard of a client that may need a new entry, after making room for it if there is none.
-    fn lock_with_room(&self, place: Place, now: u64) -> MutexGuard<'_, Shard> {
+    /// Locks the shard of a client, after looking for room for its pair with the route if there is neither.
+    pub(crate) fn lock_with_pair_room(&self, place: Place, now: u64, route: RouteId) -> MutexGuard<'_, Shard> {
         let mut shard = self.lock(place, now);
-        let family = Family::of(place.key);
-        if !self.clients.has_room(family) && shard.clients.find(place.hash, place.key, ()).is_none() {
+        let key = place.key;
+        if !self.has_pair_room(key) && shard.cold.pairs.find(hash(&self.hasher, key, route), key, route).is_none() {
             drop(shard);
-            self.reclaim_client(family, now);
+            self.reclaim_pair(Family::of(key), now);
             shard = self.lock(place, now);
         }
         shard
     }
+}
+
+/// A connection that holds all it asked for.
+#[inline]
+fn opened(shard: &mut Shard, place: Place, slots: Slots) -> Hold {
+    shard.admitted.note_opened(slots);
+    shard.admitted.note_client();
+    Hold::new(Some(place.key), slots.with(Slots::CLIENT))
 }
 
 /// A connection that only a dry run lets in: it holds nothing, so that the counts are those of enforcing.

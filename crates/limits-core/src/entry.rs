@@ -1,9 +1,9 @@
-//! Counts per client, and per client and route: hash tables of small plain entries.
+//! Counts per client, and per client and route: tables of small plain entries.
 
 use crate::capacity::Family;
+use crate::dense::{self, Dense};
 use ahash::RandomState;
 use conn_tracker::{ClientKey, RouteId};
-use hashbrown::HashTable;
 use std::hash::Hash;
 
 /// What is counted per client.
@@ -19,8 +19,10 @@ pub(crate) struct Usage {
 pub(crate) struct PairUsage {
     pub(crate) connections: u32,
     pub(crate) requests: u32,
-    /// See [`crate::rate`].
-    pub(crate) spent: u32,
+    /// What binding connections has used up. See [`crate::rate`].
+    pub(crate) connections_spent: u32,
+    /// What beginning requests has used up, in ticks of its own.
+    pub(crate) requests_spent: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +34,64 @@ struct Entry<K, S, V> {
 
 const _: () = assert!(size_of::<Entry<u32, (), Usage>>() == 12, "an IPv4 client");
 const _: () = assert!(size_of::<Entry<u64, (), Usage>>() == 16, "an IPv6 client");
-const _: () = assert!(size_of::<Entry<u64, RouteId, PairUsage>>() == 24, "an IPv6 client on a route");
+const _: () = assert!(size_of::<Entry<u32, RouteId, PairUsage>>() == 24, "an IPv4 client on a route");
+const _: () = assert!(size_of::<Entry<u64, RouteId, PairUsage>>() == 32, "an IPv6 client on a route");
+
+/// A value of which one marks a place without an entry.
+pub(crate) trait Value: Copy {
+    const VACANT: Self;
+
+    fn is_vacant(&self) -> bool;
+}
+
+/// No client ever holds as many connections: the process has a lower limit.
+const NOBODY: u32 = u32::MAX;
+
+impl Value for Usage {
+    const VACANT: Self = Self { connections: NOBODY, spent: 0 };
+
+    fn is_vacant(&self) -> bool {
+        self.connections == NOBODY
+    }
+}
+
+impl Value for PairUsage {
+    const VACANT: Self = Self { connections: NOBODY, requests: 0, connections_spent: 0, requests_spent: 0 };
+
+    fn is_vacant(&self) -> bool {
+        self.connections == NOBODY
+    }
+}
+
+/// A part of a key.
+pub(crate) trait Part: Copy + Eq + Hash {
+    /// What is in a vacant place, where nobody looks at it.
+    const ANY: Self;
+}
+
+impl Part for u32 {
+    const ANY: Self = 0;
+}
+
+impl Part for u64 {
+    const ANY: Self = 0;
+}
+
+impl Part for () {
+    const ANY: Self = ();
+}
+
+impl Part for RouteId {
+    const ANY: Self = Self::new(0).expect("there is a first route");
+}
+
+impl<K: Part, S: Part, V: Value> dense::Entry for Entry<K, S, V> {
+    const VACANT: Self = Self { key: K::ANY, sub: S::ANY, value: V::VACANT };
+
+    fn is_vacant(&self) -> bool {
+        self.value.is_vacant()
+    }
+}
 
 /// The clients of one shard.
 pub(crate) type Clients = Counts<(), Usage>;
@@ -42,13 +101,13 @@ pub(crate) type Pairs = Counts<RouteId, PairUsage>;
 /// Values by client and `S`, one table per address family.
 #[derive(Debug)]
 pub(crate) struct Counts<S, V> {
-    v4: HashTable<Entry<u32, S, V>>,
-    v6: HashTable<Entry<u64, S, V>>,
+    v4: Dense<Entry<u32, S, V>>,
+    v6: Dense<Entry<u64, S, V>>,
 }
 
 impl<S, V> Default for Counts<S, V> {
     fn default() -> Self {
-        Self { v4: HashTable::new(), v6: HashTable::new() }
+        Self { v4: Dense::default(), v6: Dense::default() }
     }
 }
 
@@ -63,6 +122,7 @@ pub(crate) struct Swept {
     pub(crate) ended: bool,
 }
 
+#[inline]
 pub(crate) fn hash(hasher: &RandomState, key: ClientKey, sub: impl Hash) -> u64 {
     match key {
         ClientKey::V4(key) => hasher.hash_one((key, sub)),
@@ -70,73 +130,75 @@ pub(crate) fn hash(hasher: &RandomState, key: ClientKey, sub: impl Hash) -> u64 
     }
 }
 
-impl<S: Copy + Eq + Hash, V: Copy> Counts<S, V> {
+impl<S: Part, V: Value> Counts<S, V> {
+    #[inline]
     pub(crate) fn find(&mut self, hash: u64, key: ClientKey, sub: S) -> Option<&mut V> {
         match key {
-            ClientKey::V4(key) => {
-                self.v4.find_mut(hash, |entry| entry.key == key && entry.sub == sub).map(|entry| &mut entry.value)
-            }
-            ClientKey::V6(key) => {
-                self.v6.find_mut(hash, |entry| entry.key == key && entry.sub == sub).map(|entry| &mut entry.value)
-            }
+            ClientKey::V4(key) => find_in(&mut self.v4, hash, key, sub),
+            ClientKey::V6(key) => find_in(&mut self.v6, hash, key, sub),
         }
     }
 
     /// Adds an entry that is not there.
     pub(crate) fn insert(&mut self, hasher: &RandomState, hash: u64, key: ClientKey, sub: S, value: V) {
         match key {
-            ClientKey::V4(key) => {
-                self.v4.insert_unique(hash, Entry { key, sub, value }, rehash(hasher));
-            }
-            ClientKey::V6(key) => {
-                self.v6.insert_unique(hash, Entry { key, sub, value }, rehash(hasher));
-            }
+            ClientKey::V4(key) => self.v4.insert(hash, Entry { key, sub, value }, rehash(hasher)),
+            ClientKey::V6(key) => self.v6.insert(hash, Entry { key, sub, value }, rehash(hasher)),
         }
     }
 
     /// Changes an entry and removes it if `change` says so; `None` if there is none, else whether it is gone.
+    #[inline]
     pub(crate) fn change(
         &mut self,
+        hasher: &RandomState,
         hash: u64,
         key: ClientKey,
         sub: S,
         change: impl FnOnce(&mut V) -> bool,
     ) -> Option<bool> {
         match key {
-            ClientKey::V4(key) => change_in(&mut self.v4, hash, key, sub, change),
-            ClientKey::V6(key) => change_in(&mut self.v6, hash, key, sub, change),
+            ClientKey::V4(key) => change_in(&mut self.v4, hasher, hash, key, sub, change),
+            ClientKey::V6(key) => change_in(&mut self.v6, hasher, hash, key, sub, change),
         }
     }
 
     /// Removes the dead among at most `places` places of one family from place `from` on.
-    pub(crate) fn sweep(&mut self, family: Family, from: usize, places: usize, dead: impl Fn(S, &V) -> bool) -> Swept {
+    pub(crate) fn sweep(
+        &mut self,
+        hasher: &RandomState,
+        family: Family,
+        from: usize,
+        places: usize,
+        dead: impl Fn(S, &V) -> bool,
+    ) -> Swept {
         match family {
-            Family::V4 => sweep_in(&mut self.v4, from, places, dead),
-            Family::V6 => sweep_in(&mut self.v6, from, places, dead),
+            Family::V4 => sweep_in(&mut self.v4, hasher, from, places, dead),
+            Family::V6 => sweep_in(&mut self.v6, hasher, from, places, dead),
         }
     }
 
     /// Places of one family's table, used or not.
     pub(crate) fn places(&self, family: Family) -> usize {
         match family {
-            Family::V4 => self.v4.num_buckets(),
-            Family::V6 => self.v6.num_buckets(),
+            Family::V4 => self.v4.places(),
+            Family::V6 => self.v6.places(),
         }
     }
 
-    /// Hands memory back where at most a quarter of one family's table is used.
+    /// Hands memory back where much of one family's table is unused.
     pub(crate) fn shrink(&mut self, hasher: &RandomState, family: Family) {
         match family {
-            Family::V4 => shrink(&mut self.v4, hasher),
-            Family::V6 => shrink(&mut self.v6, hasher),
+            Family::V4 => self.v4.shrink(rehash(hasher)),
+            Family::V6 => self.v6.shrink(rehash(hasher)),
         }
     }
 
     pub(crate) fn each(&mut self, mut visit: impl FnMut(ClientKey, S, &mut V)) {
-        for entry in &mut self.v4 {
+        for entry in self.v4.iter_mut() {
             visit(ClientKey::V4(entry.key), entry.sub, &mut entry.value);
         }
-        for entry in &mut self.v6 {
+        for entry in self.v6.iter_mut() {
             visit(ClientKey::V6(entry.key), entry.sub, &mut entry.value);
         }
     }
@@ -147,52 +209,56 @@ impl<S: Copy + Eq + Hash, V: Copy> Counts<S, V> {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.v4.allocation_size() + self.v6.allocation_size()
+        self.v4.bytes() + self.v6.bytes()
     }
 }
 
-fn rehash<K: Copy + Hash, S: Copy + Hash, V>(hasher: &RandomState) -> impl Fn(&Entry<K, S, V>) -> u64 + '_ {
+fn rehash<K: Part, S: Part, V>(hasher: &RandomState) -> impl Fn(&Entry<K, S, V>) -> u64 + '_ {
     |entry| hasher.hash_one((entry.key, entry.sub))
 }
 
-fn change_in<K: Copy + Eq, S: Copy + Eq, V>(
-    table: &mut HashTable<Entry<K, S, V>>,
+#[inline]
+fn find_in<K: Part, S: Part, V: Value>(table: &mut Dense<Entry<K, S, V>>, hash: u64, key: K, sub: S) -> Option<&mut V> {
+    let place = table.find(hash, |entry| entry.key == key && entry.sub == sub)?;
+    Some(&mut table[place].value)
+}
+
+#[inline]
+fn change_in<K: Part, S: Part, V: Value>(
+    table: &mut Dense<Entry<K, S, V>>,
+    hasher: &RandomState,
     hash: u64,
     key: K,
     sub: S,
     change: impl FnOnce(&mut V) -> bool,
 ) -> Option<bool> {
-    let mut entry = table.find_entry(hash, |entry| entry.key == key && entry.sub == sub).ok()?;
-    let gone = change(&mut entry.get_mut().value);
+    let place = table.find(hash, |entry| entry.key == key && entry.sub == sub)?;
+    let gone = change(&mut table[place].value);
     if gone {
-        entry.remove();
+        table.remove(place, rehash(hasher));
     }
     Some(gone)
 }
 
-fn sweep_in<K, S: Copy, V>(
-    table: &mut HashTable<Entry<K, S, V>>,
+fn sweep_in<K: Part, S: Part, V: Value>(
+    table: &mut Dense<Entry<K, S, V>>,
+    hasher: &RandomState,
     from: usize,
     places: usize,
     dead: impl Fn(S, &V) -> bool,
 ) -> Swept {
-    let all = if table.is_empty() { 0 } else { table.num_buckets() };
-    let until = from.saturating_add(places).min(all);
-    let mut swept = Swept { visited: until.saturating_sub(from), freed: 0, ended: until == all };
-    for place in from..until {
-        if let Ok(entry) = table.get_bucket_entry(place)
-            && dead(entry.get().sub, &entry.get().value)
-        {
-            entry.remove();
+    let until = from.saturating_add(places).min(table.places());
+    let mut swept = Swept { visited: until.saturating_sub(from), freed: 0, ended: until == table.places() };
+    let mut place = from;
+    while place < until {
+        let Entry { sub, value, .. } = table[place];
+        if !value.is_vacant() && dead(sub, &value) {
+            // Another one may have moved up to this place.
+            table.remove(place, rehash(hasher));
             swept.freed += 1;
+        } else {
+            place += 1;
         }
     }
     swept
-}
-
-fn shrink<K: Copy + Hash, S: Copy + Hash, V>(table: &mut HashTable<Entry<K, S, V>>, hasher: &RandomState) {
-    // Some room stays, so that a table at the edge does not grow and shrink in turn.
-    if table.len() * 4 <= table.capacity() {
-        table.shrink_to(table.len() + table.len() / 2, rehash(hasher));
-    }
 }

@@ -77,7 +77,7 @@ impl Table {
                 continue;
             }
             if of_pairs {
-                shard.pairs.shrink(&self.hasher, family);
+                shard.cold.pairs.shrink(&self.hasher, family);
             } else {
                 shard.clients.shrink(&self.hasher, family);
             }
@@ -117,9 +117,9 @@ impl Table {
 
     fn sweep(&self, shard: &mut Shard, family: Family, of_pairs: bool, from: usize, places: usize) -> Swept {
         let (swept, capacity) = if of_pairs {
-            (shard.sweep_pairs(family, from, places), &self.pairs)
+            (shard.sweep_pairs(&self.hasher, family, from, places), &self.pairs)
         } else {
-            (shard.sweep_clients(family, from, places), &self.clients)
+            (shard.sweep_clients(&self.hasher, family, from, places), &self.clients)
         };
         self.expect(capacity.give(family, swept.freed));
         swept

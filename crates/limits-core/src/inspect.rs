@@ -2,7 +2,7 @@
 
 use crate::routes::{RouteSlot, RouteState};
 use crate::settings::Settings;
-use crate::shard::Tally;
+use crate::shard::{Admitted, Cold, Refused};
 use crate::sketch;
 use crate::sync::Arc;
 use crate::table::Table;
@@ -16,12 +16,12 @@ use std::net::IpAddr;
 impl Inspect for Table {
     fn snapshot(&self) -> Snapshot {
         let settings = Arc::clone(&self.shards[0].lock().settings);
-        let mut total = Tally::default();
+        let mut total = Total::default();
         let mut bytes = size_of_val(&*self.shards);
         for shard in &self.shards {
             let shard = shard.lock();
-            total.add(&shard.tally);
-            bytes += shard.clients.bytes() + shard.pairs.bytes();
+            total.add(&shard.admitted, &shard.cold);
+            bytes += shard.clients.bytes() + size_of::<Cold>() + shard.cold.pairs.bytes();
         }
         let mut scopes = self.process_scopes(&settings, &total);
         for (route, state) in self.routes.iter() {
@@ -69,6 +69,7 @@ impl Inspect for Table {
         let active = shard.clients.find(place.hash, place.key, ()).map_or(0, |usage| usage.connections);
         let rule = shard.settings.client(place.key);
         let mut routes: Vec<_> = shard
+            .cold
             .pairs
             .iter()
             .filter(|&(key, _, usage)| key == place.key && usage.connections > 0)
@@ -87,7 +88,7 @@ impl Inspect for Table {
 }
 
 impl Table {
-    fn process_scopes(&self, settings: &Settings, total: &Tally) -> Vec<ScopeState> {
+    fn process_scopes(&self, settings: &Settings, total: &Total) -> Vec<ScopeState> {
         let held = self.process.held();
         let client_reasons = [Reason::ClientLimit, Reason::ClientRate, Reason::TableFull];
         let limit = |most, none: u32| (most != none).then_some(most);
@@ -97,8 +98,8 @@ impl Table {
             active,
             limit,
             admitted,
-            refused: occurred(reasons, |reason| total.refused[reason.index()]),
-            would_refuse: occurred(reasons, |reason| total.would_refuse[reason.index()]),
+            refused: occurred(reasons, |reason| total.refused.refused[reason.index()]),
+            would_refuse: occurred(reasons, |reason| total.refused.would_refuse[reason.index()]),
         };
         let most = settings.most;
         let of_client = settings.any_client().connections.limit();
@@ -107,17 +108,17 @@ impl Table {
                 Scope::Global,
                 held.global.into(),
                 limit(most.global, crate::packed::GLOBAL_MOST),
-                total.global,
+                total.admitted.global,
                 &[Reason::GlobalLimit],
             ),
             scope(
                 Scope::Pending,
                 held.pending.into(),
                 limit(most.pending, crate::packed::GLOBAL_MOST),
-                total.pending,
+                total.admitted.pending,
                 &[Reason::PendingLimit],
             ),
-            scope(Scope::Client, total.client_connections, of_client, total.client, &client_reasons),
+            scope(Scope::Client, total.admitted.client_connections, of_client, total.admitted.client, &client_reasons),
             scope(Scope::Exempt, held.exempt.into(), Some(most.exempt), total.exempt, &[]),
         ]
     }
@@ -152,28 +153,37 @@ fn route_scopes(settings: &Settings, route: RouteId, state: &RouteState) -> Vec<
     let requests = state.held(RouteSlot::Request).read();
     let admitted = state.admitted(RouteSlot::Connection);
     let begun = state.admitted(RouteSlot::Request);
-    let scope = |scope, active: u32, limit, admitted, reasons: &[Reason]| ScopeState {
+    let scope = |slot, scope, active: u32, limit, admitted, reasons: &[Reason]| ScopeState {
         scope,
         route: Some(route),
         active: active.into(),
         limit,
         admitted,
-        refused: occurred(reasons, |reason| state.refused(reason, true)),
-        would_refuse: occurred(reasons, |reason| state.refused(reason, false)),
+        refused: occurred(reasons, |reason| state.refused(slot, reason, true)),
+        would_refuse: occurred(reasons, |reason| state.refused(slot, reason, false)),
     };
     let mut scopes = vec![
-        scope(Scope::Route, connections.0, rule.connections.limit(), admitted.0, &[Reason::RouteLimit]),
         scope(
+            RouteSlot::Connection,
+            Scope::Route,
+            connections.0,
+            rule.connections.limit(),
+            admitted.0,
+            &[Reason::RouteLimit],
+        ),
+        scope(
+            RouteSlot::Connection,
             Scope::RouteClient,
             connections.1,
             rule.connections_per_client.limit(),
             admitted.1,
-            &[Reason::RouteClientLimit],
+            &[Reason::RouteClientLimit, Reason::RouteClientRate, Reason::TableFull],
         ),
     ];
     let of_requests = [
-        scope(Scope::Requests, requests.0, rule.requests.limit(), begun.0, &[Reason::RequestLimit]),
+        scope(RouteSlot::Request, Scope::Requests, requests.0, rule.requests.limit(), begun.0, &[Reason::RequestLimit]),
         scope(
+            RouteSlot::Request,
             Scope::RequestsClient,
             requests.1,
             rule.requests_per_client.limit(),
@@ -193,17 +203,26 @@ fn occurred(reasons: &[Reason], count: impl Fn(Reason) -> u64) -> Vec<(Reason, u
     reasons.iter().map(|&reason| (reason, count(reason))).filter(|&(_, count)| count > 0).collect()
 }
 
-impl Tally {
-    fn add(&mut self, other: &Self) {
-        self.global += other.global;
-        self.pending += other.pending;
-        self.client += other.client;
-        self.exempt += other.exempt;
-        self.client_connections += other.client_connections;
-        for (sum, more) in self.refused.iter_mut().zip(other.refused) {
+/// The sums over all shards.
+#[derive(Debug, Default)]
+struct Total {
+    admitted: Admitted,
+    exempt: u64,
+    refused: Refused,
+}
+
+impl Total {
+    fn add(&mut self, admitted: &Admitted, cold: &Cold) {
+        let sums = &mut self.admitted;
+        sums.global += admitted.global;
+        sums.pending += admitted.pending;
+        sums.client += admitted.client;
+        sums.client_connections += admitted.client_connections;
+        self.exempt += cold.exempt;
+        for (sum, more) in self.refused.refused.iter_mut().zip(cold.refused.refused) {
             *sum += more;
         }
-        for (sum, more) in self.would_refuse.iter_mut().zip(other.would_refuse) {
+        for (sum, more) in self.refused.would_refuse.iter_mut().zip(cold.refused.would_refuse) {
             *sum += more;
         }
     }

@@ -46,6 +46,7 @@
 
 mod admission;
 mod capacity;
+mod dense;
 mod entry;
 mod expiry;
 mod inspect;

@@ -68,6 +68,8 @@ pub struct RouteLimits {
     pub max_connections: u32,
     /// Concurrent connections of one client on the route.
     pub per_client: u32,
+    /// New connections of one client to the route per minute, at most 60,000,000; as many may come at once.
+    pub rate_per_minute: u32,
     /// Requests in flight.
     pub max_requests: u32,
     /// Requests in flight of one client.
@@ -92,6 +94,7 @@ impl Default for RouteLimits {
             key: String::new(),
             max_connections: 0,
             per_client: 0,
+            rate_per_minute: 0,
             max_requests: 0,
             max_requests_per_client: 0,
             request_rate: None,

@@ -24,42 +24,6 @@ pub(crate) struct Held {
     pub(crate) exempt: u32,
 }
 
-impl Held {
-    fn unpack(word: u64) -> Self {
-        let field = |shift: u32, most: u32| (word >> shift) as u32 & most;
-        Self {
-            global: field(0, GLOBAL_MOST),
-            pending: field(GLOBAL_BITS, GLOBAL_MOST),
-            exempt: field(2 * GLOBAL_BITS, EXEMPT_MOST),
-        }
-    }
-
-    fn pack(self) -> u64 {
-        u64::from(self.global) | u64::from(self.pending) << GLOBAL_BITS | u64::from(self.exempt) << (2 * GLOBAL_BITS)
-    }
-
-    fn of(slots: Slots) -> Self {
-        let one = |slot| u32::from(slots.has(slot));
-        Self { global: one(Slots::GLOBAL), pending: one(Slots::PENDING), exempt: one(Slots::EXEMPT) }
-    }
-
-    fn plus(self, more: Self) -> Self {
-        Self {
-            global: self.global + more.global,
-            pending: self.pending + more.pending,
-            exempt: self.exempt + more.exempt,
-        }
-    }
-
-    fn minus(self, less: Self) -> Option<Self> {
-        Some(Self {
-            global: self.global.checked_sub(less.global)?,
-            pending: self.pending.checked_sub(less.pending)?,
-            exempt: self.exempt.checked_sub(less.exempt)?,
-        })
-    }
-}
-
 /// The highest counts in force; none is above what its field can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Most {
@@ -74,19 +38,29 @@ pub(crate) struct Process(AtomicU64);
 
 impl Process {
     pub(crate) fn held(&self) -> Held {
-        Held::unpack(self.0.load(Ordering::Relaxed))
+        let word = self.0.load(Ordering::Relaxed);
+        Held { global: global(word), pending: pending(word), exempt: exempt(word) }
     }
 
     /// Whether `slots` could be taken: pending, then global.
     pub(crate) fn check(&self, slots: Slots, most: Most) -> Result<(), Rejection> {
-        fits(self.held(), slots, most)
+        match refusal(self.0.load(Ordering::Relaxed), slots, most) {
+            Some(reason) => Err(rejection(reason, most)),
+            None => Ok(()),
+        }
     }
 
     /// Takes all of `slots` (of `GLOBAL` and `PENDING`) or none.
     pub(crate) fn take(&self, slots: Slots, most: Most) -> Result<(), Rejection> {
-        self.change(|held| {
-            fits(held, slots, most)?;
-            Ok(held.plus(Held::of(slots)))
+        self.try_take(slots, most).map_err(|reason| rejection(reason, most))
+    }
+
+    /// [`Process::take`] for those who do not ask for more than the reason.
+    #[inline]
+    pub(crate) fn try_take(&self, slots: Slots, most: Most) -> Result<(), Reason> {
+        self.change(|word| match refusal(word, slots, most) {
+            Some(reason) => Err(reason),
+            None => Ok(word + word_of(slots)),
         })
     }
 
@@ -97,24 +71,25 @@ impl Process {
 
     /// Takes an exempt slot in place of those of `slots`, in one step, if one is free.
     pub(crate) fn exempt(&self, slots: Slots, most: Most) -> bool {
-        self.change(|held| {
-            let rest = held.minus(Held::of(slots)).ok_or(())?;
-            if rest.exempt >= most.exempt { Err(()) } else { Ok(rest.plus(Held::of(Slots::EXEMPT))) }
+        self.change(|word| {
+            let may = holds(word, slots) && exempt(word) < most.exempt;
+            if may { Ok(word - word_of(slots) + word_of(Slots::EXEMPT)) } else { Err(()) }
         })
         .is_ok()
     }
 
     /// Gives `slots` back; `false` if they were not held, and then nothing is changed.
     #[must_use]
+    #[inline]
     pub(crate) fn give(&self, slots: Slots) -> bool {
-        self.change(|held| held.minus(Held::of(slots)).ok_or(())).is_ok()
+        self.change(|word| if holds(word, slots) { Ok(word - word_of(slots)) } else { Err(()) }).is_ok()
     }
 
-    fn change<E>(&self, change: impl Fn(Held) -> Result<Held, E>) -> Result<(), E> {
+    #[inline(always)]
+    fn change<E>(&self, change: impl Fn(u64) -> Result<u64, E>) -> Result<(), E> {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
-            let changed = change(Held::unpack(word))?.pack();
-            match self.0.compare_exchange_weak(word, changed, Ordering::AcqRel, Ordering::Relaxed) {
+            match self.0.compare_exchange_weak(word, change(word)?, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return Ok(()),
                 Err(other) => word = other,
             }
@@ -122,14 +97,44 @@ impl Process {
     }
 }
 
-fn fits(held: Held, slots: Slots, most: Most) -> Result<(), Rejection> {
-    if slots.has(Slots::PENDING) && held.pending >= most.pending {
-        return Err(Rejection::full(Reason::PendingLimit, most.pending));
+const fn global(word: u64) -> u32 {
+    word as u32 & GLOBAL_MOST
+}
+
+const fn pending(word: u64) -> u32 {
+    (word >> GLOBAL_BITS) as u32 & GLOBAL_MOST
+}
+
+const fn exempt(word: u64) -> u32 {
+    (word >> (2 * GLOBAL_BITS)) as u32
+}
+
+/// One in the field of each slot.
+#[inline]
+fn word_of(slots: Slots) -> u64 {
+    let one = |slot, shift: u32| u64::from(slots.has(slot)) << shift;
+    one(Slots::GLOBAL, 0) | one(Slots::PENDING, GLOBAL_BITS) | one(Slots::EXEMPT, 2 * GLOBAL_BITS)
+}
+
+/// Whether one more of `slots` is too many: pending, then global.
+#[inline]
+fn refusal(word: u64, slots: Slots, most: Most) -> Option<Reason> {
+    if slots.has(Slots::PENDING) && pending(word) >= most.pending {
+        return Some(Reason::PendingLimit);
     }
-    if slots.has(Slots::GLOBAL) && held.global >= most.global {
-        return Err(Rejection::full(Reason::GlobalLimit, most.global));
-    }
-    Ok(())
+    (slots.has(Slots::GLOBAL) && global(word) >= most.global).then_some(Reason::GlobalLimit)
+}
+
+/// Whether one of each of `slots` is held.
+#[inline]
+fn holds(word: u64, slots: Slots) -> bool {
+    (global(word) > 0 || !slots.has(Slots::GLOBAL))
+        && (pending(word) > 0 || !slots.has(Slots::PENDING))
+        && (exempt(word) > 0 || !slots.has(Slots::EXEMPT))
+}
+
+fn rejection(reason: Reason, most: Most) -> Rejection {
+    Rejection::full(reason, if reason == Reason::PendingLimit { most.pending } else { most.global })
 }
 
 /// Two counts of 32 bits in one word.
@@ -186,9 +191,23 @@ mod tests {
 
     #[test]
     fn fields_do_not_touch_each_other() {
-        for counts in [held(GLOBAL_MOST, 0, 0), held(0, GLOBAL_MOST, 0), held(0, 0, EXEMPT_MOST), held(1, 2, 3)] {
-            assert_eq!(Held::unpack(counts.pack()), counts);
+        let process = Process::default();
+        let most = Most { global: GLOBAL_MOST, pending: GLOBAL_MOST, exempt: EXEMPT_MOST };
+        let full = u64::from(GLOBAL_MOST) | u64::from(GLOBAL_MOST) << GLOBAL_BITS;
+        process.0.store(full | u64::from(EXEMPT_MOST) << (2 * GLOBAL_BITS), Ordering::Relaxed);
+        assert_eq!(process.held(), held(GLOBAL_MOST, GLOBAL_MOST, EXEMPT_MOST));
+        assert!(process.take(Slots::GLOBAL, most).is_err() && process.take(Slots::PENDING, most).is_err());
+        assert!(!process.exempt(Slots::NONE, most));
+        for (slots, left) in [
+            (Slots::GLOBAL, held(GLOBAL_MOST - 1, GLOBAL_MOST, EXEMPT_MOST)),
+            (Slots::PENDING, held(GLOBAL_MOST - 1, GLOBAL_MOST - 1, EXEMPT_MOST)),
+            (Slots::EXEMPT, held(GLOBAL_MOST - 1, GLOBAL_MOST - 1, EXEMPT_MOST - 1)),
+        ] {
+            assert!(process.give(slots));
+            assert_eq!(process.held(), left);
         }
+        process.take(BOTH, most).unwrap();
+        assert_eq!(process.held(), held(GLOBAL_MOST, GLOBAL_MOST, EXEMPT_MOST - 1));
     }
 
     #[test]

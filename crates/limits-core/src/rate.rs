@@ -59,10 +59,15 @@ impl Ticks {
     }
 
     /// The whole ticks in some microseconds; saturates.
+    #[inline]
     pub(crate) fn passed(self, micros: u64) -> u32 {
-        u32::try_from(micros.saturating_mul(self.count) / self.micros).unwrap_or(u32::MAX)
+        let ticks = micros.saturating_mul(self.count);
+        // Dividing is slow, and rarely needed.
+        let ticks = if self.micros == 1 { ticks } else { ticks / self.micros };
+        u32::try_from(ticks).unwrap_or(u32::MAX)
     }
 
+    #[cold]
     fn duration(self, ticks: u32) -> Duration {
         Duration::from_micros((u64::from(ticks) * self.micros).div_ceil(self.count.max(1)))
     }
@@ -110,6 +115,7 @@ impl Rate {
     }
 
     /// What `spent` becomes if one more is admitted `age` microseconds after the epoch, else how long to wait.
+    #[inline]
     pub(crate) fn admit(&self, spent: u32, age: u64) -> Result<u32, Duration> {
         let passed = self.ticks.passed(age);
         match spent.saturating_sub(passed).checked_sub(self.tolerance) {

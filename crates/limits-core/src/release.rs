@@ -3,7 +3,7 @@
 use crate::capacity::Family;
 use crate::entry::{PairUsage, hash};
 use crate::routes::RouteSlot;
-use crate::shard::{Shard, is_idle, is_idle_pair};
+use crate::shard::{Shard, is_idle};
 use crate::table::{Place, Table};
 use conn_tracker::{Binding, ClientKey, Hold, RouteId, Slots};
 
@@ -20,13 +20,17 @@ impl Table {
         if let Some(key) = hold.client().filter(|_| hold.slots().has(Slots::CLIENT)) {
             let place = self.place_of(key);
             let mut shard = self.shard_of(place).lock();
-            for binding in hold.bindings().filter(|binding| binding.holds_client()) {
-                self.release_pair(&mut shard, key, binding);
+            if hold.is_bound_at_all() {
+                for binding in hold.bindings().filter(|binding| binding.holds_client()) {
+                    self.release_pair(&mut shard, key, binding);
+                }
             }
             self.release_client(&mut shard, place);
         }
-        for binding in hold.bindings() {
-            self.release_route(binding);
+        if hold.is_bound_at_all() {
+            for binding in hold.bindings() {
+                self.release_route(binding);
+            }
         }
         let slots = hold.slots().without(Slots::CLIENT);
         if slots != Slots::NONE {
@@ -38,7 +42,7 @@ impl Table {
     fn release_client(&self, shard: &mut Shard, Place { key, hash }: Place) {
         let passed = shard.settings.ticks.passed(shard.age());
         let mut held = false;
-        let gone = shard.clients.change(hash, key, (), |usage| {
+        let gone = shard.clients.change(&self.hasher, hash, key, (), |usage| {
             held = usage.connections > 0;
             usage.connections = usage.connections.saturating_sub(1);
             is_idle(usage, passed)
@@ -46,7 +50,7 @@ impl Table {
         if gone == Some(true) {
             self.expect(self.clients.give(Family::of(key), 1));
         }
-        shard.tally.client_connections -= u64::from(held);
+        shard.admitted.client_connections -= u64::from(held);
         self.expect(held);
     }
 
@@ -76,11 +80,13 @@ impl Table {
         route: RouteId,
         give: impl FnOnce(&mut PairUsage) -> bool,
     ) {
-        let passed = shard.settings.route_ticks(route).passed(shard.age());
+        let age = shard.age();
+        let Shard { settings, cold, .. } = shard;
+        let rule = settings.route(route);
         let mut held = false;
-        let gone = shard.pairs.change(hash(&self.hasher, key, route), key, route, |usage| {
+        let gone = cold.pairs.change(&self.hasher, hash(&self.hasher, key, route), key, route, |usage| {
             held = give(usage);
-            is_idle_pair(usage, passed)
+            rule.is_idle(usage, age)
         });
         if gone == Some(true) {
             self.expect(self.pairs.give(Family::of(key), 1));

@@ -1,10 +1,8 @@
 //! Requests in flight and request rates: decided like connections, counted on their own.
 
-use crate::capacity::Family;
 use crate::entry::hash;
 use crate::routes::RouteSlot;
 use crate::shard::Shard;
-use crate::sync::MutexGuard;
 use crate::table::{Place, Table};
 use conn_tracker::{Reason, Rejection, RequestHold, RouteId, Slots, canonical};
 use std::net::IpAddr;
@@ -29,7 +27,8 @@ impl Table {
             None => self.lock_desk(desk, now),
         };
         let age = shard.age();
-        let Shard { settings, pairs, .. } = &mut *shard;
+        let Shard { settings, cold, .. } = &mut *shard;
+        let pairs = &mut cold.pairs;
         if client.is_some_and(|(address, _)| settings.is_exempt(address)) {
             return Ok(RequestHold::new(None, route, Slots::NONE));
         }
@@ -44,18 +43,16 @@ impl Table {
             Some((_, Place { key, .. })) => {
                 let hash = hash(&self.hasher, key, route);
                 let pair = pairs.find(hash, key, route);
-                let usage = pair.as_deref().copied().unwrap_or_default();
-                match rule.begin(usage, age) {
+                match rule.begin(pair.as_deref().copied().unwrap_or_default(), age) {
                     Err(rejection) => Err(rejection),
-                    // Only a rate outlives its request, so only then the table bounds the number of pairs.
-                    Ok(_) if pair.is_none() && rule.request_rate.is_some() && !self.pairs.has_room(Family::of(key)) => {
+                    Ok(_) if pair.is_none() && rule.request_rate.is_some() && !self.has_pair_room(key) => {
                         Err(Rejection::full(Reason::TableFull, self.pairs.most()))
                     }
                     Ok(_) if !held.take((1, 1), fits) => Err(full),
                     Ok(after) => {
                         match pair {
                             Some(usage) => *usage = after,
-                            None => self.insert_pair(pairs, hash, key, route, |usage| *usage = after),
+                            None => self.insert_pair(pairs, hash, key, route, after),
                         }
                         Ok(Slots::REQUEST.with(Slots::REQUEST_CLIENT))
                     }
@@ -71,24 +68,13 @@ impl Table {
                 Ok(RequestHold::new(key, route, slots))
             }
             Err(rejection) => {
-                state.note_refused(rejection.reason, enforced);
+                state.note_refused(RouteSlot::Request, rejection.reason, enforced);
                 if let Some((_, place)) = client {
                     self.sketch.note(place);
                 }
                 if enforced { Err(rejection) } else { Ok(RequestHold::unheld(key, route, rejection.reason)) }
             }
         }
-    }
-
-    fn lock_with_pair_room(&self, place: Place, now: u64, route: RouteId) -> MutexGuard<'_, Shard> {
-        let mut shard = self.lock(place, now);
-        let (family, Place { key, .. }) = (Family::of(place.key), place);
-        if !self.pairs.has_room(family) && shard.pairs.find(hash(&self.hasher, key, route), key, route).is_none() {
-            drop(shard);
-            self.reclaim_pair(family, now);
-            shard = self.lock(place, now);
-        }
-        shard
     }
 
     pub(crate) fn finish(&self, mut hold: RequestHold) {

@@ -22,8 +22,9 @@ pub(crate) struct RouteState {
     pub(crate) requests: Halves,
     /// Admitted: connections, of them per client, requests, of them per client.
     admitted: [Counter; 4],
-    refused: [Counter; REASONS],
-    would_refuse: [Counter; REASONS],
+    /// By [`RouteSlot`] and reason.
+    refused: [[Counter; REASONS]; 2],
+    would_refuse: [[Counter; REASONS]; 2],
 }
 
 /// A slot of a route that can be taken.
@@ -50,9 +51,9 @@ impl RouteState {
         }
     }
 
-    pub(crate) fn note_refused(&self, reason: Reason, enforced: bool) {
+    pub(crate) fn note_refused(&self, slot: RouteSlot, reason: Reason, enforced: bool) {
         let counters = if enforced { &self.refused } else { &self.would_refuse };
-        counters[reason.index()].fetch_add(1, Ordering::Relaxed);
+        counters[slot as usize][reason.index()].fetch_add(1, Ordering::Relaxed);
     }
 
     /// All ever admitted, and those of them that were counted per client.
@@ -61,9 +62,9 @@ impl RouteState {
         (self.admitted[first].load(Ordering::Relaxed), self.admitted[first + 1].load(Ordering::Relaxed))
     }
 
-    pub(crate) fn refused(&self, reason: Reason, enforced: bool) -> u64 {
+    pub(crate) fn refused(&self, slot: RouteSlot, reason: Reason, enforced: bool) -> u64 {
         let counters = if enforced { &self.refused } else { &self.would_refuse };
-        counters[reason.index()].load(Ordering::Relaxed)
+        counters[slot as usize][reason.index()].load(Ordering::Relaxed)
     }
 }
 

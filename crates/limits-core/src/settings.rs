@@ -45,6 +45,7 @@ pub(crate) struct ClientRule {
 
 impl ClientRule {
     /// What `usage` becomes with one connection more: rate, then count.
+    #[inline]
     pub(crate) fn admit(&self, usage: Usage, age: u64) -> Result<Usage, Rejection> {
         let spent = admit_rate(self.rate.as_ref(), Reason::ClientRate, usage.spent, age)?;
         if self.connections.refuses(usage.connections) {
@@ -61,6 +62,7 @@ pub(crate) struct RouteRule {
     pub(crate) connections_per_client: Ceiling,
     pub(crate) requests: Ceiling,
     pub(crate) requests_per_client: Ceiling,
+    pub(crate) connection_rate: Option<Rate>,
     pub(crate) request_rate: Option<Rate>,
     pub(crate) enforce: bool,
 }
@@ -72,19 +74,22 @@ impl RouteRule {
         connections_per_client: Ceiling(u32::MAX),
         requests: Ceiling(u32::MAX),
         requests_per_client: Ceiling(u32::MAX),
+        connection_rate: None,
         request_rate: None,
         enforce: true,
     };
 
     fn new(limits: &RouteLimits) -> Result<Self, LimitsError> {
+        let per_minute = limits.rate_per_minute;
+        at_most("the connection rate of a route", per_minute, rate_most(MINUTE))?;
+        let connection_rate = (per_minute > 0).then(|| whole_burst(per_minute, MINUTE));
         let request_rate = match limits.request_rate {
             Some(rate) if rate.requests > 0 => {
                 if !(Duration::from_millis(1)..=DAY).contains(&rate.window) {
                     return Err(LimitsError::Window(limits.key.clone()));
                 }
                 at_most("a request rate", rate.requests, rate_most(rate.window))?;
-                let ticks = Ticks::fitting(rate.window, &[(rate.requests, rate.requests)]);
-                Some(Rate::new(ticks, rate.window, rate.requests, rate.requests))
+                Some(whole_burst(rate.requests, rate.window))
             }
             _ => None,
         };
@@ -93,25 +98,74 @@ impl RouteRule {
             connections_per_client: Ceiling::new(limits.per_client),
             requests: Ceiling::new(limits.max_requests),
             requests_per_client: Ceiling::new(limits.max_requests_per_client),
+            connection_rate,
             request_rate,
             enforce: limits.enforce,
         })
     }
 
+    /// What `usage` becomes with one connection more: rate, then count.
+    pub(crate) fn bind(&self, usage: PairUsage, age: u64) -> Result<PairUsage, Rejection> {
+        let rate = self.connection_rate.as_ref();
+        let connections_spent = admit_rate(rate, Reason::RouteClientRate, usage.connections_spent, age)?;
+        if self.connections_per_client.refuses(usage.connections) {
+            return Err(self.connections_per_client.rejection(Reason::RouteClientLimit));
+        }
+        Ok(PairUsage { connections: usage.connections + 1, connections_spent, ..usage })
+    }
+
     /// What `usage` becomes with one request more: rate, then count.
     pub(crate) fn begin(&self, usage: PairUsage, age: u64) -> Result<PairUsage, Rejection> {
-        let spent = admit_rate(self.request_rate.as_ref(), Reason::RequestRate, usage.spent, age)?;
+        let rate = self.request_rate.as_ref();
+        let requests_spent = admit_rate(rate, Reason::RequestRate, usage.requests_spent, age)?;
         if self.requests_per_client.refuses(usage.requests) {
             return Err(self.requests_per_client.rejection(Reason::RequestClientLimit));
         }
-        Ok(PairUsage { requests: usage.requests + 1, spent, ..usage })
+        Ok(PairUsage { requests: usage.requests + 1, requests_spent, ..usage })
     }
 
-    fn ticks(&self) -> Ticks {
-        self.request_rate.map_or(Ticks::STILL, |rate| rate.ticks())
+    /// `usage` as it is `age` microseconds later, when time begins anew.
+    pub(crate) fn rebased(&self, usage: PairUsage, age: u64) -> PairUsage {
+        let left = |rate: &Option<Rate>, spent: u32| spent.saturating_sub(ticks_of(rate).passed(age));
+        PairUsage {
+            connections_spent: left(&self.connection_rate, usage.connections_spent),
+            requests_spent: left(&self.request_rate, usage.requests_spent),
+            ..usage
+        }
+    }
+
+    /// `usage` under these limits after it was counted under those of `old` for `age` microseconds, with time begun anew.
+    pub(crate) fn adopted(&self, old: &Self, usage: PairUsage, age: u64) -> PairUsage {
+        let carry = |old: &Option<Rate>, new: &Option<Rate>, spent| Rate::carry(old.as_ref(), new.as_ref(), spent, age);
+        PairUsage {
+            connections_spent: carry(&old.connection_rate, &self.connection_rate, usage.connections_spent),
+            requests_spent: carry(&old.request_rate, &self.request_rate, usage.requests_spent),
+            ..usage
+        }
+    }
+
+    /// Whether a client is, on this route, as if it had never been seen there.
+    pub(crate) fn is_idle(&self, usage: &PairUsage, age: u64) -> bool {
+        let rebased = self.rebased(*usage, age);
+        rebased == PairUsage::default()
+    }
+
+    /// How long, in microseconds, an epoch may last.
+    fn span(&self) -> u64 {
+        ticks_of(&self.connection_rate).span().min(ticks_of(&self.request_rate).span())
     }
 }
 
+fn ticks_of(rate: &Option<Rate>) -> Ticks {
+    rate.map_or(Ticks::STILL, |rate| rate.ticks())
+}
+
+/// A rate all of which may come at once.
+fn whole_burst(rate: u32, period: Duration) -> Rate {
+    Rate::new(Ticks::fitting(period, &[(rate, rate)]), period, rate, rate)
+}
+
+#[inline]
 fn admit_rate(rate: Option<&Rate>, reason: Reason, spent: u32, age: u64) -> Result<u32, Rejection> {
     let Some(rate) = rate else { return Ok(spent) };
     rate.admit(spent, age).map_err(|wait| Rejection::too_fast(reason, rate.per_period(), wait))
@@ -127,8 +181,9 @@ pub(crate) struct Settings {
     /// What the rates of all clients are counted in.
     pub(crate) ticks: Ticks,
     general: ClientRule,
-    overrides: JointPrefixMap<IpNet, ClientRule>,
-    exempt: JointPrefixSet<IpNet>,
+    // `None` where there are none, as nearly everywhere: that is cheaper to see than an empty map.
+    overrides: Option<Overrides>,
+    exempt: Option<JointPrefixSet<IpNet>>,
     /// By [`RouteId::index`].
     routes: Vec<RouteRule>,
 }
@@ -145,7 +200,7 @@ impl Settings {
             return Err(LimitsError::DuplicateRoute(twice.key.clone()));
         }
         let rules = limits.routes.iter().map(RouteRule::new).collect::<Result<Vec<_>, _>>()?;
-        let span = rules.iter().map(|rule| rule.ticks().span()).fold(ticks.span(), u64::min);
+        let span = rules.iter().map(RouteRule::span).fold(ticks.span(), u64::min);
         let or = |limit, most| if limit == 0 { most } else { limit };
         let settings = Self {
             most: Most {
@@ -157,19 +212,19 @@ impl Settings {
             span,
             ticks,
             general,
-            overrides,
-            exempt: limits.exempt.iter().map(|&network| canonical_network(network)).collect(),
+            overrides: (!limits.overrides.is_empty()).then_some(overrides),
+            exempt: (!limits.exempt.is_empty())
+                .then(|| limits.exempt.iter().map(|&network| canonical_network(network)).collect()),
             routes: Vec::new(),
         };
         Ok(Checked { settings, rules })
     }
 
     /// The limits of a client.
+    #[inline]
     pub(crate) fn client(&self, key: ClientKey) -> &ClientRule {
-        if self.overrides.is_empty() {
-            return &self.general;
-        }
-        self.overrides.get_lpm(&IpNet::from(key.network())).map_or(&self.general, |(_, rule)| rule)
+        let Some(overrides) = &self.overrides else { return &self.general };
+        overrides.get_lpm(&IpNet::from(key.network())).map_or(&self.general, |(_, rule)| rule)
     }
 
     /// The limits of a client that no override is for.
@@ -178,17 +233,13 @@ impl Settings {
     }
 
     /// Whether an address in its one spelling is exempt.
+    #[inline]
     pub(crate) fn is_exempt(&self, address: IpAddr) -> bool {
-        !self.exempt.is_empty() && self.exempt.is_covered(&IpNet::from(address))
+        self.exempt.as_ref().is_some_and(|exempt| exempt.is_covered(&IpNet::from(address)))
     }
 
     pub(crate) fn route(&self, route: RouteId) -> &RouteRule {
         self.routes.get(route.index() as usize).unwrap_or(&RouteRule::RETIRED)
-    }
-
-    /// What the request rate of a route is counted in.
-    pub(crate) fn route_ticks(&self, route: RouteId) -> Ticks {
-        self.route(route).ticks()
     }
 }
 

@@ -142,22 +142,27 @@ impl Table {
 
     /// Time as everything inside counts it: in whole microseconds since the table was made.
     pub(crate) fn micros(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.started).as_micros()).unwrap_or(u64::MAX)
+        let passed = now.saturating_duration_since(self.started);
+        passed.as_secs().saturating_mul(1_000_000).saturating_add(passed.subsec_micros().into())
     }
 
+    #[inline]
     pub(crate) fn place(&self, address: IpAddr) -> Place {
         self.place_of(self.prefixes.key(address))
     }
 
+    #[inline]
     pub(crate) fn place_of(&self, key: ClientKey) -> Place {
         Place { key, hash: hash(&self.hasher, key, ()) }
     }
 
+    #[inline]
     pub(crate) fn shard_of(&self, place: Place) -> &Mutex<Shard> {
         // Bits that the hash tables inside do not use: they index by the lowest and tag by the highest.
         &self.shards[(place.hash >> 36) as usize & (self.shards.len() - 1)]
     }
 
+    #[inline]
     pub(crate) fn lock(&self, place: Place, now: u64) -> MutexGuard<'_, Shard> {
         let mut shard = self.shard_of(place).lock();
         shard.advance(now);
@@ -179,10 +184,15 @@ impl Table {
     /// Counts a release of something that was not held. It cannot happen through permits.
     pub(crate) fn expect(&self, held: bool) {
         if !held {
-            // Ordering: see `anomalies`.
-            self.anomalies.fetch_add(1, Ordering::Relaxed);
-            debug_assert!(std::thread::panicking(), "a slot was given back that was not held");
+            self.note_anomaly();
         }
+    }
+
+    #[cold]
+    fn note_anomaly(&self) {
+        // Ordering: see `anomalies`.
+        self.anomalies.fetch_add(1, Ordering::Relaxed);
+        debug_assert!(std::thread::panicking(), "a slot was given back that was not held");
     }
 }
 

@@ -243,6 +243,8 @@ pub struct RouteLimits {
     pub max_connections: u32,
     /// Concurrent connections of one client on the route.
     pub per_client: u32,
+    /// New connections of one client to the route per minute.
+    pub rate_per_minute: u32,
     /// Requests in flight.
     pub max_requests: u32,
     /// Requests in flight of one client.

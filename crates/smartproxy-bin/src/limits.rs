@@ -34,6 +34,7 @@ fn route(route: &Route) -> RouteLimits {
         key: route.count_key().to_owned(),
         max_connections: limits.max_connections,
         per_client: limits.per_client,
+        rate_per_minute: limits.rate_per_minute,
         max_requests: limits.max_requests,
         max_requests_per_client: limits.max_requests_per_client,
         request_rate: limits.rate_limit.map(rate),

@@ -148,6 +148,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
         ],
     ),
     ("xtask", &[]),
+    ("rivals", &["conn-tracker", "limits-core"]),
 ];
 
 /// The crate everybody depends on brings nothing along.

@@ -8,48 +8,82 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(crate) struct Occurred {
     actions: BTreeMap<&'static str, u64>,
-    reasons: BTreeMap<(&'static str, bool), u64>,
+    /// Enforced, and in a dry run.
+    reasons: [BTreeMap<&'static str, u64>; 2],
+    pressure: BTreeMap<&'static str, u64>,
+    steps: u64,
 }
 
+/// Of all actions, all reasons and all steps: below it a thing is too rare to be tested.
+const LEAST_PERCENT: f64 = 0.5;
+
 impl Occurred {
-    pub(crate) fn add(&mut self, world: &World) {
+    /// What happened in a history of so many steps.
+    pub(crate) fn add(&mut self, world: &World, steps: u64) {
+        self.steps += steps;
         for (action, count) in &world.actions {
             *self.actions.entry(action).or_default() += count;
         }
-        for (&(reason, _, enforced), count) in &world.reference.refused {
-            *self.reasons.entry((reason.label(), enforced)).or_default() += count;
+        for (state, count) in &world.pressure {
+            *self.pressure.entry(state).or_default() += count;
+        }
+        for (&(reason, _, enforced, _), count) in &world.reference.refused {
+            *self.reasons[usize::from(!enforced)].entry(reason.label()).or_default() += count;
         }
     }
 
-    pub(crate) fn print(&self) {
-        for (name, count, share) in self.shares() {
-            println!("{name:<24} {count:>12} {share:>6.2} %");
-        }
-    }
-
-    /// Every action and every reason is at least half a percent of its kind, and every reason occurred in a dry run
-    /// too. (A full table has a test of its own.)
-    pub(crate) fn assert_none_is_rare(&self) {
-        for reason in Reason::ALL.into_iter().filter(|&reason| reason != Reason::TableFull) {
-            for enforced in [true, false] {
-                assert!(self.reasons.contains_key(&(reason.label(), enforced)), "{reason} never occurred");
+    /// What happened in other histories too.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.steps += other.steps;
+        let [enforced, dry] = &mut self.reasons;
+        let [also_enforced, also_dry] = other.reasons;
+        for (sums, more) in [
+            (&mut self.actions, other.actions),
+            (&mut self.pressure, other.pressure),
+            (enforced, also_enforced),
+            (dry, also_dry),
+        ] {
+            for (name, count) in more {
+                *sums.entry(name).or_default() += count;
             }
         }
-        for (name, _, share) in self.shares() {
-            assert!(share >= 0.5, "{name} is only {share:.2} %");
+    }
+
+    /// Every action, reason and state of pressure, with its share.
+    pub(crate) fn print(&self) {
+        for (kind, name, count, share) in self.shares() {
+            println!("{kind:<9} {name:<38} {count:>12} {share:>6.2} %");
         }
     }
 
-    /// Name, count and percent of its kind.
-    fn shares(&self) -> Vec<(&'static str, u64, f64)> {
+    /// Fails if one of them is rare, or a reason or state never occurred.
+    pub(crate) fn assert_none_is_rare(&self) {
+        for reason in Reason::ALL {
+            let occurred = self.reasons.iter().all(|reasons| reasons.contains_key(reason.label()));
+            assert!(occurred, "{reason} never occurred, enforced or in a dry run");
+        }
+        assert_eq!(self.pressure.len(), 9, "a state of pressure never occurred: {:?}", self.pressure.keys());
+        for (kind, name, _, share) in self.shares() {
+            assert!(share >= LEAST_PERCENT, "the {kind} \"{name}\" is only {share:.2} %");
+        }
+    }
+
+    /// Kind, name, count and percent of its kind.
+    fn shares(&self) -> Vec<(&'static str, &'static str, u64, f64)> {
         let mut reasons = BTreeMap::new();
-        for (&(reason, _), count) in &self.reasons {
+        for (&reason, count) in self.reasons.iter().flatten() {
             *reasons.entry(reason).or_default() += count;
         }
+        let sum = |counts: &BTreeMap<_, u64>| counts.values().sum::<u64>();
         let mut shares = Vec::new();
-        for kind in [&self.actions, &reasons] {
-            let all = kind.values().sum::<u64>() as f64;
-            shares.extend(kind.iter().map(|(&name, &count)| (name, count, count as f64 * 100.0 / all)));
+        for (kind, counts, all) in [
+            ("action", &self.actions, sum(&self.actions)),
+            ("reason", &reasons, sum(&reasons)),
+            ("pressure", &self.pressure, self.steps),
+        ] {
+            shares.extend(
+                counts.iter().map(|(&name, &count)| (kind, name, count, count as f64 * 100.0 / all.max(1) as f64)),
+            );
         }
         shares
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 const MINUTE: u128 = 60_000_000_000;
 
-/// A rate: nanoseconds per admission, burst, admissions per period.
-type Rate = (u128, u32, u32);
+/// A rate: nanoseconds per admission, burst, admissions per period, and the unit in which what is used up is kept.
+type Rate = (u128, u32, u32, u128);
 
 #[derive(Clone, Copy, Default)]
 struct Client {
@@ -25,6 +25,7 @@ struct Pair {
     connections: u32,
     requests: u32,
     ahead_until: u128,
+    bound_until: u128,
 }
 
 /// What the reference remembers of a connection.
@@ -44,6 +45,9 @@ pub(crate) struct HeldRequest {
     pub(crate) slots: Slots,
 }
 
+/// Why, where, whether it was enforced, whether it was of a request.
+type Refusal = (Reason, Option<RouteId>, bool, bool);
+
 /// Active, admitted.
 type Count = (u64, u64);
 
@@ -54,7 +58,7 @@ pub(crate) struct Reference {
     clients: BTreeMap<ClientKey, Client>,
     pairs: BTreeMap<(ClientKey, RouteId), Pair>,
     pub(crate) scopes: HashMap<(Scope, Option<RouteId>), Count>,
-    pub(crate) refused: HashMap<(Reason, Option<RouteId>, bool), u64>,
+    pub(crate) refused: HashMap<Refusal, u64>,
 }
 
 impl Reference {
@@ -81,13 +85,62 @@ impl Reference {
             let rate = |limits: &Limits, ids: &[RouteId]| request_rate(&route_limits(limits, ids, route));
             let rates = (rate(&old, &old_ids), rate(&self.limits, &self.ids));
             pair.ahead_until = carry(rates, pair.ahead_until, now);
+            let rate = |limits: &Limits, ids: &[RouteId]| bind_rate(&route_limits(limits, ids, route));
+            let rates = (rate(&old, &old_ids), rate(&self.limits, &self.ids));
+            pair.bound_until = carry(rates, pair.bound_until, now);
         }
     }
 
-    /// Forgets who is as if never seen.
-    pub(crate) fn expire(&mut self, now: u128) {
+    /// Forgets who is as if never seen; whether there was anybody.
+    pub(crate) fn expire(&mut self, now: u128) -> bool {
+        let before = self.clients.len() + self.pairs.len();
         self.clients.retain(|_, client| client.connections > 0 || client.ahead_until > now);
-        self.pairs.retain(|_, pair| pair.connections > 0 || pair.requests > 0 || pair.ahead_until > now);
+        let is_idle = |pair: &Pair| pair.connections == 0 && pair.requests == 0;
+        self.pairs.retain(|_, pair| !is_idle(pair) || pair.ahead_until.max(pair.bound_until) > now);
+        self.clients.len() + self.pairs.len() < before
+    }
+
+    /// Whether a new client and a new pair of either family would find room.
+    pub(crate) fn has_room_for_all(&self) -> bool {
+        let families = [ClientKey::V4(0), ClientKey::V6(0)];
+        families.into_iter().all(|family| {
+            self.has_room(self.clients.keys().copied(), family)
+                && self.has_room(self.pairs.keys().map(|(key, _)| *key), family)
+        })
+    }
+
+    /// Under what pressure the table is: every state that holds.
+    pub(crate) fn pressure(&self) -> Vec<&'static str> {
+        let Limits { max_connections, pending, per_client, .. } = self.limits;
+        let of_process = [
+            ("the process is full", max_connections, self.process(Scope::Global)),
+            ("pending is full", pending, self.process(Scope::Pending)),
+        ];
+        let mut states: Vec<_> =
+            of_process.into_iter().filter(|(_, limit, held)| full(*limit, *held)).map(|(name, ..)| name).collect();
+        if of_process.into_iter().any(|(_, limit, held)| limit != 0 && held > limit) {
+            states.push("the process is above a lowered limit");
+        }
+        if self.clients.values().any(|client| full(per_client, client.connections)) {
+            states.push("a client is full");
+        }
+        if self.limits.exempt_slots > 0 && self.process(Scope::Exempt) >= self.limits.exempt_slots {
+            states.push("exempt is full");
+        }
+        let routes = || self.limits.routes.iter().zip(&self.ids);
+        if routes().any(|(limits, id)| full(limits.max_connections, self.active(Scope::Route, *id))) {
+            states.push("a route is full");
+        }
+        if routes().any(|(limits, id)| full(limits.max_requests, self.active(Scope::Requests, *id))) {
+            states.push("the requests of a route are full");
+        }
+        if !self.has_room_for_all() {
+            states.push("the table is full");
+        }
+        if states.is_empty() {
+            states.push("nothing is full");
+        }
+        states
     }
 
     pub(crate) fn tracked(&self) -> usize {
@@ -103,7 +156,7 @@ impl Reference {
                     Ok(Held { slots, ..Held::default() })
                 }
                 Err(rejection) => {
-                    self.refuse(rejection, None, self.limits.enforce)?;
+                    self.refuse(rejection, None, self.limits.enforce, false)?;
                     Ok(Held { over: true, ..Held::default() })
                 }
             };
@@ -119,7 +172,7 @@ impl Reference {
                 Ok(Held { client: Some(key), slots: slots.with(Slots::CLIENT), ..Held::default() })
             }
             Err(rejection) => {
-                self.refuse(rejection, None, self.limits.enforce)?;
+                self.refuse(rejection, None, self.limits.enforce, false)?;
                 Ok(Held { client: Some(key), over: true, ..Held::default() })
             }
         }
@@ -140,7 +193,7 @@ impl Reference {
             return Ok(());
         }
         if let Err(rejection) = self.client_fits(now, key) {
-            self.refuse(rejection, None, self.limits.enforce)?;
+            self.refuse(rejection, None, self.limits.enforce, false)?;
             self.give(held.slots);
             *held = Held {
                 client: Some(key),
@@ -156,7 +209,7 @@ impl Reference {
         Ok(())
     }
 
-    pub(crate) fn bind(&mut self, held: &mut Held, route: RouteId) -> Result<(), Rejection> {
+    pub(crate) fn bind(&mut self, now: u128, held: &mut Held, route: RouteId) -> Result<(), Rejection> {
         if held.bindings.iter().any(|binding| binding.route() == route) {
             return Ok(());
         }
@@ -170,23 +223,35 @@ impl Reference {
         }
         let client = held.client.filter(|_| held.slots.has(Slots::CLIENT));
         let limits = route_limits(&self.limits, &self.ids, route);
-        let of_pair = client.map_or(0, |key| self.pairs.get(&(key, route)).map_or(0, |pair| pair.connections));
+        let pair = client.and_then(|key| self.pairs.get(&(key, route)).copied());
+        let Pair { connections, bound_until, .. } = pair.unwrap_or_default();
+        let rate = client.and(bind_rate(&limits));
         let refusal = if full(limits.max_connections, self.active(Scope::Route, route)) {
             Some(Rejection::full(Reason::RouteLimit, limits.max_connections))
-        } else if client.is_some() && full(limits.per_client, of_pair) {
+        } else if let Some(wait) = rate.and_then(|rate| too_early(rate, bound_until, now)) {
+            Some(Rejection::too_fast(Reason::RouteClientRate, limits.rate_per_minute, wait))
+        } else if client.is_some() && full(limits.per_client, connections) {
             Some(Rejection::full(Reason::RouteClientLimit, limits.per_client))
+        } else if let Some(key) = client.filter(|_| rate.is_some() && pair.is_none())
+            && !self.has_room(self.pairs.keys().map(|(key, _)| *key), key)
+        {
+            Some(self.table_full())
         } else {
             None
         };
         if let Some(rejection) = refusal {
-            self.refuse(rejection, Some(route), self.limits.enforce && limits.enforce)?;
+            self.refuse(rejection, Some(route), self.limits.enforce && limits.enforce, false)?;
             held.over = true;
             return Ok(());
         }
         self.add(Scope::Route, Some(route));
         if let Some(key) = client {
             self.add(Scope::RouteClient, Some(route));
-            self.pairs.entry((key, route)).or_default().connections += 1;
+            let pair = self.pairs.entry((key, route)).or_default();
+            pair.connections += 1;
+            if let Some((interval, ..)) = rate {
+                pair.bound_until = pair.bound_until.max(now) + interval;
+            }
         }
         held.bindings.push(Binding::new(route, true, client.is_some()));
         Ok(())
@@ -238,7 +303,7 @@ impl Reference {
             None
         };
         if let Some(rejection) = refusal {
-            self.refuse(rejection, Some(route), self.limits.enforce && limits.enforce)?;
+            self.refuse(rejection, Some(route), self.limits.enforce && limits.enforce, true)?;
             return Ok(HeldRequest { client: key, route, slots: Slots::NONE });
         }
         self.add(Scope::Requests, Some(route));
@@ -386,8 +451,14 @@ impl Reference {
         self.scopes.get_mut(&(scope, route)).unwrap().0 -= 1;
     }
 
-    fn refuse(&mut self, rejection: Rejection, route: Option<RouteId>, enforce: bool) -> Result<(), Rejection> {
-        *self.refused.entry((rejection.reason, route, enforce)).or_default() += 1;
+    fn refuse(
+        &mut self,
+        rejection: Rejection,
+        route: Option<RouteId>,
+        enforce: bool,
+        request: bool,
+    ) -> Result<(), Rejection> {
+        *self.refused.entry((rejection.reason, route, enforce, request)).or_default() += 1;
         if enforce { Err(rejection) } else { Ok(()) }
     }
 }
@@ -399,19 +470,31 @@ fn full(limit: u32, held: u32) -> bool {
     limit != 0 && held >= limit
 }
 
-fn too_early((interval, burst, _): Rate, ahead_until: u128, now: u128) -> Option<Duration> {
+fn too_early((interval, burst, ..): Rate, ahead_until: u128, now: u128) -> Option<Duration> {
     let wait = ahead_until.saturating_sub(now + interval * u128::from(burst - 1));
     (wait > 0).then(|| Duration::from_nanos(u64::try_from(wait).unwrap()))
 }
 
 fn carry((old, new): (Option<Rate>, Option<Rate>), ahead_until: u128, now: u128) -> u128 {
-    let (Some((old_interval, ..)), Some((interval, burst, _))) = (old, new) else { return 0 };
-    let ahead = ahead_until.saturating_sub(now) * interval / old_interval;
+    let (Some((old_interval, ..)), Some((interval, burst, _, unit))) = (old, new) else { return 0 };
+    let ahead = (ahead_until.saturating_sub(now) * interval).div_ceil(old_interval * unit) * unit;
     now + ahead.min(interval * u128::from(burst))
 }
 
+/// The shortest power of ten of microseconds in which a whole burst fits 30 bits.
+fn unit(interval: u128, most: u32) -> u128 {
+    let fits = |unit: &u128| interval.div_ceil(*unit) * u128::from(most) <= 1 << 30;
+    (3..).map(|zeros| 10_u128.pow(zeros)).find(fits).unwrap()
+}
+
 fn client_limits(limits: &Limits, key: ClientKey) -> (u32, Option<Rate>) {
-    let rate = |rate: u32, burst| (rate > 0).then(|| (MINUTE / u128::from(rate), burst, rate));
+    // All clients share one unit.
+    let burst = limits.rate_burst.unwrap_or(limits.rate_per_minute);
+    let special = limits.overrides.iter().map(|special| special.rate_per_minute.unwrap_or(0)).map(|rate| (rate, rate));
+    let rates = special.chain([(limits.rate_per_minute, burst)]).filter(|(rate, _)| *rate > 0);
+    let units = rates.map(|(rate, burst)| unit(MINUTE / u128::from(rate), burst.max(rate)));
+    let unit = units.max().unwrap_or(1);
+    let rate = |rate: u32, burst| (rate > 0).then(|| (MINUTE / u128::from(rate), burst, rate, unit));
     let general = rate(limits.rate_per_minute, limits.rate_burst.unwrap_or(limits.rate_per_minute));
     let inside = limits.overrides.iter().filter(|special| special.network.contains(&IpNet::from(key.network())));
     let Some(special) = inside.max_by_key(|special| special.network.prefix_len()) else {
@@ -426,7 +509,17 @@ fn route_limits(limits: &Limits, ids: &[RouteId], route: RouteId) -> RouteLimits
     place.map_or_else(RouteLimits::default, |place| limits.routes[place].clone())
 }
 
+fn bind_rate(limits: &RouteLimits) -> Option<Rate> {
+    let rate = limits.rate_per_minute;
+    (rate > 0).then(|| whole_burst(MINUTE, rate))
+}
+
 fn request_rate(limits: &RouteLimits) -> Option<Rate> {
     let rate = limits.request_rate.filter(|rate| rate.requests > 0)?;
-    Some((rate.window.as_nanos() / u128::from(rate.requests), rate.requests, rate.requests))
+    Some(whole_burst(rate.window.as_nanos(), rate.requests))
+}
+
+fn whole_burst(period: u128, rate: u32) -> Rate {
+    let interval = period / u128::from(rate);
+    (interval, rate, rate, unit(interval, rate))
 }

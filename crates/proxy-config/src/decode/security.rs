@@ -1,6 +1,6 @@
 //! Who may connect, and how often at once.
 
-use crate::cursor::{Cursor, Table};
+use crate::cursor::Cursor;
 use crate::network::access;
 use crate::tree::Value;
 use crate::value::{boolean, choice, integer, limit, name, period, secret, string};
@@ -16,6 +16,7 @@ pub(crate) struct SecurityKeys {
     block: Option<IpSet>,
     pub(crate) max_connections: Option<u32>,
     per_client: Option<u32>,
+    rate_per_minute: Option<u32>,
     max_requests: Option<u32>,
     max_requests_per_client: Option<u32>,
     /// `Some(None)` is off.
@@ -43,6 +44,7 @@ impl SecurityKeys {
         let limits = RouteLimits {
             max_connections: self.max_connections.unwrap_or(0),
             per_client: self.per_client.or(defaults.per_client).unwrap_or(0),
+            rate_per_minute: self.rate_per_minute.or(defaults.rate_per_minute).unwrap_or(0),
             max_requests: self.max_requests.or(defaults.max_requests).unwrap_or(0),
             max_requests_per_client: self.max_requests_per_client.or(defaults.max_requests_per_client).unwrap_or(0),
             rate_limit: rate.as_ref().map(|rate| rate.limit),
@@ -78,8 +80,8 @@ pub(crate) fn bytes(security: &mut Security, own: Option<&Cursor<'_>>, at: &Curs
             None => {}
         }
     }
-    let RouteLimits { max_connections, per_client, .. } = *limits;
-    *limits = RouteLimits { max_connections, per_client, ..RouteLimits::default() };
+    let RouteLimits { max_connections, per_client, rate_per_minute, .. } = *limits;
+    *limits = RouteLimits { max_connections, per_client, rate_per_minute, ..RouteLimits::default() };
     *basic_auth = None;
 }
 
@@ -95,7 +97,7 @@ pub(crate) fn security(at: &Cursor<'_>, limits: bool) -> Option<SecurityKeys> {
     if limits {
         keys.max_connections = table.get("maxConnections", limit);
         keys.per_client = table.get("maxConnectionsPerIP", limit);
-        zero(&table, "connectionRateLimitPerMinute");
+        keys.rate_per_minute = table.get("connectionRateLimitPerMinute", limit);
         keys.max_requests = table.get("maxRequests", limit);
         keys.max_requests_per_client = table.get("maxRequestsPerIP", limit);
         keys.rate_limit = table.get("rateLimit", rate_limit);
@@ -108,15 +110,6 @@ pub(crate) fn security(at: &Cursor<'_>, limits: bool) -> Option<SecurityKeys> {
 
 fn everybody() -> IpSet {
     [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())].into_iter().collect()
-}
-
-/// A limit that is not built: only "unlimited" is kept.
-fn zero(table: &Table<'_>, key: &'static str) {
-    if let Some(at) = table.take(key)
-        && limit(&at).is_some_and(|limit| limit != 0)
-    {
-        at.error_help(format!("{key:?} is not supported yet"), "remove it, or write 0");
-    }
 }
 
 /// `Some(None)` is off.

@@ -29,7 +29,7 @@ const KEYS: &[(&str, &[Key])] = &[
     ),
     (
         "routes: [{ name: a, match: { ports: 80 }, action: { type: block }, security: { KEY } }]",
-        &[("jwtAuth", None), ("authentication", None), ("connectionRateLimitPerMinute", Some("5"))],
+        &[("jwtAuth", None), ("authentication", None)],
     ),
     (
         "routes: [{ name: a, match: { ports: 80 }, action: { type: block }, security: { rateLimit: { maxRequests: 5, KEY } } }]",

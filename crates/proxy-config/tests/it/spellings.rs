@@ -152,7 +152,7 @@ fn every_key_of_a_route_lands_in_its_field() {
     assert_eq!(shop.headers.response.0, [("Server".to_owned(), None)]);
     assert_eq!((shop.security.limits.max_connections, shop.security.limits.per_client), (4000, 30));
     let limits = shop.security.limits;
-    assert_eq!((limits.max_requests, limits.max_requests_per_client), (700, 70));
+    assert_eq!((limits.rate_per_minute, limits.max_requests, limits.max_requests_per_client), (90, 700, 70));
     assert_eq!(limits.rate_limit, Some(RateLimit { max_requests: 600, window: Duration::from_secs(30) }));
     assert_eq!(shop.security.too_fast.as_deref(), Some("slow down"));
     let auth = shop.security.basic_auth.as_ref().unwrap();

@@ -1,0 +1,66 @@
+//! One operation, many times, for a tool that counts instructions: `icount CASE TURNS`; see `cargo xtask bench icount`.
+//!
+//! Everything before the turns is the same for every number of them, so the difference between two runs is the turns.
+#![allow(clippy::unwrap_used, reason = "a measurement that fails has no figures")]
+
+use conn_tracker::{Arrival, Permit, RequestPermit};
+use limits_core::{Limits, RouteLimits, Table, TableConfig};
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+const CLIENTS: u32 = 20_000;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let case = arguments.next().unwrap_or_default();
+    let turns: u32 = arguments.next().and_then(|number| number.parse().ok()).unwrap_or(0);
+
+    let now = Instant::now();
+    let route = RouteLimits { max_connections: 1_000_000, per_client: 100, ..RouteLimits::new("shop") };
+    let limits = Limits {
+        max_connections: 3_000_000,
+        per_client: 2,
+        rate_per_minute: 60_000_000,
+        routes: vec![route],
+        ..Limits::default()
+    };
+    let table = Table::new(TableConfig::default(), limits, now).unwrap();
+    let (tracker, route) = (table.for_worker(), table.route_ids()[0]);
+    let held: Vec<_> = (0..CLIENTS)
+        .flat_map(|number| [v4(number), v6(number)])
+        .map(|from| Permit::open(&tracker, now, Arrival::client(from)).unwrap())
+        .collect();
+    let full = Permit::open(&tracker, now, Arrival::client(v4(0))).unwrap();
+    let later = now + Duration::from_millis(1);
+    let open = |from| Permit::open(&tracker, later, Arrival::client(from));
+    let known = |turn: u32| 1 + turn % (CLIENTS - 1);
+    // Every part of the table has heard of the later time, whatever the number of turns.
+    (0..CLIENTS).for_each(|number| drop(open(v4(number))));
+    for turn in 0..turns {
+        match &*case {
+            "known_v4" => drop(black_box(open(v4(known(turn))).unwrap())),
+            "known_v6" => drop(black_box(open(v6(known(turn))).unwrap())),
+            "new_v4" => drop(black_box(open(v4(CLIENTS + turn)).unwrap())),
+            "bound_v4" => {
+                let mut permit = open(v4(known(turn))).unwrap();
+                permit.bind(later, route).unwrap();
+                drop(black_box(permit));
+            }
+            "refused_v4" => drop(black_box(open(v4(0)).unwrap_err())),
+            "request_v4" => {
+                drop(black_box(RequestPermit::begin(&tracker, later, Some(v4(known(turn))), route).unwrap()))
+            }
+            unknown => panic!("there is no case {unknown:?}"),
+        }
+    }
+    drop((held, full));
+}
+
+fn v4(number: u32) -> IpAddr {
+    Ipv4Addr::from_bits(number.wrapping_mul(0x9e37_79b1)).into()
+}
+
+fn v6(number: u32) -> IpAddr {
+    Ipv6Addr::from_bits(u128::from(number.wrapping_mul(0x9e37_79b1)) << 64 | 7).into()
+}

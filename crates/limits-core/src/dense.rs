@@ -1,0 +1,215 @@
+//! A hash table for many small plain entries: no control bytes, no doubling, memory in equal pieces.
+//!
+//! Open addressing with linear probing, the entries in the order of their hashes. An entry's home grows with its hash,
+//! so all of them can be spread over more places, or fewer, in place and in one pass: the table grows by an eighth at a
+//! time instead of doubling, and never exists twice. Its memory is a list of segments of one size, which every table of
+//! the same kind shares with the others through the allocator: growing frees nothing, so nothing is fragmented.
+
+use std::ops::{Index, IndexMut};
+
+/// What such a table holds.
+pub(crate) trait Entry: Copy {
+    /// What a place holds that no entry is in.
+    const VACANT: Self;
+
+    fn is_vacant(&self) -> bool;
+}
+
+/// Places of a segment.
+const SEGMENT: usize = 64;
+/// Places behind the last home, for what is pushed beyond it.
+const SPARE: usize = 16;
+
+/// Entries by hash. Only the lower 32 bits of a hash are used.
+///
+/// The places `0..places()` hold the entries in the order of their hashes, each at its home or behind it without a
+/// vacant place between.
+#[derive(Debug)]
+pub(crate) struct Dense<E> {
+    segments: Box<[Box<[E; SEGMENT]>]>,
+    len: u32,
+    /// Places that are the home of some hash.
+    homes: u32,
+}
+
+impl<E> Default for Dense<E> {
+    fn default() -> Self {
+        Self { segments: Box::default(), len: 0, homes: 0 }
+    }
+}
+
+impl<E: Entry> Dense<E> {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Places, vacant or not. All indexes are below it.
+    pub(crate) fn places(&self) -> usize {
+        self.segments.len() * SEGMENT
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.segments) + self.segments.len() * size_of::<[E; SEGMENT]>()
+    }
+
+    /// The place of the entry with this hash that is `wanted`.
+    #[inline]
+    pub(crate) fn find(&self, hash: u64, wanted: impl Fn(&E) -> bool) -> Option<usize> {
+        let mut place = self.home(hash);
+        loop {
+            for entry in self.segments.get(place / SEGMENT)?[place % SEGMENT..].iter() {
+                if entry.is_vacant() {
+                    return None;
+                }
+                if wanted(entry) {
+                    return Some(place);
+                }
+                place += 1;
+            }
+        }
+    }
+
+    /// Adds an entry that is not there. `hash_of` must give what `hash` is, for every entry.
+    pub(crate) fn insert(&mut self, hash: u64, entry: E, hash_of: impl Fn(&E) -> u64) {
+        if self.len as usize >= most(self.homes) {
+            self.resize(self.segments.len() + (self.segments.len() / 8).max(1), &hash_of);
+        }
+        while !self.squeeze_in(hash, entry, &hash_of) {
+            self.set_segments(self.segments.len() + 1);
+        }
+        self.len += 1;
+    }
+
+    /// Takes the entry at an occupied place out. What is behind it moves up, never before `place`.
+    pub(crate) fn remove(&mut self, mut place: usize, hash_of: impl Fn(&E) -> u64) {
+        while place + 1 < self.places() {
+            let next = self[place + 1];
+            if next.is_vacant() || self.home(hash_of(&next)) > place {
+                break;
+            }
+            self[place] = next;
+            place += 1;
+        }
+        self[place] = E::VACANT;
+        self.len -= 1;
+    }
+
+    /// Hands memory back if much of it is unused. Some room stays, so that a table at the edge does not grow and shrink
+    /// in turn.
+    pub(crate) fn shrink(&mut self, hash_of: impl Fn(&E) -> u64) {
+        let roomy = segments_for(self.len as usize + self.len as usize / 4);
+        if roomy < self.segments.len() - self.segments.len() / 4 {
+            self.resize(roomy, &hash_of);
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &E> + '_ {
+        self.segments.iter().flat_map(|segment| segment.iter()).filter(|entry| !entry.is_vacant())
+    }
+
+    /// Every entry, to change all but what its hash depends on. An entry must not become vacant.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut E> + '_ {
+        self.segments.iter_mut().flat_map(|segment| segment.iter_mut()).filter(|entry| !entry.is_vacant())
+    }
+
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        // A fraction of the homes instead of a remainder: it is cheaper, and grows with the hash.
+        ((hash & 0xffff_ffff) * u64::from(self.homes) >> 32) as usize
+    }
+
+    /// Puts an entry where its hash belongs if a place is vacant behind it.
+    fn squeeze_in(&mut self, hash: u64, entry: E, hash_of: impl Fn(&E) -> u64) -> bool {
+        let places = self.places();
+        let mut place = self.home(hash);
+        while place < places && !self[place].is_vacant() && order(hash_of(&self[place])) <= order(hash) {
+            place += 1;
+        }
+        let Some(vacant) = (place..places).find(|&behind| self[behind].is_vacant()) else { return false };
+        for behind in (place..vacant).rev() {
+            self[behind + 1] = self[behind];
+        }
+        self[place] = entry;
+        true
+    }
+
+    /// Spreads the entries over `wanted` segments. Where too many belong to the last homes, a segment more is behind them.
+    fn resize(&mut self, wanted: usize, hash_of: impl Fn(&E) -> u64) {
+        let homes = (wanted * SEGMENT).saturating_sub(SPARE);
+        self.homes = u32::try_from(homes).expect("a table has fewer than 4 G places");
+        self.set_segments(wanted.max(self.segments.len()));
+        let places = loop {
+            match self.spread(&hash_of) {
+                Some(places) => break places,
+                None => self.set_segments(self.segments.len() + 1),
+            }
+        };
+        self.set_segments(wanted.max(places.div_ceil(SEGMENT)));
+    }
+
+    /// The places up to the last entry, if they are enough; if not, all entries are still there in their order.
+    fn spread(&mut self, hash_of: impl Fn(&E) -> u64) -> Option<usize> {
+        // All to the end. From there each one's place is at most where it is taken from, if they fit at all.
+        let mut first = self.places();
+        for place in (0..self.places()).rev() {
+            if !self[place].is_vacant() {
+                first -= 1;
+                self.swap(place, first);
+            }
+        }
+        let mut next = 0;
+        for from in first..self.places() {
+            let to = self.home(hash_of(&self[from])).max(next);
+            if to > from {
+                return None;
+            }
+            self.swap(from, to);
+            next = to + 1;
+        }
+        Some(next)
+    }
+
+    fn set_segments(&mut self, wanted: usize) {
+        let mut segments = Vec::from(std::mem::take(&mut self.segments));
+        segments.reserve_exact(wanted.saturating_sub(segments.len()));
+        segments.resize_with(wanted, || Box::new([E::VACANT; SEGMENT]));
+        self.segments = segments.into_boxed_slice();
+    }
+
+    fn swap(&mut self, one: usize, other: usize) {
+        (self[one], self[other]) = (self[other], self[one]);
+    }
+}
+
+impl<E> Index<usize> for Dense<E> {
+    type Output = E;
+
+    fn index(&self, place: usize) -> &E {
+        &self.segments[place / SEGMENT][place % SEGMENT]
+    }
+}
+
+impl<E> IndexMut<usize> for Dense<E> {
+    fn index_mut(&mut self, place: usize) -> &mut E {
+        &mut self.segments[place / SEGMENT][place % SEGMENT]
+    }
+}
+
+/// What entries are ordered by.
+fn order(hash: u64) -> u32 {
+    hash as u32
+}
+
+/// How many entries may have these homes: above it, looking for what is not there takes too long.
+fn most(homes: u32) -> usize {
+    homes as usize / 16 * 13
+}
+
+/// The fewest segments for so many entries.
+fn segments_for(len: usize) -> usize {
+    if len == 0 { 0 } else { (len * 16).div_ceil(13).div_ceil(SEGMENT).max((len + 2 * SPARE).div_ceil(SEGMENT)) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+/// A key and a value. The hash of a key is chosen by the test, through its upper half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pair(u64, u32);
+
+impl Entry for Pair {
+    const VACANT: Self = Self(0, u32::MAX);
+
+    fn is_vacant(&self) -> bool {
+        self.1 == u32::MAX
+    }
+}
+
+fn hash(pair: &Pair) -> u64 {
+    pair.0 >> 32
+}
+
+fn find(table: &Dense<Pair>, key: u64) -> Option<usize> {
+    table.find(key >> 32, |pair| pair.0 == key)
+}
+
+fn check(table: &Dense<Pair>, model: &BTreeMap<u64, u32>) {
+    assert_eq!(table.len(), model.len());
+    let mut all: Vec<_> = table.iter().map(|pair| (pair.0, pair.1)).collect();
+    assert!(all.is_sorted_by_key(|(key, _)| order(key >> 32)), "entries are in the order of their hashes");
+    all.sort_unstable();
+    assert!(all.iter().copied().eq(model.iter().map(|(&key, &value)| (key, value))));
+    for place in (0..table.places()).filter(|&place| !table[place].is_vacant()) {
+        let home = table.home(hash(&table[place]));
+        assert!(home <= place && (home..place).all(|before| !table[before].is_vacant()), "a look-up would miss it");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert(u64, u32),
+    Remove(usize),
+    Change(usize, u32),
+    Shrink,
+}
+
+/// Keys whose hashes are spread, the same, next to each other, or at the very end, where there is no room behind.
+fn key() -> impl Strategy<Value = u64> {
+    let end = u64::from(u32::MAX);
+    let spread = 0..1_u64 << 32;
+    (prop_oneof![4 => spread, 1 => Just(7), 1 => 1_000..1_020_u64, 1 => end - 3..end + 1], 0..1_u64 << 20)
+        .prop_map(|(hash, low)| hash << 32 | low)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (key(), 0..1_000_u32).prop_map(|(key, value)| Step::Insert(key, value)),
+        3 => any::<usize>().prop_map(Step::Remove),
+        1 => (any::<usize>(), 0..1_000_u32).prop_map(|(which, value)| Step::Change(which, value)),
+        1 => Just(Step::Shrink),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn it_is_a_map(steps in proptest::collection::vec(step(), 0..600)) {
+        let (mut table, mut model) = (Dense::default(), BTreeMap::new());
+        let one = |model: &BTreeMap<u64, u32>, which: usize| model.keys().nth(which % model.len().max(1)).copied();
+        for (number, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Insert(key, value) => match find(&table, key) {
+                    Some(place) => assert_eq!(Some(&table[place].1), model.get(&key)),
+                    None => {
+                        assert_eq!(model.insert(key, value), None, "it was not found");
+                        table.insert(key >> 32, Pair(key, value), hash);
+                    }
+                },
+                Step::Remove(which) => {
+                    if let Some(key) = one(&model, which) {
+                        model.remove(&key);
+                        let place = find(&table, key).expect("it is there");
+                        table.remove(place, hash);
+                        assert_eq!(find(&table, key), None);
+                    }
+                }
+                Step::Change(which, value) => {
+                    if let Some(key) = one(&model, which) {
+                        model.insert(key, value);
+                        let place = find(&table, key).expect("it is there");
+                        table[place].1 = value;
+                    }
+                }
+                Step::Shrink => table.shrink(hash),
+            }
+            if number % 16 == 0 {
+                check(&table, &model);
+            }
+        }
+        check(&table, &model);
+        for key in model.keys() {
+            table.remove(find(&table, *key).expect("it is there"), hash);
+        }
+        table.shrink(hash);
+        prop_assert_eq!((table.len(), table.bytes()), (0, 0));
+    }
+}
+
+fn spread(number: u64) -> u64 {
+    number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+#[test]
+fn memory_follows_the_number_of_entries_up_and_down() {
+    let mut table = Dense::default();
+    for number in 0..20_000 {
+        let pair = Pair(spread(number), 1);
+        table.insert(hash(&pair), pair, hash);
+        if number > 500 {
+            let per_entry = table.places() as f64 / (number + 1) as f64;
+            assert!(per_entry < 1.65, "{per_entry} places an entry at {number}");
+        }
+    }
+    for number in 0..20_000 {
+        table.remove(find(&table, spread(number)).expect("it is there"), hash);
+        table.shrink(hash);
+        let left = 19_999 - number as usize;
+        assert!(table.places() <= left * 21 / 10 + 2 * SEGMENT, "{} places for {left}", table.places());
+    }
+    assert_eq!(table.bytes(), 0);
+}
+
+#[test]
+fn a_table_at_the_edge_does_not_grow_and_shrink_in_turn() {
+    let mut table = Dense::default();
+    for number in 0..5_000 {
+        let pair = Pair(spread(number), 1);
+        table.insert(hash(&pair), pair, hash);
+        let before = table.places();
+        table.shrink(hash);
+        assert_eq!(table.places(), before, "at {number}");
+    }
+}
+
+#[test]
+fn a_walk_that_removes_misses_nothing() {
+    let mut table = Dense::default();
+    for number in 0..3_000 {
+        let pair = Pair(spread(number), number as u32);
+        table.insert(hash(&pair), pair, hash);
+    }
+    let mut place = 0;
+    while place < table.places() {
+        if !table[place].is_vacant() && table[place].1 % 3 != 0 {
+            table.remove(place, hash);
+        } else {
+            place += 1;
+        }
+    }
+    assert_eq!(table.len(), 1_000);
+    assert!(table.iter().all(|pair| pair.1 % 3 == 0));
+}
