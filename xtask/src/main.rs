@@ -7,7 +7,9 @@ use std::{path::PathBuf, process::ExitCode};
 
 mod bench;
 mod check;
+mod faults;
 mod fuzz;
+mod lists;
 mod loom;
 mod sim;
 mod soak;
@@ -41,6 +43,8 @@ fn dispatch(words: &[&str]) -> Outcome {
         ["bench", "memory", options @ ..] => bench::counting::memory(&root(), options),
         ["bench", options @ ..] => bench::run(&root(), options),
         ["loom", only @ ..] => loom::run(&root(), only),
+        ["faults", only @ ..] => faults::run(&root(), only),
+        ["fuzz", "counting", options @ ..] => lists::run(&root(), options),
         ["sim", options @ ..] => sim::run(&root(), options),
         ["fuzz", options @ ..] => fuzz::run(&root(), options),
         ["soak", options @ ..] => soak::run(&root(), options),
@@ -71,7 +75,10 @@ The workspace's own tools.
         --bless                 writes xtask/icount.txt
   cargo xtask bench memory      its memory at 17 sizes per address family, what is left, the longest admission
         --quick                 two sizes
-  cargo xtask loom [NAME]       the counting under a model checker: all interleavings of two threads
+  cargo xtask loom [NAME]       the counting under a model checker: all interleavings of two threads, random ones of four
+  cargo xtask faults [WORD]     one fault at a time in a copy of the counting; a named test must turn red for each
+  cargo xtask fuzz counting     lists of operations made from bytes, against the plain reference
+        --seconds N --seed N    for so long instead of 60; beginning with one seed
   cargo xtask sim [options]     the counting against its plain reference, 1,000 histories of 10,000 steps
         --seeds N --steps N     other numbers
         --seed N                one history alone

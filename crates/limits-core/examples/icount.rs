@@ -49,7 +49,7 @@ fn main() {
             }
             "refused_v4" => drop(black_box(open(v4(0)).unwrap_err())),
             "request_v4" => {
-                drop(black_box(RequestPermit::begin(&tracker, later, Some(v4(known(turn))), route).unwrap()))
+                drop(black_box(RequestPermit::begin(&tracker, later, Some(v4(known(turn))), route).unwrap()));
             }
             unknown => panic!("there is no case {unknown:?}"),
         }

@@ -106,6 +106,7 @@ impl Table {
         let taken = self.process.try_take(slots, settings.most).is_ok();
         if taken {
             *usage = after;
+            note_client(place.key, after.connections);
         }
         taken
     }
@@ -138,6 +139,7 @@ impl Table {
             let after = rule.admit(*usage, age)?;
             self.process.take(slots, settings.most)?;
             *usage = after;
+            note_client(key, after.connections);
             return Ok(());
         }
         let after = rule.admit(Usage::default(), age)?;
@@ -155,6 +157,7 @@ impl Table {
             return Err(rejection);
         }
         clients.insert(&self.hasher, hash, key, (), after);
+        note_client(key, after.connections);
         Ok(())
     }
 
@@ -236,7 +239,7 @@ impl Table {
         let answer = match client {
             None if held.take((1, 0), fits) => Ok(()),
             None => Err(full),
-            Some(_) if !fits(held.read()) => Err(full),
+            Some(_) if !held.check(fits) => Err(full),
             Some(Place { key, .. }) => {
                 let hash = hash(&self.hasher, key, route);
                 let pair = pairs.find(hash, key, route);
@@ -301,6 +304,15 @@ impl Table {
         }
         shard
     }
+}
+
+/// Tells models how many connections a client holds from now on; nothing in a program.
+#[inline]
+pub(crate) fn note_client(key: ClientKey, connections: u32) {
+    #[cfg(any(loom, shuttle))]
+    crate::ghost::note(crate::ghost::Id::Client(key), connections);
+    #[cfg(not(any(loom, shuttle)))]
+    let _ = (key, connections);
 }
 
 /// A connection that holds all it asked for.

@@ -39,6 +39,11 @@ impl Capacity {
         Self { used: CachePadded::default(), most }
     }
 
+    #[cfg(any(loom, shuttle))]
+    pub(crate) fn ghost(&self) -> usize {
+        self.used.ghost()
+    }
+
     pub(crate) fn most(&self) -> u32 {
         self.most
     }
@@ -50,7 +55,7 @@ impl Capacity {
     }
 
     pub(crate) fn has_room(&self, family: Family) -> bool {
-        self.fits(family, self.used.read())
+        self.used.check(|used| self.fits(family, used))
     }
 
     pub(crate) fn take(&self, family: Family) -> bool {

@@ -15,10 +15,10 @@ pub(crate) trait Entry: Copy {
     fn is_vacant(&self) -> bool;
 }
 
-/// Places of a segment.
-const SEGMENT: usize = 64;
+/// Places of a segment. In models so few that tables grow.
+const SEGMENT: usize = if cfg!(any(loom, shuttle)) { 4 } else { 64 };
 /// Places behind the last home, for what is pushed beyond it.
-const SPARE: usize = 16;
+const SPARE: usize = SEGMENT / 4;
 
 /// Entries by hash. Only the lower 32 bits of a hash are used.
 ///
@@ -116,7 +116,7 @@ impl<E: Entry> Dense<E> {
     #[inline]
     fn home(&self, hash: u64) -> usize {
         // A fraction of the homes instead of a remainder: it is cheaper, and grows with the hash.
-        ((hash & 0xffff_ffff) * u64::from(self.homes) >> 32) as usize
+        (((hash & 0xffff_ffff) * u64::from(self.homes)) >> 32) as usize
     }
 
     /// Puts an entry where its hash belongs if a place is vacant behind it.

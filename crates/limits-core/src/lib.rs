@@ -6,8 +6,8 @@
 //! - **Never below.** A refusal names the first scope that was full of connections that were admitted. An attempt that
 //!   is itself refused is never visible to another one.
 //! - **All or nothing.** A refused decision took no slot and no rate token.
-//! - **Small.** 12 bytes per IPv4 client, 16 per IPv6 /64, in hash tables that give memory back; 1,024 refused clients
-//!   are remembered in a fixed sketch. Nothing is evicted while it holds a slot or has used up some of its rate.
+//! - **Small.** 12 bytes per IPv4 client, 16 per IPv6 /64, in hash tables that grow by an eighth and give memory back;
+//!   1,024 refused clients are remembered in a fixed sketch. Nothing is evicted while it holds a slot or has used up some of its rate.
 //!
 //! Time comes in as an argument, so a virtual clock can drive it. Nothing here knows what a socket is:
 //!
@@ -49,6 +49,8 @@ mod capacity;
 mod dense;
 mod entry;
 mod expiry;
+#[cfg(any(loom, shuttle))]
+pub mod ghost;
 mod inspect;
 mod limits;
 mod packed;

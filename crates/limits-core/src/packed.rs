@@ -2,9 +2,14 @@
 //!
 //! Ordering: every change is a compare-and-swap on one word, so all changes have one order and none is lost. They
 //! acquire and release, as those of a semaphore do: whatever the holder of a slot did before it gave the slot back has
-//! happened for the next holder too. Only so nobody outside ever sees one holder more than the limit. Loads are
-//! relaxed: a slot that was given back before, by whatever orders the two, is seen as free.
+//! happened for the next holder too. Only so nobody outside ever sees one holder more than the limit.
+//!
+//! A load may find an older value than the last one. A change that is built on it fails and is tried again, so loads may be
+//! relaxed; but nothing is refused because of one. What refuses is a read-modify-write, which always finds the last value:
+//! so the scope was full at that very step.
 
+#[cfg(any(loom, shuttle))]
+use crate::ghost;
 use crate::sync::{AtomicU64, Ordering};
 use conn_tracker::{Reason, Rejection, Slots};
 
@@ -32,19 +37,61 @@ pub(crate) struct Most {
     pub(crate) exempt: u32,
 }
 
+/// A word that is changed as a whole.
+#[derive(Debug, Default)]
+struct Word(AtomicU64);
+
+impl Word {
+    fn load(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Changes the word if `change` allows it for its last value. `note` is told of the new value, in models.
+    #[inline(always)]
+    fn change<E>(&self, change: impl Fn(u64) -> Result<u64, E>, note: impl Fn(u64)) -> Result<(), E> {
+        let (mut word, mut is_last) = (self.load(), false);
+        loop {
+            match change(word) {
+                Ok(changed) => match self.0.compare_exchange_weak(word, changed, Ordering::AcqRel, Ordering::Relaxed) {
+                    Ok(_) => {
+                        note(changed);
+                        return Ok(());
+                    }
+                    Err(other) => (word, is_last) = (other, false),
+                },
+                Err(no) if is_last => return Err(no),
+                Err(_) => (word, is_last) = (self.last(), true),
+            }
+        }
+    }
+
+    /// Whether `fits` is true of the last value, or of one that was the last when it was loaded.
+    fn check(&self, fits: impl Fn(u64) -> bool) -> bool {
+        fits(self.load()) || fits(self.last())
+    }
+
+    /// The last value there is; dearer than a load.
+    #[cold]
+    fn last(&self) -> u64 {
+        // Ordering: acquires what the last holder of a slot has done, as a change does.
+        self.0.fetch_or(0, Ordering::Acquire)
+    }
+}
+
 /// `global`, `pending` and `exempt` in one word.
 #[derive(Debug, Default)]
-pub(crate) struct Process(AtomicU64);
+pub(crate) struct Process(Word);
 
 impl Process {
     pub(crate) fn held(&self) -> Held {
-        let word = self.0.load(Ordering::Relaxed);
+        let word = self.0.load();
         Held { global: global(word), pending: pending(word), exempt: exempt(word) }
     }
 
     /// Whether `slots` could be taken: pending, then global.
     pub(crate) fn check(&self, slots: Slots, most: Most) -> Result<(), Rejection> {
-        match refusal(self.0.load(Ordering::Relaxed), slots, most) {
+        let refuses = |word| refusal(word, slots, most);
+        match refuses(self.0.load()).and_then(|_| refuses(self.0.last())) {
             Some(reason) => Err(rejection(reason, most)),
             None => Ok(()),
         }
@@ -85,15 +132,19 @@ impl Process {
         self.change(|word| if holds(word, slots) { Ok(word - word_of(slots)) } else { Err(()) }).is_ok()
     }
 
+    #[cfg(any(loom, shuttle))]
+    pub(crate) fn ghost(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     #[inline(always)]
     fn change<E>(&self, change: impl Fn(u64) -> Result<u64, E>) -> Result<(), E> {
-        let mut word = self.0.load(Ordering::Relaxed);
-        loop {
-            match self.0.compare_exchange_weak(word, change(word)?, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return Ok(()),
-                Err(other) => word = other,
+        self.0.change(change, |_changed| {
+            #[cfg(any(loom, shuttle))]
+            for (field, held) in [global(_changed), pending(_changed), exempt(_changed)].into_iter().enumerate() {
+                ghost::note(ghost::Id::Word(self.ghost(), field as u32), held);
             }
-        }
+        })
     }
 }
 
@@ -139,11 +190,11 @@ fn rejection(reason: Reason, most: Most) -> Rejection {
 
 /// Two counts of 32 bits in one word.
 #[derive(Debug, Default)]
-pub(crate) struct Halves(AtomicU64);
+pub(crate) struct Halves(Word);
 
 impl Halves {
     pub(crate) fn read(&self) -> (u32, u32) {
-        split(self.0.load(Ordering::Relaxed))
+        split(self.0.load())
     }
 
     /// Adds to both where `may` allows it for the counts as they are.
@@ -162,16 +213,28 @@ impl Halves {
         self.change(|(low, high)| Some((low.checked_sub(less.0)?, high.checked_sub(less.1)?)))
     }
 
+    #[cfg(any(loom, shuttle))]
+    pub(crate) fn ghost(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Whether `fits` is true of the counts.
+    pub(crate) fn check(&self, fits: impl Fn((u32, u32)) -> bool) -> bool {
+        self.0.check(|word| fits(split(word)))
+    }
+
     fn change(&self, change: impl Fn((u32, u32)) -> Option<(u32, u32)>) -> bool {
-        let mut word = self.0.load(Ordering::Relaxed);
-        loop {
-            let Some((low, high)) = change(split(word)) else { return false };
-            let changed = u64::from(low) | u64::from(high) << 32;
-            match self.0.compare_exchange_weak(word, changed, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(other) => word = other,
+        let changed = |word| {
+            let (low, high) = change(split(word)).ok_or(())?;
+            Ok::<_, ()>(u64::from(low) | u64::from(high) << 32)
+        };
+        let done = self.0.change(changed, |_changed| {
+            #[cfg(any(loom, shuttle))]
+            for (half, held) in <[u32; 2]>::from(split(_changed)).into_iter().enumerate() {
+                ghost::note(ghost::Id::Word(self.ghost(), half as u32), held);
             }
-        }
+        });
+        done.is_ok()
     }
 }
 
@@ -194,7 +257,7 @@ mod tests {
         let process = Process::default();
         let most = Most { global: GLOBAL_MOST, pending: GLOBAL_MOST, exempt: EXEMPT_MOST };
         let full = u64::from(GLOBAL_MOST) | u64::from(GLOBAL_MOST) << GLOBAL_BITS;
-        process.0.store(full | u64::from(EXEMPT_MOST) << (2 * GLOBAL_BITS), Ordering::Relaxed);
+        process.0.0.store(full | u64::from(EXEMPT_MOST) << (2 * GLOBAL_BITS), Ordering::Relaxed);
         assert_eq!(process.held(), held(GLOBAL_MOST, GLOBAL_MOST, EXEMPT_MOST));
         assert!(process.take(Slots::GLOBAL, most).is_err() && process.take(Slots::PENDING, most).is_err());
         assert!(!process.exempt(Slots::NONE, most));

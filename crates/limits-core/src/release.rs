@@ -1,5 +1,6 @@
 //! Giving slots back: the same steps as taking them, in the opposite order, and none of them can fail.
 
+use crate::admission::note_client;
 use crate::capacity::Family;
 use crate::entry::{PairUsage, hash};
 use crate::routes::RouteSlot;
@@ -45,6 +46,7 @@ impl Table {
         let gone = shard.clients.change(&self.hasher, hash, key, (), |usage| {
             held = usage.connections > 0;
             usage.connections = usage.connections.saturating_sub(1);
+            note_client(key, usage.connections);
             is_idle(usage, passed)
         });
         if gone == Some(true) {

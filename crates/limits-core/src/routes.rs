@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 const REASONS: usize = Reason::ALL.len();
 /// The first chunk has this many routes, each further one twice as many as the one before.
-const FIRST_CHUNK: u32 = if cfg!(loom) { 1 } else { 64 };
+const FIRST_CHUNK: u32 = if cfg!(any(loom, shuttle)) { 1 } else { 64 };
 const CHUNKS: usize = (conn_tracker::MAX_ROUTES / FIRST_CHUNK).ilog2() as usize + 1;
 
 /// The counts of one route.

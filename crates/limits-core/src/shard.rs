@@ -58,7 +58,7 @@ pub(crate) struct Shard {
     pub(crate) cold: Box<Cold>,
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const _: () =
     assert!(size_of::<crate::sync::Mutex<Shard>>() <= 128, "a shard's lock and its shard are two cache lines");
 

@@ -8,7 +8,7 @@ use crate::table::Place;
 use conn_tracker::ClientKey;
 use crossbeam_utils::CachePadded;
 
-const SETS: usize = if cfg!(loom) { 1 } else { 64 };
+const SETS: usize = if cfg!(any(loom, shuttle)) { 1 } else { 64 };
 const WAYS: usize = 16;
 
 /// How many clients the sketch knows at most.

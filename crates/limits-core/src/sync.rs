@@ -1,30 +1,35 @@
-//! The primitives that the counting rests on, in one place, so that the model checker `loom` can stand in for them.
+//! The primitives that the counting rests on, in one place, so that the model checkers `loom` and `shuttle` can stand in for
+//! them.
 //!
 //! Models replace what decisions depend on: the locks and the words that are compared and swapped. Statistics, reference
 //! counts and what is set once stay real, because no decision depends on when they are seen.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use parking_lot::{Mutex, MutexGuard};
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 #[cfg(loom)]
-pub(crate) use loom::sync::MutexGuard;
-#[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use loom as model;
+#[cfg(any(loom, shuttle))]
+pub(crate) use model::sync::MutexGuard;
+#[cfg(any(loom, shuttle))]
+pub(crate) use model::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+#[cfg(all(shuttle, not(loom)))]
+use shuttle as model;
 
 pub(crate) use std::sync::atomic::AtomicU64 as Counter;
 pub(crate) use std::sync::{Arc, OnceLock};
 
-/// loom's mutex with the signatures of the real one.
-#[cfg(loom)]
+/// A model's mutex with the signatures of the real one.
+#[cfg(any(loom, shuttle))]
 #[derive(Debug, Default)]
-pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+pub(crate) struct Mutex<T>(model::sync::Mutex<T>);
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 impl<T> Mutex<T> {
     pub(crate) fn new(inside: T) -> Self {
-        Self(loom::sync::Mutex::new(inside))
+        Self(model::sync::Mutex::new(inside))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
@@ -39,5 +44,5 @@ impl<T> Mutex<T> {
 /// The keys of the hash function: secret, so that nobody can choose addresses that collide. A model is repeated with
 /// other interleavings and must be the same each time.
 pub(crate) fn hasher() -> ahash::RandomState {
-    if cfg!(loom) { ahash::RandomState::with_seeds(1, 2, 3, 4) } else { ahash::RandomState::new() }
+    if cfg!(any(loom, shuttle)) { ahash::RandomState::with_seeds(1, 2, 3, 4) } else { ahash::RandomState::new() }
 }

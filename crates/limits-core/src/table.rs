@@ -201,4 +201,4 @@ fn keys(limits: &Limits) -> impl Iterator<Item = &str> {
 }
 
 /// Enough that no lock is held for a millisecond while a full table grows. Models have no time for as many.
-const FEWEST_SHARDS: u32 = if cfg!(loom) { 1 } else { 1024 };
+const FEWEST_SHARDS: u32 = if cfg!(any(loom, shuttle)) { 1 } else { 1024 };

@@ -1,84 +1,30 @@
-//! Every interleaving of two threads, up to two preemptions, over the real table: `cargo xtask loom`.
+//! Every interleaving of two threads over the real table, without a bound on preemptions: `cargo xtask loom`.
 //!
-//! What a thread did is written down beside the table, in the order in which it really happened: before an effect may be
-//! seen ("begun") and once it must be seen ("done").
+//! Each refusal is held against the ledgers that are written where changes commit. Where two calls race, what a thread did
+//! is also written down beside the table, in the order in which it really happened: before an effect may be seen ("begun")
+//! and once it must be seen ("done").
 #![cfg(loom)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use conn_tracker::{Arrival, ConnectionTracker, Inspect, Origin, Permit, Reason, RequestPermit, RouteId};
-use limits_core::{Limits, RouteLimits, Table, TableConfig};
+mod models;
+
+use conn_tracker::{Arrival, Inspect, Origin, Reason};
+use limits_core::{Limits, RouteLimits};
 use loom::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use loom::thread;
-use std::net::IpAddr;
+use models::{World, client, shop, with_route};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn model(check: impl Fn() + Send + Sync + 'static) {
+    loom::model(check);
+}
+
+/// For a model with too many steps to try them all.
+fn bounded_model(preemptions: usize, check: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
     builder.check(check);
-}
-
-/// One table, and the time at which it was made.
-#[derive(Clone)]
-struct World {
-    table: Arc<Table>,
-    tracker: Arc<dyn ConnectionTracker>,
-    now: Instant,
-}
-
-impl World {
-    fn new(limits: Limits) -> Self {
-        Self::with_room(limits, 100)
-    }
-
-    fn with_room(limits: Limits, tracked_clients: u32) -> Self {
-        let now = Instant::now();
-        let config = TableConfig { shards: 2, tracked_clients, ..TableConfig::default() };
-        let table = Table::new(config, limits, now).unwrap();
-        Self { tracker: table.for_worker(), table, now }
-    }
-
-    fn open(&self, last: u8) -> Result<Permit, Reason> {
-        self.arrive(Arrival::client(client(last)))
-    }
-
-    fn arrive(&self, arrival: Arrival) -> Result<Permit, Reason> {
-        Permit::open(&self.tracker, self.now, arrival).map_err(|rejection| rejection.reason)
-    }
-
-    fn bind(&self, permit: &mut Permit) -> Result<(), Reason> {
-        permit.bind(self.now, self.route()).map_err(|rejection| rejection.reason)
-    }
-
-    fn begin(&self, last: u8) -> Result<RequestPermit, Reason> {
-        RequestPermit::begin(&self.tracker, self.now, Some(client(last)), self.route())
-            .map_err(|rejection| rejection.reason)
-    }
-
-    fn route(&self) -> RouteId {
-        self.table.route_ids()[0]
-    }
-
-    /// Nothing is held, nobody is remembered.
-    fn assert_empty(&self) {
-        while !self.table.expire(self.now + Duration::from_secs(3_600), 1_000).ended {}
-        let snapshot = self.table.snapshot();
-        assert!(snapshot.scopes.iter().all(|scope| scope.active == 0), "{snapshot:?}");
-        assert_eq!((snapshot.tracked_clients, snapshot.anomalies), (0, 0));
-    }
-}
-
-fn client(last: u8) -> IpAddr {
-    IpAddr::from([192, 0, 2, last])
-}
-
-fn with_route(route: RouteLimits) -> Limits {
-    Limits { routes: vec![route], ..Limits::default() }
-}
-
-fn shop() -> RouteLimits {
-    RouteLimits::new("shop")
 }
 
 /// Two threads make `attempt` on a world with room for one: one of them gets it, the other hears `reason`. What the
@@ -163,8 +109,8 @@ fn the_last_request_has_one_winner() {
 fn the_last_slot_of_a_named_client_has_one_winner() {
     model(|| {
         one_wins(&World::new(Limits { per_client: 1, ..Limits::default() }), Reason::ClientLimit, |world, _| {
-            let mut permit = world.arrive(Arrival { origin: Origin::Proxy, pending: true })?;
-            permit.identify(world.now, client(1)).map_err(|rejection| rejection.reason)?;
+            let mut permit = world.arrive(Arrival { origin: Origin::Proxy, pending: true }, 0)?;
+            world.identify(&mut permit, 1)?;
             Ok(permit)
         });
     });
@@ -250,7 +196,7 @@ fn a_raised_limit_is_above_nothing_and_in_force_once_the_reload_is_done() {
                 routes: vec![RouteLimits { max_connections: most, ..shop() }],
                 ..Limits::default()
             };
-            let world = World::new(limits(1));
+            let world = World::new(limits(1)).whose_highest_are(limits(2));
             let mut held = world.open(0).unwrap();
             world.bind(&mut held).unwrap();
             let reloaded = world.clone();
@@ -269,7 +215,7 @@ fn a_raised_limit_is_above_nothing_and_in_force_once_the_reload_is_done() {
 fn a_bind_goes_by_a_raised_limit_once_the_reload_is_done() {
     model(|| {
         let limits = |most| with_route(RouteLimits { max_connections: most, ..shop() });
-        let world = World::new(limits(1));
+        let world = World::new(limits(1)).whose_highest_are(limits(2));
         let (mut held, mut waits) = (world.open(1).unwrap(), world.open(2).unwrap());
         world.bind(&mut held).unwrap();
         let reloaded = world.clone();
@@ -359,6 +305,58 @@ fn a_refused_attempt_is_invisible() {
         let mut other = world.open(2).expect("one slot is free");
         world.bind(&mut other).expect("so is one of the route");
         drop((thread.join().unwrap(), other, held));
+        world.assert_empty();
+    });
+}
+
+#[test]
+fn a_lowered_limit_of_a_route_is_in_force_once_the_reload_is_done() {
+    model(|| {
+        let limits = |most| with_route(RouteLimits { max_connections: most, ..shop() });
+        let world = World::new(limits(2));
+        let (mut held, mut waits) = (world.open(1).unwrap(), world.open(2).unwrap());
+        world.bind(&mut held).unwrap();
+        let done = Arc::new(AtomicBool::new(false));
+        let (reloaded, finished) = (world.clone(), Arc::clone(&done));
+        let thread = thread::spawn(move || {
+            reloaded.table.reload(reloaded.now, limits(1)).unwrap();
+            finished.store(true, SeqCst);
+        });
+        let lowered = done.load(SeqCst);
+        let bound = world.bind(&mut waits);
+        assert!(!(lowered && bound.is_ok()), "bound above a limit in force");
+        thread.join().unwrap();
+        drop((held, waits));
+        world.assert_empty();
+    });
+}
+
+/// Parts of the table grow with each new client of a model.
+#[test]
+fn a_table_that_grows_loses_nobody() {
+    bounded_model(4, || {
+        let world = World::new(Limits { per_client: 1, ..Limits::default() });
+        let held = world.open(0).unwrap();
+        let other = world.clone();
+        let thread = thread::spawn(move || (other.open(1).unwrap(), other.open(2).unwrap()));
+        assert_eq!(world.open(0).map(drop), Err(Reason::ClientLimit), "it is there all the time");
+        drop(held);
+        let again = world.open(0).expect("its slot is free");
+        let others = thread.join().unwrap();
+        assert_eq!(world.table.snapshot().tracked_clients, 3);
+        drop((again, others));
+        world.assert_empty();
+    });
+}
+
+#[test]
+fn a_client_that_is_named_while_another_connection_of_it_ends_is_counted_right() {
+    model(|| {
+        let world = World::new(Limits { per_client: 1, ..Limits::default() });
+        let held = world.open(1).unwrap();
+        let mut named = world.arrive(Arrival { origin: Origin::Proxy, pending: true }, 0).unwrap();
+        taken_as_given(&world, move || drop(held), |world| world.identify(&mut named, 1));
+        drop(named);
         world.assert_empty();
     });
 }

@@ -6,7 +6,7 @@
 #![allow(clippy::expect_used, reason = "a measurement that fails has no figures")]
 
 use ahash::RandomState;
-use conn_tracker::{Arrival, ConnectionTracker, Hold, Permit};
+use conn_tracker::{Arrival, ConnectionTracker, Permit};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};

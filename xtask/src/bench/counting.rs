@@ -1,7 +1,7 @@
 //! What the counting core costs: time beside its rivals, instructions, memory.
 
 use crate::Outcome;
-use std::{collections::BTreeMap, fmt::Write as _, path::Path, process::Command};
+use std::{collections::BTreeMap, path::Path, process::Command};
 
 /// Time per admission and release, by criterion, beside what a program would otherwise take, and bytes per client.
 pub(crate) fn micro(root: &Path, words: &[&str]) -> Outcome {
@@ -54,9 +54,7 @@ pub(crate) fn icount(root: &Path, words: &[&str]) -> Outcome {
     let path = root.join(BASELINE);
     if bless {
         let mut text = BASELINE_HEAD.to_owned();
-        for (case, count) in &counts {
-            let _ = writeln!(text, "{case} {count}");
-        }
+        text.extend(counts.iter().map(|(case, count)| format!("{case} {count}\n")));
         return std::fs::write(&path, text).map_err(|error| format!("{BASELINE} cannot be written: {error}."));
     }
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{BASELINE} cannot be read: {error}."))?;

@@ -1,14 +1,18 @@
 //! Random histories, every answer compared with a plain reference: the clock is virtual, the seeds are fixed.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod choices;
+mod limits;
 mod occurred;
 mod reference;
 
+use choices::{Choices, bytes};
 use conn_tracker::{
     Arrival, Binding, ConnectionTracker, Hold, Inspect, Origin, Prefixes, Reason, RequestHold, RouteId, Scope, TopBy,
 };
 use limits_core::{ClientOverride, Limits, RequestRate, RouteLimits, Table, TableConfig};
 use occurred::{Occurred, number};
+use proptest::prelude::*;
 use reference::{Held, HeldRequest, Reference};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,29 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A small generator of random numbers, the same on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    fn below(&mut self, most: usize) -> usize {
-        usize::try_from(self.next() % most as u64).unwrap()
-    }
-
-    fn one_in(&mut self, chances: usize) -> bool {
-        self.below(chances) == 0
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())].clone()
-    }
-
+impl Choices {
     fn address(&mut self) -> IpAddr {
         let last = self.below(4);
         let text = match self.below(7) {
@@ -95,7 +77,7 @@ impl Random {
 }
 
 struct World {
-    random: Random,
+    random: Choices,
     start: Instant,
     elapsed: Duration,
     table: Arc<Table>,
@@ -110,8 +92,7 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, tracked_clients: u32, busy: bool) -> Self {
-        let mut random = Random(seed);
+    fn new(mut random: Choices, tracked_clients: u32, busy: bool) -> Self {
         let (start, limits) = (Instant::now(), random.limits(busy));
         let config = TableConfig { tracked_clients, shards: 1024, ..TableConfig::default() };
         let table = Table::new(config, limits.clone(), start).unwrap();
@@ -359,7 +340,7 @@ fn history(seed: u64, steps: u64, occurred: &mut Occurred) {
     println!("seed {seed}");
     // Some tables are so small that they are full most of the time.
     let tracked_clients = if seed % 4 == 3 { 9 } else { 1_000 };
-    let mut world = World::new(seed, tracked_clients, seed % 2 == 0);
+    let mut world = World::new(Choices::Seed(seed), tracked_clients, seed.is_multiple_of(2));
     for step in 0..steps {
         world.step();
         if step % 200 == 0 {
@@ -397,4 +378,44 @@ fn every_answer_is_that_of_the_reference() {
     if seeds > 1 {
         occurred.assert_none_is_rare();
     }
+}
+
+/// One history by bytes, for as long as they last.
+fn history_by(bytes: Vec<u8>) {
+    let mut random = Choices::Bytes(bytes.into_iter());
+    let (tracked_clients, busy) = (random.pick(&[1_000, 1_000, 9, 1]), random.one_in(2));
+    let mut world = World::new(random, tracked_clients, busy);
+    while !world.random.is_used_up() {
+        world.step();
+    }
+    world.compare_counts();
+    world.end();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// What fails here is made as short as it can be.
+    #[test]
+    fn any_list_of_choices_is_answered_as_by_the_reference(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        history_by(bytes);
+    }
+}
+
+#[test]
+fn lists_made_of_bytes_are_answered_as_by_the_reference() {
+    let (first, seconds) = (number("FUZZ_FIRST_SEED", 0), number("FUZZ_SECONDS", 2));
+    let (next, end) = (AtomicU64::new(first), Instant::now() + Duration::from_secs(seconds));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while Instant::now() < end {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let done = std::panic::catch_unwind(|| history_by(bytes(seed)));
+                    assert!(done.is_ok(), "the bytes of seed {seed}: FUZZ_FIRST_SEED={seed} begins with them");
+                }
+            });
+        }
+    });
+    println!("{} lists", next.into_inner() - first);
 }

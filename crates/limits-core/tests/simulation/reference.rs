@@ -1,18 +1,12 @@
 //! What the table should answer, told as plainly as possible: one thread, ordered maps, 128-bit time.
 
+use crate::limits::{bind_rate, carry, client_limits, full, request_rate, route_limits, too_early};
 use conn_tracker::{
     Arrival, Binding, ClientKey, Origin, Prefixes, Reason, Rejection, RouteId, Scope, Slots, TopClient, canonical,
 };
-use ipnet::IpNet;
-use limits_core::{Limits, RouteLimits};
+use limits_core::Limits;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::time::Duration;
-
-const MINUTE: u128 = 60_000_000_000;
-
-/// A rate: nanoseconds per admission, burst, admissions per period, and the unit in which what is used up is kept.
-type Rate = (u128, u32, u32, u128);
 
 #[derive(Clone, Copy, Default)]
 struct Client {
@@ -225,7 +219,7 @@ impl Reference {
         let limits = route_limits(&self.limits, &self.ids, route);
         let pair = client.and_then(|key| self.pairs.get(&(key, route)).copied());
         let Pair { connections, bound_until, .. } = pair.unwrap_or_default();
-        let rate = client.and(bind_rate(&limits));
+        let rate = client.and_then(|_| bind_rate(&limits));
         let refusal = if full(limits.max_connections, self.active(Scope::Route, route)) {
             Some(Rejection::full(Reason::RouteLimit, limits.max_connections))
         } else if let Some(wait) = rate.and_then(|rate| too_early(rate, bound_until, now)) {
@@ -465,61 +459,3 @@ impl Reference {
 
 const PROCESS: [(Slots, Scope); 3] =
     [(Slots::GLOBAL, Scope::Global), (Slots::PENDING, Scope::Pending), (Slots::EXEMPT, Scope::Exempt)];
-
-fn full(limit: u32, held: u32) -> bool {
-    limit != 0 && held >= limit
-}
-
-fn too_early((interval, burst, ..): Rate, ahead_until: u128, now: u128) -> Option<Duration> {
-    let wait = ahead_until.saturating_sub(now + interval * u128::from(burst - 1));
-    (wait > 0).then(|| Duration::from_nanos(u64::try_from(wait).unwrap()))
-}
-
-fn carry((old, new): (Option<Rate>, Option<Rate>), ahead_until: u128, now: u128) -> u128 {
-    let (Some((old_interval, ..)), Some((interval, burst, _, unit))) = (old, new) else { return 0 };
-    let ahead = (ahead_until.saturating_sub(now) * interval).div_ceil(old_interval * unit) * unit;
-    now + ahead.min(interval * u128::from(burst))
-}
-
-/// The shortest power of ten of microseconds in which a whole burst fits 30 bits.
-fn unit(interval: u128, most: u32) -> u128 {
-    let fits = |unit: &u128| interval.div_ceil(*unit) * u128::from(most) <= 1 << 30;
-    (3..).map(|zeros| 10_u128.pow(zeros)).find(fits).unwrap()
-}
-
-fn client_limits(limits: &Limits, key: ClientKey) -> (u32, Option<Rate>) {
-    // All clients share one unit.
-    let burst = limits.rate_burst.unwrap_or(limits.rate_per_minute);
-    let special = limits.overrides.iter().map(|special| special.rate_per_minute.unwrap_or(0)).map(|rate| (rate, rate));
-    let rates = special.chain([(limits.rate_per_minute, burst)]).filter(|(rate, _)| *rate > 0);
-    let units = rates.map(|(rate, burst)| unit(MINUTE / u128::from(rate), burst.max(rate)));
-    let unit = units.max().unwrap_or(1);
-    let rate = |rate: u32, burst| (rate > 0).then(|| (MINUTE / u128::from(rate), burst, rate, unit));
-    let general = rate(limits.rate_per_minute, limits.rate_burst.unwrap_or(limits.rate_per_minute));
-    let inside = limits.overrides.iter().filter(|special| special.network.contains(&IpNet::from(key.network())));
-    let Some(special) = inside.max_by_key(|special| special.network.prefix_len()) else {
-        return (limits.per_client, general);
-    };
-    let own_rate = special.rate_per_minute.map_or(general, |per_minute| rate(per_minute, per_minute));
-    (special.per_client.unwrap_or(limits.per_client), own_rate)
-}
-
-fn route_limits(limits: &Limits, ids: &[RouteId], route: RouteId) -> RouteLimits {
-    let place = ids.iter().position(|&id| id == route);
-    place.map_or_else(RouteLimits::default, |place| limits.routes[place].clone())
-}
-
-fn bind_rate(limits: &RouteLimits) -> Option<Rate> {
-    let rate = limits.rate_per_minute;
-    (rate > 0).then(|| whole_burst(MINUTE, rate))
-}
-
-fn request_rate(limits: &RouteLimits) -> Option<Rate> {
-    let rate = limits.request_rate.filter(|rate| rate.requests > 0)?;
-    Some(whole_burst(rate.window.as_nanos(), rate.requests))
-}
-
-fn whole_burst(period: u128, rate: u32) -> Rate {
-    let interval = period / u128::from(rate);
-    (interval, rate, rate, unit(interval, rate))
-}
