@@ -8,6 +8,7 @@
 //! ```
 
 mod access_log;
+mod allocator;
 mod changes;
 mod check;
 mod cli;
@@ -29,10 +30,6 @@ mod watch;
 use clap::Parser;
 use remote::Wish;
 use std::process::ExitCode;
-
-// Faster than the system's for many short-lived connections.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match cli::Cli::parse().command {

@@ -7,7 +7,7 @@ use crate::reload::{Parts, Reloader};
 use crate::report::{Access, Chronicle};
 use crate::status::ProxyStatus;
 use crate::watch::Stamp;
-use crate::{control, endpoint, limits, systemd};
+use crate::{allocator, control, endpoint, limits, systemd};
 use conn_tracker::Report;
 use limits_core::{Table, TableConfig};
 use log_dedup::Guard;
@@ -226,6 +226,7 @@ impl Shared {
                 };
                 // Polled after the others: by now every listener is watched.
                 let accepting = async move { accepting.send(()).unwrap_or_default() };
+                tokio::spawn(allocator::hand_back());
                 tokio::join!(biased; running, finishing, accepting);
             });
         })
