@@ -79,8 +79,8 @@ const SWEPT: &str = "smartproxy_connections_swept_total";
 const BACKEND: &str = "smartproxy_backend_failures_total";
 const BEGUN: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n";
 const WHOLE: &str = "GET /source/3 HTTP/1.1\r\nHost: a.test\r\n\r\n";
-const SILENT: &str = "GET /silent HTTP/1.1\r\nHost: a.test\r\n\r\n";
-const DIALLED: &str = "GET /full HTTP/1.1\r\nHost: a.test\r\n\r\n";
+const SILENT: &str = "GET /silent HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
+const DIALLED: &str = "GET /full HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
 const HALF: &str = "POST /sink HTTP/1.1\r\nHost: a.test\r\nContent-Length: 9\r\n\r\nhalf";
 const UPGRADE: &str = "GET /socket HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
