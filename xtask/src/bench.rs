@@ -8,12 +8,16 @@ use crate::Outcome;
 use options::Options;
 use peers::Proxy;
 use report::Report;
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 mod backend;
 mod client;
 pub(crate) mod counting;
 mod h2;
+pub(crate) mod icount;
 mod kinds;
 mod load;
 mod options;
@@ -79,16 +83,7 @@ impl Bench {
 fn proxies(root: &Path, options: &Options) -> Outcome<Vec<Box<dyn Proxy>>> {
     let mut proxies: Vec<Box<dyn Proxy>> = Vec::new();
     if !options.peers_only {
-        println!("building smartproxy");
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let status =
-            Command::new(cargo).args(["build", "--release", "--package", "smartproxy-bin"]).current_dir(root).status();
-        if !status.is_ok_and(|status| status.success()) {
-            return Err("The release build failed; `--peers-only` measures without smartproxy.".to_owned());
-        }
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |target| root.join(target));
-        proxies.push(Box::new(peers::Smartproxy(target.join("release/smartproxy"))));
+        proxies.push(Box::new(peers::Smartproxy(build(root)?)));
     }
     for peer in peers::others() {
         match peer.version() {
@@ -100,4 +95,17 @@ fn proxies(root: &Path, options: &Options) -> Outcome<Vec<Box<dyn Proxy>>> {
         return Err("There is no proxy to measure.".to_owned());
     }
     Ok(proxies)
+}
+
+/// Builds smartproxy as it is shipped, and says where it is.
+fn build(root: &Path) -> Outcome<PathBuf> {
+    println!("building smartproxy");
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let status =
+        Command::new(cargo).args(["build", "--release", "--package", "smartproxy-bin"]).current_dir(root).status();
+    if !status.is_ok_and(|status| status.success()) {
+        return Err("The release build of smartproxy failed.".to_owned());
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |target| root.join(target));
+    Ok(target.join("release/smartproxy"))
 }

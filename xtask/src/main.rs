@@ -39,7 +39,7 @@ fn dispatch(words: &[&str]) -> Outcome {
         ["tidy"] => tidy::run(&root()),
         ["check", options @ ..] => check::run(&root(), options),
         ["bench", "micro", options @ ..] => bench::counting::micro(&root(), options),
-        ["bench", "icount", options @ ..] => bench::counting::icount(&root(), options),
+        ["bench", "icount", options @ ..] => bench::icount::run(&root(), options),
         ["bench", "memory", options @ ..] => bench::counting::memory(&root(), options),
         ["bench", options @ ..] => bench::run(&root(), options),
         ["loom", only @ ..] => loom::run(&root(), only),
@@ -71,9 +71,10 @@ The workspace's own tools.
         --list                  the scenarios, without running them
         --peers-only            the others alone: no build of smartproxy
   cargo xtask bench micro       time of the counting core beside its rivals, by criterion, and bytes per client
-  cargo xtask bench icount      its instructions, by callgrind; more than 5 % above xtask/icount.txt fails
+  cargo xtask bench icount      instructions on the hot paths, by valgrind; more than 5 % above xtask/icount.txt fails
+        NAME                    one path alone: http1, tls1, refuse, or a case of the counting core
         --bless                 writes xtask/icount.txt
-  cargo xtask bench memory      its memory at 17 sizes per address family, what is left, the longest admission
+  cargo xtask bench memory      memory of the core at 17 sizes per address family, what is left, the longest admission
         --quick                 two sizes
   cargo xtask loom [NAME]       the counting under a model checker: all interleavings of two threads, random ones of four
   cargo xtask faults [WORD]     one fault at a time in a copy of the counting; a named test must turn red for each

@@ -1,7 +1,7 @@
 //! What the counting core costs: time beside its rivals, instructions, memory.
 
 use crate::Outcome;
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 /// Time per admission and release, by criterion, beside what a program would otherwise take, and bytes per client.
 pub(crate) fn micro(root: &Path, words: &[&str]) -> Outcome {
@@ -33,50 +33,17 @@ pub(crate) fn memory(root: &Path, words: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// Instructions per operation; more than five percent above the baseline is an error.
-pub(crate) fn icount(root: &Path, words: &[&str]) -> Outcome {
-    let bless = match words {
-        [] => false,
-        ["--bless"] => true,
-        [unknown, ..] => return Err(format!("`bench icount` knows only `--bless`, not `{unknown}`.")),
-    };
-    if output("valgrind".as_ref(), &["--version"]).is_err() {
-        return Err("valgrind is missing: apt-get install valgrind.".to_owned());
-    }
+/// Builds what counts instructions, and says where it is.
+pub(super) fn build(root: &Path) -> Outcome<String> {
     cargo(root, &["build", "--release", "--package", "limits-core", "--example", "icount"])?;
     let program = root.join("target/release/examples/icount");
-    let program = program.to_str().ok_or("The path of the workspace is no text.")?;
-    let mut counts = BTreeMap::new();
-    for case in CASES {
-        let of = |turns: u32| instructions(program, case, turns);
-        counts.insert(case.to_owned(), (of(2 * TURNS)? - of(TURNS)?) / u64::from(TURNS));
-    }
-    let path = root.join(BASELINE);
-    if bless {
-        let mut text = BASELINE_HEAD.to_owned();
-        text.extend(counts.iter().map(|(case, count)| format!("{case} {count}\n")));
-        return std::fs::write(&path, text).map_err(|error| format!("{BASELINE} cannot be written: {error}."));
-    }
-    let text = std::fs::read_to_string(&path).map_err(|error| format!("{BASELINE} cannot be read: {error}."))?;
-    compare(&counts, &text)
+    program.to_str().map(str::to_owned).ok_or_else(|| "The path of the workspace is no text.".to_owned())
 }
 
-/// Prints each count beside its baseline; an error names those that grew.
-fn compare(counts: &BTreeMap<String, u64>, baseline: &str) -> Outcome {
-    let mut grown = Vec::new();
-    for (case, count) in counts {
-        let before = baseline.lines().find_map(|line| line.strip_prefix(case.as_str())?.trim().parse::<u64>().ok());
-        let Some(before) = before else {
-            grown.push(format!("{case} has no baseline: `cargo xtask bench icount --bless` writes one"));
-            continue;
-        };
-        let percent = (*count as f64 / before as f64 - 1.0) * 100.0;
-        println!("{case:<12} {count:>6} instructions, baseline {before:>6}, {percent:>+5.1} %");
-        if percent > MOST_PERCENT {
-            grown.push(format!("{case} takes {percent:.1} % more instructions than its baseline"));
-        }
-    }
-    if grown.is_empty() { Ok(()) } else { Err(grown.join("\n")) }
+/// Instructions of one operation of a case.
+pub(super) fn count(program: &str, case: &str) -> Outcome<u64> {
+    let of = |turns: u32| instructions(program, case, turns);
+    Ok((of(2 * TURNS)? - of(TURNS)?) / u64::from(TURNS))
 }
 
 fn instructions(program: &str, case: &str, turns: u32) -> Outcome<u64> {
@@ -111,23 +78,5 @@ fn output(program: &std::ffi::OsStr, arguments: &[&str]) -> Outcome<String> {
 /// As `rivals` knows them.
 const RIVALS: [&str; 6] = ["limits-core", "mutex", "dashmap", "semaphores", "moka", "governor"];
 /// As the example `icount` knows them.
-const CASES: [&str; 6] = ["known_v4", "known_v6", "new_v4", "bound_v4", "refused_v4", "request_v4"];
+pub(super) const CASES: [&str; 6] = ["known_v4", "known_v6", "new_v4", "bound_v4", "refused_v4", "request_v4"];
 const TURNS: u32 = 10_000;
-const MOST_PERCENT: f64 = 5.0;
-const BASELINE: &str = "xtask/icount.txt";
-const BASELINE_HEAD: &str = "# Instructions per operation, by `cargo xtask bench icount --bless`. Compilers differ: bless with the one of CI.\n";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn more_than_five_percent_is_an_error_and_less_is_not() {
-        let counts = |count| BTreeMap::from([("known_v4".to_owned(), count)]);
-        let baseline = "# head\nknown_v4 100\n";
-        assert_eq!(compare(&counts(105), baseline), Ok(()));
-        assert_eq!(compare(&counts(50), baseline), Ok(()));
-        assert!(compare(&counts(106), baseline).unwrap_err().contains("known_v4 takes 6.0 %"));
-        assert!(compare(&counts(1), "").unwrap_err().contains("no baseline"));
-    }
-}

@@ -79,7 +79,9 @@ impl<'a> Contender<'a> {
         };
         let running = work.map(|work| start(proxy, work::setup(work, bench)?, &[PROXY_CORE])).transpose()?;
         let held = match (work, &running) {
-            (Some(Work::Refused(listener)), Some(running)) => load::fill(listener, running.port(listener), LIMIT)?,
+            (Some(work @ (Work::Refused(_) | Work::Shed)), Some(running)) => {
+                load::fill(work.listener(), running.port(work.listener()), LIMIT)?
+            }
             _ => Vec::new(),
         };
         Ok(Self { proxy, running, _held: held })

@@ -9,12 +9,13 @@ mod crowd;
 mod each;
 mod h2load;
 mod knock;
+mod shed;
 mod wrk;
 
 pub(crate) use bulk::source;
 pub(crate) use crowd::Crowd;
 pub(crate) use each::paced;
-pub(crate) use knock::{fill, start as flood};
+pub(crate) use knock::{fill, once as knock_once, start as flood};
 
 /// Load that has begun. It ends when it drops, at the latest.
 pub(crate) trait Load {
@@ -33,6 +34,7 @@ pub(crate) fn start(work: Work, proxy: &Started, bench: &Bench, duration: Durati
         Work::Http2 => Box::new(h2load::H2load::start(port(work.listener()), bench, duration)?),
         Work::Bulk => Box::new(bulk::start(port(work.listener()))),
         Work::Each(listener) => Box::new(each::start(listener, port(listener))),
+        Work::Shed => Box::new(shed::start(port(work.listener()))),
         Work::Refused(listener) => Box::new(flood(listener, port(listener))),
     })
 }

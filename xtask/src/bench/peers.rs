@@ -2,6 +2,7 @@
 
 use super::process::{Running, free_port};
 use crate::Outcome;
+use rustix::process::Signal;
 use std::{
     fmt,
     fs::{self, File},
@@ -110,6 +111,8 @@ pub(crate) struct Setup {
     /// New connections of one client per minute, ten at once; 0 is no such limit.
     pub(crate) client_rate: u32,
     pub(crate) workers: usize,
+    /// Whether clients that keep knocking are dropped in the kernel, by those who can.
+    pub(crate) sheds: bool,
     /// Whether it will be reloaded, with other limits.
     pub(crate) reloads: bool,
     /// For proxies that need one to be reloaded.
@@ -124,7 +127,17 @@ impl Setup {
         let listeners = listeners.iter().map(|listener| Ok((*listener, free_port()?))).collect::<Outcome<_>>()?;
         let (admin, folder) = (free_port()?, folder.to_owned());
         let (client_limit, client_rate) = (GLOBAL_LIMIT - 1, 0);
-        Ok(Self { listeners, backend, client_limit, client_rate, workers: 1, reloads: false, admin, folder })
+        Ok(Self {
+            listeners,
+            backend,
+            client_limit,
+            client_rate,
+            workers: 1,
+            sheds: false,
+            reloads: false,
+            admin,
+            folder,
+        })
     }
 
     fn file(&self, name: &str) -> String {
@@ -151,10 +164,15 @@ pub(crate) struct Started {
 impl Started {
     /// Starts a proxy on the cores that we are on, and waits until it listens on all its ports.
     pub(crate) fn start(proxy: &dyn Proxy, setup: Setup) -> Outcome<Self> {
+        Self::under(proxy, setup, |command| command)
+    }
+
+    /// The same, by a command made of the proxy's own.
+    pub(crate) fn under(proxy: &dyn Proxy, setup: Setup, wrap: impl FnOnce(Command) -> Command) -> Outcome<Self> {
         let config = write_files(proxy, &setup)?;
         let log = setup.folder.join(format!("{}.log", proxy.name()));
         let log_file = File::create(&log).map_err(|error| format!("{} cannot be made: {error}.", log.display()))?;
-        let mut command = proxy.command(&setup, &config);
+        let mut command = wrap(proxy.command(&setup, &config));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(log_file));
         let mut process = Running::start(&mut command)?;
         for (_, port) in &setup.listeners {
@@ -179,6 +197,12 @@ impl Started {
         found.expect("scenarios ask for the listeners that they have set up").1
     }
 
+    /// Has it end as it does when an operator asks for it, and waits for that.
+    pub(crate) fn drain(&mut self) -> Outcome {
+        self.process.signal(Signal::TERM);
+        self.process.output().map(drop)
+    }
+
     /// Has it read a changed configuration.
     pub(crate) fn reload(&mut self, proxy: &dyn Proxy, change: impl FnOnce(&mut Setup)) -> Outcome {
         change(&mut self.setup);
@@ -201,21 +225,16 @@ fn write_files(proxy: &dyn Proxy, setup: &Setup) -> Outcome<PathBuf> {
 
 /// Makes the certificate that every TLS listener shows: P-256, for this machine, in `folder`.
 pub(crate) fn write_certificate(folder: &Path) -> Outcome {
-    let (certificate, key) = (folder.join(CERTIFICATE), folder.join(KEY));
-    let mut command = Command::new("openssl");
-    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]);
-    command.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]);
-    let output = command.arg("-keyout").arg(&key).arg("-out").arg(&certificate).output();
-    let output = output.map_err(|error| format!("openssl cannot be started ({error}): apt-get install openssl"))?;
-    if !output.status.success() {
-        return Err(format!("openssl made no certificate:\n{}", String::from_utf8_lossy(&output.stderr)));
-    }
+    let made = rcgen::generate_simple_self_signed([SERVER_NAME.to_owned(), "127.0.0.1".to_owned()]);
+    let made = made.map_err(|error| format!("No certificate can be made: {error}."))?;
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     // HAProxy wants both in one file.
-    let both = fs::read(&certificate).and_then(|mut pem| {
-        pem.extend(fs::read(&key)?);
-        fs::write(folder.join(BOTH), pem)
-    });
-    both.map_err(|error| format!("The certificate cannot be written: {error}."))
+    let both = format!("{certificate}{key}");
+    for (name, text) in [(CERTIFICATE, certificate), (KEY, key), (BOTH, both)] {
+        let path = folder.join(name);
+        fs::write(&path, text).map_err(|error| format!("{} cannot be written: {error}.", path.display()))?;
+    }
+    Ok(())
 }
 
 /// The first line that a program prints to either output; none if it cannot be run.

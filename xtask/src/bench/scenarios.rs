@@ -62,6 +62,8 @@ pub(crate) enum Work {
     Each(Listener),
     /// Connections beyond the client's limit.
     Refused(Listener),
+    /// The same by a client that a proxy may shed in the kernel.
+    Shed,
 }
 
 impl Work {
@@ -71,6 +73,7 @@ impl Work {
             Self::Http1(listener) | Self::Each(listener) | Self::Refused(listener) => listener,
             Self::Http2 => Listener::H2,
             Self::Bulk => Listener::Sni,
+            Self::Shed => Listener::Tcp,
         }
     }
 }
@@ -116,6 +119,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         "the same at a listener that terminates TLS; the client would do the handshake and send a request",
         Listener::Tls,
     ),
+    Scenario {
+        unit: "attempts",
+        needs: &[Need::Limit],
+        ..work(
+            "shed",
+            "the same as `refuse` with shedding on where there is any: what the client sends is dropped before accept",
+            Work::Shed,
+        )
+    },
     bystander(
         "bystander",
         "p99 of a client that connects and asks 200 times a second while another one, at its limit of 8, knocks without pause; plain HTTP",

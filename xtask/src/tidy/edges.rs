@@ -124,7 +124,7 @@ fn output(root: &Path, program: &str, arguments: &[&str]) -> Outcome<String> {
 
 const RULES: &str = "xtask/src/tidy/edges.rs";
 
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("conn-tracker", &[]),
     ("log-dedup", &[]),
     ("limits-core", &["conn-tracker"]),

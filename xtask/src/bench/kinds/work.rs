@@ -20,9 +20,10 @@ use std::{
 pub(super) fn setup(work: Work, bench: &Bench) -> Outcome<Setup> {
     let backend = if work == Work::Bulk { bench.source } else { bench.backend.port() };
     let mut setup = Setup::new(bench.folder(), &[work.listener()], backend)?;
-    if matches!(work, Work::Refused(_)) {
+    if matches!(work, Work::Refused(_) | Work::Shed) {
         setup.client_limit = LIMIT;
     }
+    setup.sheds = work == Work::Shed;
     Ok(setup)
 }
 

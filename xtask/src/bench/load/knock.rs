@@ -34,6 +34,11 @@ pub(crate) fn start(listener: Listener, port: u16) -> Crowd {
     })
 }
 
+/// Knocks once and waits for the refusal.
+pub(crate) fn once(listener: Listener, port: u16) -> io::Result<()> {
+    refusal(listener, knock(listener, port))
+}
+
 /// Takes all connections up to a limit.
 pub(crate) fn fill(listener: Listener, port: u16, limit: usize) -> Outcome<Vec<Client>> {
     let held = (0..limit).map(|_| hold(listener, port)).collect::<io::Result<_>>();
@@ -69,7 +74,7 @@ fn knock(listener: Listener, port: u16) -> io::Result<TcpStream> {
 }
 
 /// Waits for the end that the proxy makes of a connection, or its refusal in HTTP; anything else is an error.
-fn refusal(listener: Listener, stream: io::Result<TcpStream>) -> io::Result<()> {
+pub(super) fn refusal(listener: Listener, stream: io::Result<TcpStream>) -> io::Result<()> {
     let mut stream = match stream {
         Ok(stream) => stream,
         // Some reset faster than `connect` returns.
@@ -114,7 +119,7 @@ const THREADS: usize = 2;
 /// Connections that a thread opens before it waits for the first to be closed.
 const BURST: usize = 32;
 /// The lowest priority there is.
-const LAST_IN_LINE: i32 = 19;
+pub(super) const LAST_IN_LINE: i32 = 19;
 
 #[cfg(test)]
 mod tests {

@@ -38,7 +38,7 @@ impl Proxy for Smartproxy {
         } else {
             &["http/1.1"]
         };
-        let config = json!({
+        let mut config = json!({
             "bind": ["127.0.0.1"],
             "workers": setup.workers,
             "maxConnections": GLOBAL_LIMIT,
@@ -50,6 +50,9 @@ impl Proxy for Smartproxy {
             "logging": {"level": "warn"},
             "routes": routes,
         });
+        if setup.sheds {
+            config["shed"] = json!({});
+        }
         vec![("smartproxy.json", format!("{config:#}\n"))]
     }
 

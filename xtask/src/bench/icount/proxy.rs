@@ -1,0 +1,103 @@
+//! The hot paths of the proxy, as it is shipped: driven one unit after the other on one connection.
+
+use super::super::{
+    Bench,
+    client::{Client, KEPT},
+    load,
+    peers::{Listener, Setup, Smartproxy, Started},
+};
+use super::{VALGRIND, instructions};
+use crate::Outcome;
+use std::{fs, net::Ipv4Addr, process::Command};
+
+/// What is counted.
+pub(super) struct HotPath {
+    pub(super) name: &'static str,
+    listener: Listener,
+    client_limit: usize,
+    /// The two numbers of units.
+    units: [u64; 2],
+    drive: fn(&Started, u64) -> Outcome,
+}
+
+/// All of them.
+pub(super) const PATHS: &[HotPath] = &[
+    HotPath {
+        name: "http1",
+        // HTTP/1.1 request on a kept connection
+        listener: Listener::Http,
+        client_limit: 100,
+        units: [500, 3500],
+        drive: |proxy, units| ask(proxy, Listener::Http, units),
+    },
+    HotPath {
+        name: "tls1",
+        // the same inside TLS
+        listener: Listener::Tls,
+        client_limit: 100,
+        units: [500, 3500],
+        drive: |proxy, units| ask(proxy, Listener::Tls, units),
+    },
+    HotPath {
+        name: "refuse",
+        // refusal at accept
+        listener: Listener::Tcp,
+        client_limit: 1,
+        units: [1000, 11_000],
+        drive: knock,
+    },
+];
+
+impl HotPath {
+    /// Instructions per unit.
+    pub(super) fn count(&self, program: &Smartproxy, bench: &Bench) -> Outcome<u64> {
+        let [few, many] = self.units;
+        let fail = |error| format!("{}: {error}", self.name);
+        let [less, more] =
+            [self.run(program, bench, few).map_err(fail)?, self.run(program, bench, many).map_err(fail)?];
+        Ok(more.saturating_sub(less) / (many - few))
+    }
+
+    /// The instructions of a whole life with so many units in it.
+    fn run(&self, program: &Smartproxy, bench: &Bench, units: u64) -> Outcome<u64> {
+        let mut setup = Setup::new(bench.folder(), &[self.listener], bench.backend.port())?;
+        setup.client_limit = self.client_limit;
+        let log = bench.folder().join("valgrind.log");
+        let mut proxy = Started::under(program, setup, |command| {
+            let mut counted = Command::new("valgrind");
+            counted
+                .args(VALGRIND)
+                .arg(format!("--log-file={}", log.display()))
+                .arg(command.get_program())
+                .args(command.get_args());
+            counted
+        })?;
+        (self.drive)(&proxy, units)?;
+        proxy.drain()?;
+        let log = fs::read_to_string(&log).map_err(|error| format!("valgrind wrote no {}: {error}.", log.display()))?;
+        instructions(&log).ok_or_else(|| format!("valgrind counted nothing:\n{log}"))
+    }
+}
+
+fn ask(proxy: &Started, listener: Listener, units: u64) -> Outcome {
+    let client = Client::connect(Ipv4Addr::LOCALHOST, listener, proxy.port(listener));
+    let mut client = client.map_err(|error| format!("the client cannot connect: {error}."))?;
+    for _ in 0..units {
+        match client.ask(KEPT).map(|answer| answer.status) {
+            Ok(200) => {}
+            Ok(status) => return Err(format!("a request was answered with {status}.")),
+            Err(error) => return Err(format!("a request failed: {error}.")),
+        }
+    }
+    Ok(())
+}
+
+fn knock(proxy: &Started, units: u64) -> Outcome {
+    let port = proxy.port(Listener::Tcp);
+    let held = load::fill(Listener::Tcp, port, 1)?;
+    for _ in 0..units {
+        load::knock_once(Listener::Tcp, port).map_err(|error| format!("a connection was not refused: {error}."))?;
+    }
+    drop(held);
+    Ok(())
+}
