@@ -149,7 +149,7 @@ fn values_of_the_process() {
         ("tcpKeepAlive: { idle: 1500 }", "tcpKeepAlive.idle", "whole seconds"),
         ("keepAliveTreatment: imortal", "keepAliveTreatment", "is none of"),
         ("maxRequestHeaderBytes: 100", "maxRequestHeaderBytes", "not within 8192"),
-        ("maxConcurrentStreams: 0", "maxConcurrentStreams", "not within 1"),
+        ("maxConcurrentStreams: 0", "maxConcurrentStreams", "makes no sense here"),
         ("bind: localhost", "bind", "is no address"),
         ("bind: []", "bind", "without an address"),
         ("bind: [\"::\", \"::\"]", "bind[1]", "given twice"),

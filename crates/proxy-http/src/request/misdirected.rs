@@ -5,8 +5,8 @@ use crate::HttpGeneration;
 use crate::connection::Downstream;
 use proxy_route::{HelloDecision, HelloFacts};
 
-/// Whether the host of a request cannot be served on its connection, which was made for another name: one whose clients
-/// are shown another certificate, or whose TLS is not ended here. Browsers use one connection for all names of its
+/// Whether the host of a request cannot be served on its connection, which was made for another name: one that the
+/// certificate of the connection is not for, or whose TLS is not ended here. Browsers use one connection for all names of its
 /// certificate; told so (421), they make another one.
 pub(super) fn is(newest: &HttpGeneration, client: &Downstream, target: &Target) -> bool {
     let Some(name) = client.sni.as_deref() else { return false };

@@ -6,7 +6,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -99,6 +99,13 @@ fn read(source: &PemSource) -> Result<Vec<u8>, String> {
             std::fs::read(path).map_err(|error| format!("{error}; check the path and the permissions"))
         }
     }
+}
+
+/// Whether a certificate is for a host.
+pub(super) fn covers(key: &CertifiedKey, host: &str) -> bool {
+    let leaf = key.end_entity_cert().ok().and_then(|leaf| webpki::EndEntityCert::try_from(leaf).ok());
+    let name = ServerName::try_from(host).ok();
+    leaf.zip(name).is_some_and(|(leaf, name)| leaf.verify_is_valid_for_subject_name(&name).is_ok())
 }
 
 fn names(key: &CertifiedKey) -> Vec<String> {

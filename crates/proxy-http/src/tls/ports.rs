@@ -104,11 +104,13 @@ impl TlsPorts {
         &self.handshakes
     }
 
-    /// Whether clients of `port` that ask for the one name or the other are shown the same certificate, so that what is
-    /// meant for the one may be asked on a connection for the other.
+    /// Whether a client of `port` that asked for `one` was shown a certificate that is good for `other` as well, so that
+    /// what is meant for the other may be asked on its connection.
     pub(crate) fn are_alike(&self, port: u16, one: &str, other: &str) -> bool {
-        let chosen = |choice: &Choice, name| Arc::as_ptr(choice.by_name(Some(name)));
-        self.configs.get(&port).is_some_and(|offered| chosen(&offered.choice, one) == chosen(&offered.choice, other))
+        self.configs.get(&port).is_some_and(|offered| {
+            let (shown, wanted) = (offered.choice.by_name(Some(one)), offered.choice.by_name(Some(other)));
+            shown.cert.first() == wanted.cert.first() || certificate::covers(shown, other)
+        })
     }
 }
 
