@@ -47,7 +47,7 @@ impl Choices {
             key: name.into(),
             max_connections: random.pick(&[0, 0, 0, 12]),
             per_client: random.pick(&[0, 0, 1, 2]),
-            rate_per_minute: random.pick(&[0, 1, 1, 2, 6]),
+            rate_per_minute: random.pick(&[0, 1, 1, 1, 2]),
             max_requests: random.pick(&[0, 0, 0, 6]),
             max_requests_per_client: random.pick(&[0, 0, 1]),
             request_rate: random
@@ -59,7 +59,7 @@ impl Choices {
         names.retain(|_| !self.one_in(3));
         Limits {
             max_connections: self.pick(&[0, 0, 0, 0, most, most / 2]),
-            per_client: self.pick(&[0, 0, 1, 2, 5]),
+            per_client: self.pick(&[0, 0, 0, 1, 2, 5]),
             rate_per_minute: self.pick(&rates),
             rate_burst: self.pick(&[None, Some(1), Some(1), Some(3), Some(1_000)]),
             pending: self.pick(&[0, 0, most / 2]),
