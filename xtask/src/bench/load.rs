@@ -15,7 +15,7 @@ mod wrk;
 pub(crate) use bulk::source;
 pub(crate) use crowd::Crowd;
 pub(crate) use each::paced;
-pub(crate) use knock::{fill, once as knock_once, start as flood};
+pub(crate) use knock::{fill, start as flood};
 
 /// Load that has begun. It ends when it drops, at the latest.
 pub(crate) trait Load {

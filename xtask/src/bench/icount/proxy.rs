@@ -1,9 +1,10 @@
 //! The hot paths of the proxy, as it is shipped: driven one unit after the other on one connection.
+//!
+//! A refusal is not among them: it takes so few instructions that what the proxy does by the clock drowns them.
 
 use super::super::{
     Bench,
     client::{Client, KEPT},
-    load,
     peers::{Listener, Setup, Smartproxy, Started},
 };
 use super::{VALGRIND, instructions};
@@ -14,7 +15,6 @@ use std::{fs, net::Ipv4Addr, process::Command};
 pub(super) struct HotPath {
     pub(super) name: &'static str,
     listener: Listener,
-    client_limit: usize,
     /// The two numbers of units.
     units: [u64; 2],
     drive: fn(&Started, u64) -> Outcome,
@@ -26,7 +26,6 @@ pub(super) const PATHS: &[HotPath] = &[
         name: "http1",
         // HTTP/1.1 request on a kept connection
         listener: Listener::Http,
-        client_limit: 100,
         units: [500, 3500],
         drive: |proxy, units| ask(proxy, Listener::Http, units),
     },
@@ -34,17 +33,8 @@ pub(super) const PATHS: &[HotPath] = &[
         name: "tls1",
         // the same inside TLS
         listener: Listener::Tls,
-        client_limit: 100,
         units: [500, 3500],
         drive: |proxy, units| ask(proxy, Listener::Tls, units),
-    },
-    HotPath {
-        name: "refuse",
-        // refusal at accept
-        listener: Listener::Tcp,
-        client_limit: 1,
-        units: [1000, 11_000],
-        drive: knock,
     },
 ];
 
@@ -60,8 +50,7 @@ impl HotPath {
 
     /// The instructions of a whole life with so many units in it.
     fn run(&self, program: &Smartproxy, bench: &Bench, units: u64) -> Outcome<u64> {
-        let mut setup = Setup::new(bench.folder(), &[self.listener], bench.backend.port())?;
-        setup.client_limit = self.client_limit;
+        let setup = Setup::new(bench.folder(), &[self.listener], bench.backend.port())?;
         let log = bench.folder().join("valgrind.log");
         let mut proxy = Started::under(program, setup, |command| {
             let mut counted = Command::new("valgrind");
@@ -89,15 +78,5 @@ fn ask(proxy: &Started, listener: Listener, units: u64) -> Outcome {
             Err(error) => return Err(format!("a request failed: {error}.")),
         }
     }
-    Ok(())
-}
-
-fn knock(proxy: &Started, units: u64) -> Outcome {
-    let port = proxy.port(Listener::Tcp);
-    let held = load::fill(Listener::Tcp, port, 1)?;
-    for _ in 0..units {
-        load::knock_once(Listener::Tcp, port).map_err(|error| format!("a connection was not refused: {error}."))?;
-    }
-    drop(held);
     Ok(())
 }

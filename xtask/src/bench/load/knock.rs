@@ -34,11 +34,6 @@ pub(crate) fn start(listener: Listener, port: u16) -> Crowd {
     })
 }
 
-/// Knocks once and waits for the refusal.
-pub(crate) fn once(listener: Listener, port: u16) -> io::Result<()> {
-    refusal(listener, knock(listener, port))
-}
-
 /// Takes all connections up to a limit.
 pub(crate) fn fill(listener: Listener, port: u16, limit: usize) -> Outcome<Vec<Client>> {
     let held = (0..limit).map(|_| hold(listener, port)).collect::<io::Result<_>>();
