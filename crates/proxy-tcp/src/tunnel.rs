@@ -203,15 +203,22 @@ const TURN: usize = 1 << 20;
 impl Way<'_> {
     /// Moves everything there is to move. Returns when that is the end of the tunnel.
     async fn carry(&mut self) -> Result<End, Reset> {
-        match self.stream().await {
+        let taken = match self.stream().await {
             Err(Broken::Read) => return Err(Reset),
             // Whoever does not take any more may still have said something: the other direction goes on to its end.
-            Ok(()) | Err(Broken::Write) => {}
+            Err(Broken::Write) => false,
+            Ok(()) => true,
+        };
+        if self.activity.ended() {
+            // Both sockets are closed now, which tells the other side too.
+            return Ok(End::Closed);
         }
-        if !self.activity.ended() {
-            // The other direction ends the tunnel, unless nobody is left to take what it brings.
-            drop(Box::pin(self.from.ready(Interest::ERROR)).await);
+        if taken {
+            // Whoever has gone by now finds out by itself.
+            self.to.shutdown().await.unwrap_or_default();
         }
+        // The other direction ends the tunnel, unless nobody is left to take what it brings.
+        drop(Box::pin(self.from.ready(Interest::ERROR)).await);
         Ok(End::Closed)
     }
 
@@ -239,7 +246,7 @@ impl Way<'_> {
             }
             self.activity.touch();
         }
-        self.to.shutdown().await.map_err(|_| Broken::Write)
+        Ok(())
     }
 
     async fn write(&mut self, bytes: Vec<u8>) -> Result<(), Broken> {
