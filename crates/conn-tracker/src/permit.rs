@@ -1,6 +1,6 @@
 //! The owners of slots: what drops them gives them back.
 
-use crate::{Arrival, ClientKey, ConnectionTracker, Hold, Reason, Rejection, RequestHold, RouteId, Slots};
+use crate::{Arrival, Binding, ClientKey, ConnectionTracker, Hold, Reason, Rejection, RequestHold, RouteId, Slots};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -55,6 +55,11 @@ impl Permit {
     #[must_use]
     pub fn is_bound(&self, route: RouteId) -> bool {
         self.hold.as_ref().expect(HELD).is_bound(route)
+    }
+
+    /// The routes that the connection is bound to.
+    pub fn routes(&self) -> impl Iterator<Item = RouteId> + '_ {
+        self.hold.as_ref().expect(HELD).bindings().map(Binding::route)
     }
 
     /// The client that the connection is counted for, if any.

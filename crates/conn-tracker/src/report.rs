@@ -17,6 +17,8 @@ pub enum EventKind {
     BadRequest,
     /// A block or allow list refused the client.
     Blocked,
+    /// A route that is full took the slot of a connection that was idle.
+    Reclaimed,
     /// A limit refused.
     Refused,
     /// A client is refused so often that the kernel drops its connection attempts from now on, unheard.
@@ -33,11 +35,12 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind, in the order of [`EventKind::index`].
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AcceptFailed,
         Self::BackendFailed,
         Self::BadRequest,
         Self::Blocked,
+        Self::Reclaimed,
         Self::Refused,
         Self::Shed,
         Self::Swept,
@@ -60,6 +63,7 @@ impl EventKind {
             Self::BackendFailed => "backend_failed",
             Self::BadRequest => "bad_request",
             Self::Blocked => "blocked",
+            Self::Reclaimed => "reclaimed",
             Self::Refused => "refused",
             Self::Shed => "shed",
             Self::Swept => "swept",

@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Events that have a metric of their own, by reason and route.
-const EVENTS: [(&str, &str, &[EventKind]); 7] = [
+const EVENTS: [(&str, &str, &[EventKind]); 8] = [
     (
         "smartproxy_connections_rejected",
         "Connections and requests that a limit or a list refused",
@@ -23,6 +23,7 @@ const EVENTS: [(&str, &str, &[EventKind]); 7] = [
         "Connections and requests that were not of their protocol or of any route",
         &[EventKind::BadRequest],
     ),
+    ("smartproxy_slots_reclaimed", "Slots of full routes taken from idle connections", &[EventKind::Reclaimed]),
     ("smartproxy_clients_shed", "Clients that the kernel began to drop", &[EventKind::Shed]),
     ("smartproxy_connections_terminated", "Connections ended by the proxy", &[EventKind::Terminated]),
     ("smartproxy_connections_swept", "Connections that the sweep ended", &[EventKind::Swept]),

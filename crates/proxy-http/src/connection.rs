@@ -3,9 +3,11 @@
 mod downstream;
 mod http1;
 mod http2;
+mod idle;
 mod open;
 
-pub(crate) use downstream::{ClientCertificate, Downstream};
+pub(crate) use downstream::{ClientCertificate, Downstream, Refusal};
+pub(crate) use idle::Idle;
 
 use crate::clock::later;
 use crate::io::Activity;

@@ -55,6 +55,7 @@ impl std::error::Error for Dropped {}
 /// All that can be done without waiting is done at once. What is left is boxed: hyper moves what it is given.
 pub(crate) fn answer(client: Arc<Downstream>, request: Request<Incoming>) -> Answering {
     client.activity.begin_request();
+    client.wakes();
     let mut flight = InFlight::new(client, &request);
     let is_head = request.method() == Method::HEAD;
     let h1 = Downstream::speaks_h1(request.version());
@@ -184,6 +185,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.permit = None;
+        self.client.rests();
         if !self.over {
             let Self { route, status, for_whom, .. } = *self;
             let (report, elapsed) = (&*self.client.worker.report, self.began.elapsed());

@@ -1,7 +1,7 @@
 //! The HTTP side of one worker.
 
 use crate::HttpGeneration;
-use crate::connection;
+use crate::connection::{self, Idle};
 use crate::request::Ids;
 use crate::upstream::{PoolLimits, Pools};
 use conn_tracker::{Event, EventKind, Report, RouteId};
@@ -41,6 +41,7 @@ impl HttpServer {
             drain,
             timers,
             ids: Ids::new(),
+            idle: Idle::default(),
             lingering: AtomicUsize::new(0),
             #[cfg(test)]
             parked: AtomicUsize::new(0),
@@ -64,6 +65,7 @@ pub(crate) struct Worker {
     pub(crate) drain: DrainWatch,
     pub(crate) timers: Timers,
     pub(crate) ids: Ids,
+    pub(crate) idle: Idle,
     lingering: AtomicUsize,
     /// How often a connection was parked.
     #[cfg(test)]
@@ -86,6 +88,11 @@ impl Worker {
             live.current = newest;
         }
         Arc::clone(&live.current)
+    }
+
+    /// Whether a full route may take the slot of an idle connection.
+    pub(crate) fn reclaims(&self) -> bool {
+        self.live.lock().current.generation.settings.idle_reclaim
     }
 
     /// Tells of an event.

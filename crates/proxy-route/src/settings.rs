@@ -41,6 +41,8 @@ pub struct Settings {
     pub on_reject: OnReject,
     /// Whether clients that keep knocking are refused in the kernel.
     pub shed: Option<ShedSettings>,
+    /// Whether a route that is full takes the slot of the HTTP connection of the worker that has been idle longest.
+    pub idle_reclaim: bool,
     /// Where PROXY headers are expected, and from whom.
     pub accept_proxy: AcceptProxy,
     /// PROXY header sent to backends, unless a route or target says otherwise.
@@ -83,6 +85,7 @@ impl Default for Settings {
             enforce: true,
             on_reject: OnReject::Close,
             shed: None,
+            idle_reclaim: false,
             accept_proxy: AcceptProxy::default(),
             send_proxy: None,
             trusted_proxies: Vec::new(),

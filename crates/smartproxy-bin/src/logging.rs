@@ -147,6 +147,9 @@ fn described(kind: EventKind, active: &Arc<dyn Fn() -> u64 + Send + Sync>) -> Ki
             described.reads("rejected", "malformed or unroutable request", "malformed or unroutable requests")
         }
         EventKind::Blocked => described.reads("blocked", "connection", "connections"),
+        EventKind::Reclaimed => {
+            described.reads("reclaimed", "slot of an idle connection", "slots of idle connections").at(Level::INFO)
+        }
         EventKind::Refused => described.reads("refused", "connection", "connections"),
         EventKind::Shed => described.reads("shed", "client", "clients"),
         EventKind::Swept => ended(described, "swept"),

@@ -54,13 +54,7 @@ pub(crate) fn settings(table: &Table<'_>) -> (Settings, Defaults) {
     table.read("logging", endpoints::logging, &mut settings.logging);
     settings.access_log = table.get("accessLog", endpoints::access_log).flatten();
     settings.admin = table.get("admin", endpoints::admin);
-    table.get("idleReclaim", |at| {
-        let wanted = boolean(at)?;
-        if wanted {
-            at.error_help("\"idleReclaim\" is not supported yet", "remove it");
-        }
-        Some(())
-    });
+    table.read("idleReclaim", boolean, &mut settings.idle_reclaim);
     table.unsupported(UNBUILT);
     defaults.send_proxy = settings.send_proxy;
     // Wrong ones count too: they are reported where they are.

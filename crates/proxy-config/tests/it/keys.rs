@@ -52,7 +52,6 @@ const KEYS: &[(&str, &[Key])] = &[
         "routes: [{ name: a, match: { ports: 80 }, action: { type: forward, targets: [{ host: b, port: 1 }], tls: { mode: passthrough, KEY } } }]",
         &[("acme", None), ("certificate", Some("auto"))],
     ),
-    ("", &[("idleReclaim", Some("true"))]),
 ];
 
 #[test]

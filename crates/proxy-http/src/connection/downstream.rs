@@ -11,7 +11,7 @@ use rustls_pki_types::CertificateDer;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A client's connection, as its task and its requests see it.
@@ -36,6 +36,8 @@ pub(crate) struct Downstream {
     pub(crate) tunnel: Mutex<Option<Tunnel>>,
     lingering: Mutex<Option<Lingering>>,
     ending: Ending,
+    /// Its number among the idle ones of the worker; 0 if it is none of them.
+    idle: AtomicU64,
 }
 
 /// The permit of a connection: freed early only when its first route refuses it.
@@ -84,6 +86,7 @@ impl Downstream {
         };
         let slots = Mutex::new(Slots { permit: Some(permit), bound: false });
         let (tunnel, lingering, ending) = (Mutex::new(None), Mutex::new(None), Ending::default());
+        let idle = AtomicU64::new(0);
         Self {
             worker,
             client,
@@ -99,7 +102,35 @@ impl Downstream {
             tunnel,
             lingering,
             ending,
+            idle,
         }
+    }
+
+    /// Takes note that a request begins.
+    pub(crate) fn wakes(&self) {
+        // Ordering: written and read by the connection's task, and by nobody any more when it drops.
+        let number = self.idle.swap(0, Ordering::Relaxed);
+        if number != 0 {
+            self.worker.idle.leave(number);
+        }
+    }
+
+    /// Takes note that a request is over, after which the connection may be idle.
+    pub(crate) fn rests(self: &Arc<Self>) {
+        self.wakes();
+        if self.worker.reclaims() {
+            let routes = self.slots.lock().permit.iter().flat_map(|permit| permit.routes()).collect();
+            // Ordering: see `wakes`.
+            self.idle.store(self.worker.idle.enter(self, routes), Ordering::Relaxed);
+        }
+    }
+
+    /// Gives the slots on one route back, until a request binds it again; whether there were any.
+    pub(crate) fn unbind(&self, route: RouteId) -> bool {
+        let mut slots = self.slots.lock();
+        let Some(permit) = slots.permit.as_mut().filter(|permit| permit.is_bound(route)) else { return false };
+        permit.unbind(route);
+        true
     }
 
     /// Binds the connection to a route, unless it is already; answers what only a dry run let pass.
@@ -192,6 +223,12 @@ impl Downstream {
     /// Whether a request of this version has its connection for itself.
     pub(crate) fn speaks_h1(version: Version) -> bool {
         version < Version::HTTP_2
+    }
+}
+
+impl Drop for Downstream {
+    fn drop(&mut self) {
+        self.wakes();
     }
 }
 

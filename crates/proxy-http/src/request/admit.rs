@@ -2,10 +2,14 @@
 
 use super::{Answer, Dropped, Serving, answers};
 use crate::HttpGeneration;
+use crate::connection::Refusal;
 use conn_tracker::{EventKind, Reason, RequestPermit};
 use proxy_route::RoutedRoute;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// Another worker may be the one that gets a slot which is free for a moment: so often is it tried.
+const MOST_TAKEN: usize = 3;
 
 impl Serving<'_> {
     /// Binds the connection to the route and counts the request of `for_whom`; what the client gets instead of an
@@ -18,7 +22,18 @@ impl Serving<'_> {
     ) -> Option<Result<Answer, Dropped>> {
         let client = Arc::clone(&self.flight.client);
         let now = self.flight.began;
-        match client.bind(now, route.id) {
+        let mut bound = client.bind(now, route.id);
+        if newest.generation.settings.idle_reclaim {
+            let is_full = |refused: &Refusal| refused.rejection.reason == Reason::RouteLimit;
+            for _ in 0..MOST_TAKEN {
+                if !bound.as_ref().is_err_and(is_full) || !client.worker.idle.take_slot(route.id) {
+                    break;
+                }
+                self.event(EventKind::Reclaimed, "route_limit", for_whom);
+                bound = client.bind(now, route.id);
+            }
+        }
+        match bound {
             Ok(None) => {}
             Ok(Some(over)) => {
                 self.event(EventKind::WouldRefuse, over.reason.label(), for_whom);
