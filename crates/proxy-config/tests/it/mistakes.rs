@@ -187,7 +187,7 @@ fn values_of_the_process() {
             "logging.dedup.kinds.refused.burst",
             "0 makes no sense",
         ),
-        ("logging: { dedup: { kinds: { refusd: {} } } }", "logging.dedup.kinds.refusd", "did you mean \"refused\""),
+        ("logging: { dedup: { kinds: { refusd: {} } } }", "logging.dedup.kinds.refusd", "is no key that is known here"),
         ("admin: { listen: localhost:1 }", "admin.listen", "no address with a port"),
         ("admin: { listen: \"0.0.0.0:1\" }", "admin.listen", "there is no token"),
         ("admin: { listen: \"unix:\" }", "admin.listen", "the path of the Unix socket is missing"),
