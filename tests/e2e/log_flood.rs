@@ -263,7 +263,7 @@ fn flood(format: &str, seconds: u64, lines_of: fn(&str, &str) -> Lines) {
                 "{} lines in {intervals} intervals: {log}",
                 lines.summaries.len()
             );
-            assert!(lines.summaries.len() >= 2, "{log}");
+            assert!(!lines.summaries.is_empty(), "{log}");
         }
         // What has nothing to do with it is all there.
         assert_eq!(reloaded(&log), u64::from(reloads));
