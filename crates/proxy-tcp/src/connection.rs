@@ -4,12 +4,11 @@ use crate::access::{Seen, Taken};
 use crate::admit::{Next, bind, bind_by_address, turn_away, would_refuse};
 use crate::hello::TLS_HANDSHAKE;
 use crate::lifespan::{End, Lifespan};
-use crate::timers::before;
 use crate::tunnel::{Moved, Tunnel};
 use crate::worker::Shared;
 use crate::{
     Backend, ClientHello, DialError, DrainWatch, Generation, HelloProgress, HelloReader, HttpConnection, InFlight,
-    TimedOut, Timer, proxy_header,
+    TimedOut, Timers, proxy_header,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use conn_tracker::{Event, EventKind, Permit, RouteId, canonical};
@@ -307,7 +306,8 @@ impl Connection {
                 continue;
             };
             let addresses = backend.send_proxy.map(|version| (version, self.source, self.local()));
-            let dialling = dial(backend, self.port, self.shared.timers.after(generation.settings.timeouts.connect));
+            let timers = self.shared.timers.clone();
+            let dialling = dial(&timers, backend, self.port, generation.settings.timeouts.connect);
             let reason = tokio::select! {
                 biased;
                 outcome = reach(dialling, addresses) => match outcome {
@@ -406,8 +406,13 @@ impl Connection {
     }
 }
 
-async fn dial(backend: &Backend, port: u16, end: Timer) -> Result<TcpStream, DialError> {
-    before(end, backend.dial(port, None)).await.unwrap_or(Err(DialError::TimedOut))
+async fn dial(
+    timers: &Timers,
+    backend: &Backend,
+    port: u16,
+    timeout: Option<Duration>,
+) -> Result<TcpStream, DialError> {
+    timers.within(timeout, backend.dial(port, None)).await.unwrap_or(Err(DialError::TimedOut))
 }
 
 /// Waits for a connection to a backend and tells it who is coming, where it wants to know: in which version, for whom and

@@ -117,7 +117,7 @@ impl Timers {
     /// # Errors
     /// If it took longer. The future is dropped with this one.
     pub async fn within<T>(&self, time: Option<Duration>, future: impl Future<Output = T>) -> Result<T, TimedOut> {
-        before(self.after(time), future).await
+        self.until(time.and_then(|time| Instant::now().checked_add(time)), future).await
     }
 
     /// What `future` gives, unless that is later than `end`; `None` is as late as it likes.
@@ -125,17 +125,15 @@ impl Timers {
     /// # Errors
     /// If it is later. The future is dropped with this one.
     pub async fn until<T>(&self, end: Option<Instant>, future: impl Future<Output = T>) -> Result<T, TimedOut> {
-        before(self.at(end), future).await
+        let mut timer = None;
+        let mut future = pin!(future);
+        poll_fn(|context| match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            // What needs no waiting needs no timer.
+            Poll::Pending => timer.get_or_insert_with(|| self.at(end)).poll(context).map(|()| Err(TimedOut)),
+        })
+        .await
     }
-}
-
-pub(crate) async fn before<T>(mut timer: Timer, future: impl Future<Output = T>) -> Result<T, TimedOut> {
-    let mut future = pin!(future);
-    poll_fn(|context| match future.as_mut().poll(context) {
-        Poll::Ready(output) => Poll::Ready(Ok(output)),
-        Poll::Pending => timer.poll(context).map(|()| Err(TimedOut)),
-    })
-    .await
 }
 
 impl Tick {
