@@ -106,11 +106,11 @@ const CASES: [Case; 17] = [
 ];
 
 /// Says it, and reads until the end.
-async fn talk(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, say: &str) -> String {
+async fn talk(what: &str, mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, say: &str) -> String {
     stream.write_all(say.as_bytes()).await.expect("it is open");
     let mut answer = Vec::new();
     // A reset is an end too.
-    let _ = in_time("the end", stream.read_to_end(&mut answer)).await;
+    let _ = in_time(what, stream.read_to_end(&mut answer)).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -162,9 +162,9 @@ fn each_has_its_answer_and_is_counted() {
                 let got = match to {
                     To::Http2 => {
                         let stream = tls(stream, "end.test", &["h2"]).await.expect("TLS");
-                        talk(stream, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0").await
+                        talk(&what, stream, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0").await
                     }
-                    _ => talk(stream, say).await,
+                    _ => talk(&what, stream, say).await,
                 };
                 assert!(got.starts_with(answer), "{what}: {got:?}");
                 assert!(!answer.is_empty() || got.is_empty() || matches!(to, To::Http2), "{what}: {got:?}");
