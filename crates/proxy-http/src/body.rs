@@ -1,6 +1,5 @@
 //! Bodies on their way through the proxy, in constant memory.
 
-use crate::clock::later;
 use crate::headers;
 use crate::io::Busy;
 use crate::request::{Entry, InFlight};
@@ -9,12 +8,13 @@ use bytes::Bytes;
 use conn_tracker::{Event, EventKind, Report};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use proxy_tcp::{Timer, Timers};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use tokio::time::{Instant, Sleep};
+use std::time::{Duration, Instant};
 
 /// Why a body broke off.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -78,7 +78,7 @@ impl Pace {
 pub(crate) struct ClientBody {
     incoming: Incoming,
     patience: Option<Duration>,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
     /// Since when it is waited for.
     waiting: Option<Instant>,
     average: Average,
@@ -98,9 +98,10 @@ impl ClientBody {
         pace: Arc<Pace>,
         entry: Option<Arc<Entry>>,
         busy: Busy,
+        timers: &Timers,
     ) -> Self {
         let average = Average { rate, after: patience.unwrap_or(AVERAGED), received: 0, waited: Duration::ZERO };
-        Self { incoming, patience, timer: None, waiting: None, average, pace, entry, _busy: busy }
+        Self { incoming, patience, timer: timers.after(None), waiting: None, average, pace, entry, _busy: busy }
     }
 
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -131,13 +132,12 @@ impl ClientBody {
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let begins = self.waiting.is_none();
-        let now = *self.waiting.get_or_insert_with(Instant::now);
+        self.waiting.get_or_insert_with(Instant::now);
         let Some(patience) = self.patience else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
         if begins {
-            timer.as_mut().reset(later(now, patience));
+            self.timer.set(Some(patience));
         }
-        ready!(timer.as_mut().poll(context));
+        ready!(Pin::new(&mut self.timer).poll(context));
         self.too_slow()
     }
 

@@ -1,17 +1,17 @@
 //! Bytes both ways, once a connection has been upgraded.
 
-use crate::clock::later;
 use crate::connection::Downstream;
 use crate::request::{Entry, InFlight};
 use crate::upstream::UpstreamTunnel;
-use conn_tracker::{EventKind, RouteId};
+use conn_tracker::RouteId;
+use proxy_tcp::{End, Lifespan, Signs, Timer, Timers};
+use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
 
 /// A tunnel to a backend that has agreed to the upgrade.
 #[derive(Debug)]
@@ -46,36 +46,15 @@ where
     let worker = &client.worker;
     let mut tunnel = tunnel;
     let entry = tunnel.entry();
-    let end = copy_both(io, gone, &mut tunnel.backend, tunnel.idle, entry.as_deref()).await;
+    let lifespan = Lifespan { idle: tunnel.idle, ..Lifespan::default() };
+    let end = copy_both(io, gone, &mut tunnel.backend, lifespan, &worker.timers, entry.as_deref()).await;
     entry.iter().for_each(|entry| entry.ends(end.label()));
-    if end == TunnelEnd::Idle {
-        worker.event(EventKind::Swept, "idle_timeout", Some(tunnel.route), client.client);
+    if let Some(kind) = end.kind() {
+        worker.event(kind, end.label(), Some(tunnel.route), client.client);
     }
 }
 
-/// How a tunnel ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TunnelEnd {
-    /// Both sides have said all.
-    Closed,
-    /// One side broke off.
-    Broken,
-    /// No byte came for too long.
-    Idle,
-}
-
-impl TunnelEnd {
-    /// The name in logs and metrics.
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Broken => "reset",
-            Self::Idle => "idle_timeout",
-        }
-    }
-}
-
-/// Copies both ways until both sides have ended, one breaks off, or no byte comes for `idle`. The end of one side is
+/// Copies both ways until both sides have ended, one breaks off, or the tunnel has been silent for too long. The end of one side is
 /// passed on to the other, which may go on talking. While nothing moves, no buffer is held. Counts the bytes for `entry`.
 ///
 /// A client that breaks off while its backend takes nothing is not seen by reading: `gone` is asked from time to time.
@@ -83,18 +62,20 @@ pub(crate) async fn copy_both<A, B>(
     client: A,
     gone: impl Fn(&A) -> bool,
     backend: B,
-    idle: Option<Duration>,
+    lifespan: Lifespan,
+    timers: &Timers,
     entry: Option<&Entry>,
-) -> TunnelEnd
+) -> End
 where
     A: AsyncRead + AsyncWrite,
     B: AsyncRead + AsyncWrite,
 {
     let (mut client, mut backend) = (pin!(client), pin!(backend));
     let (mut up, mut down) = (Direction::default(), Direction::default());
-    let mut moved = Instant::now();
-    let mut timer: Option<Pin<Box<Sleep>>> = None;
-    let mut look: Option<Pin<Box<Sleep>>> = None;
+    // With a timer the clock goes, so it comes first.
+    let mut timer = timers.after(Some(Duration::ZERO));
+    let (mut last, mut in_doubt) = (timers.tick(), false);
+    let mut look: Option<Timer> = None;
     std::future::poll_fn(|context| {
         let before = up.moved + down.moved;
         let copied = (
@@ -106,34 +87,39 @@ where
             entry.sent(std::mem::take(&mut down.passed));
         }
         match copied {
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(TunnelEnd::Closed),
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(TunnelEnd::Broken),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(End::Closed),
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(End::Reset),
             _ => {}
         }
         if up.is_stuck() {
-            let look = look.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK)));
-            while look.as_mut().poll(context).is_ready() {
+            let look = look.get_or_insert_with(|| timers.after(Some(LOOK)));
+            while Pin::new(&mut *look).poll(context).is_ready() {
                 if gone(&client) {
-                    return Poll::Ready(TunnelEnd::Broken);
+                    return Poll::Ready(End::Reset);
                 }
-                look.as_mut().reset(Instant::now() + LOOK);
+                look.set(Some(LOOK));
             }
         } else {
             look = None;
         }
-        let Some(idle) = idle else { return Poll::Pending };
         if up.moved + down.moved != before {
-            moved = Instant::now();
+            last = timers.tick();
         }
-        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(later(moved, idle))));
+        let signs = Signs {
+            last,
+            half: up.stage == Stage::Ended || down.stage == Stage::Ended,
+            waiting: up.is_stuck() || down.is_stuck(),
+        };
         loop {
-            ready!(timer.as_mut().poll(context));
             // The timer is not moved with every byte: when it fires, it looks how long ago the last one was.
-            let due = later(moved, idle);
-            if due <= Instant::now() {
-                return Poll::Ready(TunnelEnd::Idle);
+            if signs.is_in_doubt() <= in_doubt {
+                ready!(Pin::new(&mut timer).poll(context));
             }
-            timer.as_mut().reset(due);
+            match lifespan.look(timers.tick(), signs, None) {
+                Err(end) => return Poll::Ready(end),
+                Ok(next) => timer.set_tick(Some(next)),
+            }
+            in_doubt = signs.is_in_doubt();
         }
     })
     .await

@@ -3,12 +3,12 @@
 use crate::access::{Seen, Taken};
 use crate::admit::{Next, bind, bind_by_address, turn_away, would_refuse};
 use crate::hello::TLS_HANDSHAKE;
-use crate::lifespan::{End, Lifespan};
+use crate::lifespan::Lifespan;
 use crate::tunnel::{Moved, Tunnel};
 use crate::worker::Shared;
 use crate::{
-    Backend, ClientHello, DialError, DrainWatch, Generation, HelloProgress, HelloReader, HttpConnection, InFlight,
-    TimedOut, Timers, proxy_header,
+    ClientHello, DialError, DrainWatch, Generation, HelloProgress, HelloReader, HttpConnection, InFlight, TimedOut,
+    proxy_header,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use conn_tracker::{Event, EventKind, Permit, RouteId, canonical};
@@ -77,12 +77,7 @@ impl Link {
     async fn carry(&mut self) {
         let (end, moved) = self.tunnel.carry(&self.shared.transport, &self.shared.timers).await;
         let report = &*self.shared.report;
-        let kind = match end {
-            End::Closed | End::Reset => None,
-            End::Idle | End::HalfDead | End::Stuck => Some(EventKind::Swept),
-            End::Lifetime => Some(EventKind::Terminated),
-        };
-        if let Some(kind) = kind {
+        if let Some(kind) = end.kind() {
             let (route, source) = (Some(self.route), Some(self.source));
             report.event(Event { kind, reason: end.label(), route, source });
         }
@@ -307,7 +302,7 @@ impl Connection {
             };
             let addresses = backend.send_proxy.map(|version| (version, self.source, self.local()));
             let timers = self.shared.timers.clone();
-            let dialling = dial(&timers, backend, self.port, generation.settings.timeouts.connect);
+            let dialling = backend.dial(&timers, self.port, generation.settings.timeouts.connect);
             let reason = tokio::select! {
                 biased;
                 outcome = reach(dialling, addresses) => match outcome {
@@ -404,15 +399,6 @@ impl Connection {
     fn report(&self, kind: EventKind, reason: &'static str, route: Option<RouteId>) {
         self.shared.report.event(Event { kind, reason, route, source: Some(self.client()) });
     }
-}
-
-async fn dial(
-    timers: &Timers,
-    backend: &Backend,
-    port: u16,
-    timeout: Option<Duration>,
-) -> Result<TcpStream, DialError> {
-    timers.within(timeout, backend.dial(port, None)).await.unwrap_or(Err(DialError::TimedOut))
 }
 
 /// Waits for a connection to a backend and tells it who is coming, where it wants to know: in which version, for whom and

@@ -1,35 +1,36 @@
 //! When a tunnel is over though neither of its sides says so.
 
 use crate::Tick;
+use conn_tracker::EventKind;
 use std::time::{Duration, Instant};
 
 /// How long a tunnel may live.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Lifespan {
+pub struct Lifespan {
     /// Without a byte in either direction; `None` is as long as it likes.
-    pub(crate) idle: Option<Duration>,
+    pub idle: Option<Duration>,
     /// The same once one side has said all it has to say.
-    pub(crate) half_dead: Duration,
+    pub half_dead: Duration,
     /// The same while bytes of one side wait for the other, which takes none.
-    pub(crate) stuck: Duration,
+    pub stuck: Duration,
     /// At all.
-    pub(crate) end: Option<Instant>,
+    pub end: Option<Instant>,
 }
 
 /// What there is to see of a tunnel.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Signs {
+pub struct Signs {
     /// When the last byte moved.
-    pub(crate) last: Tick,
+    pub last: Tick,
     /// Whether one side has ended.
-    pub(crate) half: bool,
+    pub half: bool,
     /// Whether bytes wait for a side that does not take them.
-    pub(crate) waiting: bool,
+    pub waiting: bool,
 }
 
 /// How a tunnel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub enum End {
     /// Both sides are done.
     Closed,
     /// One side broke off.
@@ -45,6 +46,7 @@ pub(crate) enum End {
 }
 
 impl Default for Lifespan {
+    /// As long as it likes, but no more than five minutes half dead or stuck.
     fn default() -> Self {
         Self { idle: None, half_dead: ABANDONED, stuck: ABANDONED, end: None }
     }
@@ -58,7 +60,7 @@ impl Lifespan {
     ///
     /// # Errors
     /// Why it is over, if it is.
-    pub(crate) fn look(&self, now: Tick, signs: Signs, end: Option<Tick>) -> Result<Tick, End> {
+    pub fn look(&self, now: Tick, signs: Signs, end: Option<Tick>) -> Result<Tick, End> {
         let since_last = |limit: Duration| signs.last.after(limit);
         let deadlines = [
             (end, End::Lifetime),
@@ -78,14 +80,26 @@ impl Lifespan {
 
 impl Signs {
     /// Whether it has less time than a tunnel on which merely nothing happens.
-    pub(crate) const fn is_in_doubt(self) -> bool {
+    #[must_use]
+    pub const fn is_in_doubt(self) -> bool {
         self.half || self.waiting
     }
 }
 
 impl End {
+    /// As what it is reported; `None` if one of its sides ended it.
+    #[must_use]
+    pub const fn kind(self) -> Option<EventKind> {
+        match self {
+            Self::Closed | Self::Reset => None,
+            Self::Idle | Self::HalfDead | Self::Stuck => Some(EventKind::Swept),
+            Self::Lifetime => Some(EventKind::Terminated),
+        }
+    }
+
     /// The name in logs and metrics.
-    pub(crate) const fn label(self) -> &'static str {
+    #[must_use]
+    pub const fn label(self) -> &'static str {
         match self {
             Self::Closed => "closed",
             Self::Reset => "reset",

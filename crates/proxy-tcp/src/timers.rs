@@ -3,18 +3,19 @@
 mod hand;
 mod timer;
 mod wheel;
+mod within;
 
 pub use timer::Timer;
+pub use within::Within;
 
 use conn_tracker::SweepQueue;
 use hand::{Stop, turn};
 use parking_lot::Mutex;
 use std::fmt;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 use tokio::time::Instant;
 use wheel::Wheel;
@@ -116,23 +117,16 @@ impl Timers {
     ///
     /// # Errors
     /// If it took longer. The future is dropped with this one.
-    pub async fn within<T>(&self, time: Option<Duration>, future: impl Future<Output = T>) -> Result<T, TimedOut> {
-        self.until(time.and_then(|time| Instant::now().checked_add(time)), future).await
+    pub fn within<F: Future>(&self, time: Option<Duration>, future: F) -> Within<'_, F> {
+        self.until(time.and_then(|time| Instant::now().checked_add(time)), future)
     }
 
     /// What `future` gives, unless that is later than `end`; `None` is as late as it likes.
     ///
     /// # Errors
     /// If it is later. The future is dropped with this one.
-    pub async fn until<T>(&self, end: Option<Instant>, future: impl Future<Output = T>) -> Result<T, TimedOut> {
-        let mut timer = None;
-        let mut future = pin!(future);
-        poll_fn(|context| match future.as_mut().poll(context) {
-            Poll::Ready(output) => Poll::Ready(Ok(output)),
-            // What needs no waiting needs no timer.
-            Poll::Pending => timer.get_or_insert_with(|| self.at(end)).poll(context).map(|()| Err(TimedOut)),
-        })
-        .await
+    pub fn until<F: Future>(&self, end: Option<Instant>, future: F) -> Within<'_, F> {
+        Within { future, timers: self, end, timer: None }
     }
 }
 

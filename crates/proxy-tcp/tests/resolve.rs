@@ -3,7 +3,7 @@
 
 use conn_tracker::RouteId;
 use proxy_route::{Action, Forward, Route, RouteTable, Settings, Target, TargetPort};
-use proxy_tcp::{Backend, Generation, keep_resolved};
+use proxy_tcp::{Backend, Generation, Timers, keep_resolved};
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -52,7 +52,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 async fn dialled(backend: &Backend) -> IpAddr {
-    backend.dial(80, LONG).await.unwrap().peer_addr().unwrap().ip()
+    backend.dial(&Timers::new(), 80, LONG).await.unwrap().peer_addr().unwrap().ip()
 }
 
 #[tokio::test]
@@ -137,7 +137,8 @@ async fn a_name_that_nobody_keeps_resolved_is_looked_up_by_who_dials() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (_generation, backends) =
         generation(&["localhost"], listener.local_addr().unwrap().port(), Duration::from_secs(3600));
-    let (one, other) = tokio::join!(backends[0].dial(80, LONG), backends[0].dial(80, LONG));
+    let timers = Timers::new();
+    let (one, other) = tokio::join!(backends[0].dial(&timers, 80, LONG), backends[0].dial(&timers, 80, LONG));
     assert!(one.is_ok() && other.is_ok());
     assert!(backends[0].addresses().contains(&ip(1)));
 }

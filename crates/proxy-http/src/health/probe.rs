@@ -8,7 +8,7 @@ use http_body_util::Empty;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use proxy_route::{Action, BackendProtocol, HealthCheck, Host, Protocol, RoutedRoute, TargetPort};
-use proxy_tcp::{Backend, local_proxy_header};
+use proxy_tcp::{Backend, Timers, local_proxy_header};
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
@@ -25,7 +25,7 @@ pub(super) async fn probe(
 ) -> Result<(), String> {
     // A backend on the port of the client is asked on the first one of the route.
     let listener = route.matching.ports.first().map_or(0, |range| range.from);
-    let mut stream = backend.dial(listener, Some(check.timeout)).await.map_err(text)?;
+    let mut stream = backend.dial(&Timers::new(), listener, Some(check.timeout)).await.map_err(text)?;
     if let Some(version) = backend.send_proxy {
         stream.write_all(local_proxy_header(version)).await.map_err(text)?;
     }

@@ -76,6 +76,7 @@ impl Serving<'_> {
         let for_whom = *for_whom;
         let client = Arc::clone(&self.flight.client);
         let exchange = Exchange {
+            timers: &client.worker.timers,
             generation: &newest.generation,
             tls: &newest.backends,
             route,
@@ -163,6 +164,7 @@ impl Serving<'_> {
                     Arc::clone(pace),
                     self.flight.entry().cloned(),
                     client.activity.busy(),
+                    &client.worker.timers,
                 )))
             }
         };

@@ -3,20 +3,21 @@
 use super::Exchange;
 use super::http1::{BackendStream, Http1};
 use super::pool::Multiplexed;
+use crate::clock::Wheel;
 use crate::io::Gathered;
 use crate::tls::RouteTls;
 use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use proxy_route::{Action, BackendProtocol, Host};
 use proxy_tcp::proxy_header;
-use proxy_tcp::{Backend, DialError};
+use proxy_tcp::{Backend, DialError, TimedOut, Timers};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 /// What a route says about connections to its backends.
@@ -80,22 +81,22 @@ pub(super) async fn connect(
     speech: Speech<'_>,
     deadline: Option<Instant>,
 ) -> Result<Connection, ConnectError> {
-    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-    let mut stream = backend.dial(exchange.listener_port, left).await.map_err(|error| {
+    let (timers, left) = (exchange.timers, deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())));
+    let mut stream = backend.dial(timers, exchange.listener_port, left).await.map_err(|error| {
         tracing::debug!(route = exchange.route.name, %backend, %error, "dialling failed");
         ConnectError { reason: error.label(), timed_out: matches!(error, DialError::TimedOut) }
     })?;
     if let Some(version) = backend.send_proxy {
         let header = proxy_header(version, exchange.source, exchange.local);
-        within(deadline, "proxy_header_failed", stream.write_all(&header)).await?;
+        within(timers, deadline, "proxy_header_failed", stream.write_all(&header)).await?;
     }
     match speech.tls {
-        None if speech.is_http2(None) => handshake(stream, deadline).await,
+        None if speech.is_http2(None) => handshake(timers, stream, deadline).await,
         None => Ok(http1(BackendStream::Plain(stream))),
         Some(tls) => {
-            let stream = within(deadline, "tls_failed", encrypt(stream, tls, &backend.host, speech)).await?;
+            let stream = within(timers, deadline, "tls_failed", encrypt(stream, tls, &backend.host, speech)).await?;
             match speech.is_http2(stream.get_ref().1.alpn_protocol()) {
-                true => handshake(stream, deadline).await,
+                true => handshake(timers, stream, deadline).await,
                 false => Ok(http1(BackendStream::Tls(Box::new(stream)))),
             }
         }
@@ -117,18 +118,18 @@ fn http1(stream: BackendStream) -> Connection {
     Connection::Http1(Box::new(Http1::new(stream)))
 }
 
-async fn handshake<I>(io: I, deadline: Option<Instant>) -> Result<Connection, ConnectError>
+async fn handshake<I>(timers: &Timers, io: I, deadline: Option<Instant>) -> Result<Connection, ConnectError>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let io = TokioIo::new(Gathered(io));
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
-        .timer(TokioTimer::new())
+        .timer(Wheel(timers.clone()))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER);
-    let (sender, connection) = within(deadline, "connection_lost", builder.handshake(io)).await?;
+    let (sender, connection) = within(timers, deadline, "connection_lost", builder.handshake(io)).await?;
     let multiplexed = Arc::new(Multiplexed::new(sender));
     let streams = multiplexed.stream_limit();
     tokio::spawn(async move {
@@ -146,14 +147,12 @@ where
 }
 
 async fn within<T, E: std::fmt::Display>(
+    timers: &Timers,
     deadline: Option<Instant>,
     reason: &'static str,
     step: impl Future<Output = Result<T, E>>,
 ) -> Result<T, ConnectError> {
-    let done = match deadline {
-        None => step.await,
-        Some(deadline) => timeout_at(deadline, step).await.map_err(|_| ConnectError { reason, timed_out: true })?,
-    };
+    let done = timers.until(deadline, step).await.map_err(|TimedOut| ConnectError { reason, timed_out: true })?;
     done.map_err(|error| {
         tracing::debug!(%error, reason, "a connection to a backend could not be set up");
         ConnectError { reason, timed_out: false }

@@ -3,13 +3,15 @@
 use crate::TlsBackends;
 use conn_tracker::RequestPermit;
 use proxy_route::RoutedRoute;
-use proxy_tcp::Generation;
+use proxy_tcp::{Generation, Timers};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// What a request brings along on its way to a backend.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exchange<'a> {
+    /// The time-outs of the worker.
+    pub(crate) timers: &'a Timers,
     /// The configuration that the request is served by.
     pub(crate) generation: &'a Generation,
     /// Its TLS to backends.

@@ -8,12 +8,12 @@ use super::witness::Witness;
 use super::{Exchange, Letter, UpstreamBody, UpstreamError, UpstreamResponse};
 use conn_tracker::Report;
 use parking_lot::Mutex;
-use proxy_tcp::{Backend, InFlight};
+use proxy_tcp::{Backend, InFlight, TimedOut};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// How many connections are kept, and how long.
 #[derive(Clone, Copy, Debug)]
@@ -142,7 +142,7 @@ impl Pools {
                     Err(error) => return Tried::Unreachable(error),
                 },
             };
-            match transmit(&mut lease, letter, speech, response_timeout).await {
+            match transmit(&mut lease, letter, exchange.timers, speech, response_timeout).await {
                 Outcome::Answered(response) => {
                     let (slots, progress) = (exchange.slots.cloned(), letter.progress().cloned());
                     let work = Box::new(Work { lease, slots, home, in_flight, witness: witness.clone(), progress });
@@ -204,12 +204,11 @@ async fn dial(
     };
     let offered = speech.may_be_http2();
     let turn = if offered && pool.may_share() {
-        let turn = match deadline {
-            None => pool.dialling.lock().await,
-            Some(deadline) => timeout_at(deadline, pool.dialling.lock())
-                .await
-                .map_err(|_| ConnectError { reason: "dial_timeout", timed_out: true })?,
-        };
+        let turn = exchange
+            .timers
+            .until(deadline, pool.dialling.lock())
+            .await
+            .map_err(|TimedOut| ConnectError { reason: "dial_timeout", timed_out: true })?;
         if let Some(lease) = pool.stream() {
             return Ok(lease);
         }

@@ -19,7 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use proxy_route::{Action, Forward, Route, RouteTable, Settings, Target, TargetPort, TlsMode};
-use proxy_tcp::Generation;
+use proxy_tcp::{Generation, Timers};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +33,7 @@ struct World {
     pools: Pools,
     events: Arc<Events>,
     upgrade: bool,
+    timers: Timers,
 }
 
 /// The reasons of all failures of backends.
@@ -70,11 +71,19 @@ impl World {
         configure(&mut settings);
         let events = Arc::new(Events::default());
         let pools = Pools::new(PoolLimits::default(), Arc::clone(&events) as Arc<dyn Report>);
-        Self { generation: Arc::new(Generation::new(settings, table)), tls: backends, pools, events, upgrade: false }
+        Self {
+            generation: Arc::new(Generation::new(settings, table)),
+            tls: backends,
+            pools,
+            events,
+            upgrade: false,
+            timers: Timers::new(),
+        }
     }
 
     async fn send(&self, request: Request<RequestBody>) -> Result<UpstreamResponse, UpstreamError> {
         let exchange = Exchange {
+            timers: &self.timers,
             generation: &self.generation,
             tls: &self.tls,
             route: &self.generation.table.routes()[0],
@@ -135,7 +144,7 @@ async fn streaming(declared: usize) -> (RequestBody, DuplexStream) {
     let busy = Arc::new(Activity::default()).busy();
     let event = Event { kind: EventKind::Terminated, reason: "request_body_timeout", route: None, source: None };
     let pace = Pace::new(Arc::new(Ignore), event);
-    let body = ClientBody::new(receiver.await.unwrap(), None, 0, Arc::new(pace), None, busy);
+    let body = ClientBody::new(receiver.await.unwrap(), None, 0, Arc::new(pace), None, busy, &Timers::new());
     (RequestBody::Streaming(Box::new(body)), client)
 }
 

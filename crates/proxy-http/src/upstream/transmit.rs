@@ -11,10 +11,11 @@ use http::uri::Scheme;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
+use proxy_tcp::Timers;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// What became of a request over one connection.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub(super) enum Outcome {
 pub(super) async fn transmit(
     lease: &mut Lease,
     letter: &mut Letter,
+    timers: &Timers,
     speech: Speech<'_>,
     timeout: Option<Duration>,
 ) -> Outcome {
@@ -42,7 +44,7 @@ pub(super) async fn transmit(
             let body = letter.take_body();
             connection.begin(&letter.head, letter.stamp.as_ref(), body);
             let answer = poll_fn(|context| connection.poll_head(context));
-            return match in_time(answer, timeout, letter.progress().map(AsRef::as_ref)).await {
+            return match in_time(timers, answer, timeout, letter.progress().map(AsRef::as_ref)).await {
                 None => Outcome::Failed(UpstreamError::TimedOut),
                 Some(Ok((status, headers))) => {
                     let mut response = Response::new(None);
@@ -58,12 +60,13 @@ pub(super) async fn transmit(
             };
         }
     };
-    Box::pin(over_http2(stream, letter, speech, repeatable, timeout)).await
+    Box::pin(over_http2(stream, letter, timers, speech, repeatable, timeout)).await
 }
 
 async fn over_http2(
     stream: &Stream,
     letter: &mut Letter,
+    timers: &Timers,
     speech: Speech<'_>,
     repeatable: bool,
     timeout: Option<Duration>,
@@ -78,7 +81,7 @@ async fn over_http2(
     let spare = repeatable.then(|| copy(&request));
     let mut sender = stream.sender();
     let answer = sender.try_send_request(request);
-    match in_time(answer, timeout, letter.progress().map(AsRef::as_ref)).await {
+    match in_time(timers, answer, timeout, letter.progress().map(AsRef::as_ref)).await {
         None => Outcome::Failed(UpstreamError::TimedOut),
         Some(Ok(response)) => Outcome::Answered(response.map(Some)),
         Some(Err(error)) => after(error, spare, letter),
@@ -114,6 +117,7 @@ fn copy<B>(request: &Request<B>) -> Request<()> {
 
 /// The answer, or `None` if the backend keeps us waiting for `timeout`.
 async fn in_time<T>(
+    timers: &Timers,
     answer: impl Future<Output = T>,
     timeout: Option<Duration>,
     progress: Option<&Progress>,
@@ -122,7 +126,7 @@ async fn in_time<T>(
     let mut answer = pin!(answer);
     let mut deadline = Instant::now() + timeout;
     loop {
-        if let Ok(answer) = timeout_at(deadline, answer.as_mut()).await {
+        if let Ok(answer) = timers.until(Some(deadline), answer.as_mut()).await {
             return Some(answer);
         }
         let since = progress.map(|progress| progress.waiting_since().unwrap_or_else(Instant::now));

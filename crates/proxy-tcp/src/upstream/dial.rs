@@ -1,6 +1,7 @@
 //! Connecting to a backend.
 
 use super::{Backend, resolve};
+use crate::Timers;
 use proxy_route::Host;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -59,24 +60,24 @@ impl std::error::Error for DialError {
 
 impl Backend {
     /// Connects to it, for a client of the listener `port`. Tries every address of its name within `timeout`, each for
-    /// its share of what is left.
+    /// its share of what is left, of which `timers` tell.
     ///
     /// A Unix socket comes as a [`TcpStream`] too: it reads, writes, splices and shuts down alike, and has no addresses.
     ///
     /// # Errors
     /// If none of them could be reached in time. Dropping the future abandons the attempt.
-    pub async fn dial(&self, port: u16, timeout: Option<Duration>) -> Result<TcpStream, DialError> {
+    pub async fn dial(&self, timers: &Timers, port: u16, timeout: Option<Duration>) -> Result<TcpStream, DialError> {
         let port = self.port.resolve(port);
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         match &self.host {
-            Host::Address(address) => within(deadline, connect(*address, port)).await,
-            Host::Unix(path) => within(deadline, connect_unix(path)).await,
+            Host::Address(address) => within(timers, deadline, connect(*address, port)).await,
+            Host::Unix(path) => within(timers, deadline, connect_unix(path)).await,
             Host::Name(name) => {
-                let addresses = within(deadline, async { Ok(self.find(name).await) }).await?;
+                let addresses = within(timers, deadline, async { Ok(self.find(name).await) }).await?;
                 let mut outcome = Err(DialError::NoAddress);
                 for (index, address) in addresses.iter().enumerate() {
                     let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-                    outcome = within(share(deadline, left), connect(*address, port)).await;
+                    outcome = within(timers, share(deadline, left), connect(*address, port)).await;
                     if outcome.is_ok() {
                         break;
                     }
@@ -116,13 +117,11 @@ fn share(deadline: Option<Instant>, left: u32) -> Option<Instant> {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 async fn within<T>(
+    timers: &Timers,
     deadline: Option<Instant>,
     step: impl Future<Output = Result<T, DialError>>,
 ) -> Result<T, DialError> {
-    match deadline {
-        None => step.await,
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), step).await.unwrap_or(Err(DialError::TimedOut)),
-    }
+    timers.until(deadline.map(Into::into), step).await.unwrap_or(Err(DialError::TimedOut))
 }
 
 async fn connect(address: IpAddr, port: u16) -> Result<TcpStream, DialError> {
