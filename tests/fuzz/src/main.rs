@@ -111,7 +111,7 @@ fn found(name: &str, text: &[u8], said: &str) -> String {
     let kept = std::fs::File::create(&path).and_then(|mut file| file.write_all(text));
     let kept = kept.map_or_else(|error| format!("not kept: {error}"), |()| format!("kept in {}", path.display()));
     format!(
-        "{name} panicked: {said}\n{kept}; put it into fuzz/corpus/{name} once it is mended\n{:?}",
+        "{name} panicked: {said}\n{kept}; put it into tests/fuzz/corpus/{name} once it is mended\n{:?}",
         String::from_utf8_lossy(&text[..text.len().min(500)])
     )
 }
