@@ -92,7 +92,7 @@ async fn moody(name: &'static str) -> (Backend, Arc<AtomicU16>) {
     (backend, mood)
 }
 
-const CHECK: &str = "loadBalancing: { healthCheck: { path: /up, interval: 50ms, timeout: 50ms, unhealthyThreshold: 2, healthyThreshold: 2 } }";
+const CHECK: &str = "loadBalancing: { healthCheck: { path: /up, interval: 400ms, timeout: 400ms, unhealthyThreshold: 2, healthyThreshold: 2 } }";
 
 #[test]
 fn who_fails_its_checks_gets_nothing_until_it_is_well() {
@@ -158,7 +158,7 @@ fn who_cannot_be_reached_is_set_aside_and_nobody_fails_for_it() {
             metrics.contains("smartproxy_backend_failures_total{reason=\"dial_refused\",route=\"web\"} 3"),
             "dialled three times, by all workers together: {metrics}"
         );
-        assert_eq!(proxy.log().matches("is set aside for 3600s: dial_refused").count(), 1, "{}", proxy.log());
+        assert_eq!(proxy.log().matches("is set aside for 3600s").count(), 1, "{}", proxy.log());
         // If all the others fail it is tried nevertheless.
         drop(well);
         assert_eq!(get(port, "/").await.0, 502);

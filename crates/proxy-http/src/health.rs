@@ -92,7 +92,7 @@ impl Watch {
         let backend = &*self.backend;
         let why = result.as_ref().err().cloned().unwrap_or_default();
         match backend.checked.note(&self.check, began, result) {
-            Some(Change::Down) => tracing::warn!(route, %backend, "a backend is down: {why}"),
+            Some(Change::Down) => tracing::warn!(route, %backend, reason = %why, "a backend is down"),
             Some(Change::Up) => tracing::info!(route, %backend, "a backend is up again"),
             None => {}
         }

@@ -222,6 +222,18 @@ defaults:
   security:
     rateLimit: { maxRequests: 1 }
     basicAuth: { users: [{ username: a, password: b }] }
+logging:
+  dedup:
+    kinds:
+      accept_failed: { burst: 2 }
+      backend_failed: { burst: 2 }
+      bad_request: { burst: 2 }
+      blocked: { burst: 2 }
+      library: { burst: 2 }
+      shed: { burst: 2 }
+      terminated: { burst: 2 }
+      tls_failed: { burst: 2 }
+      would_refuse: { burst: 2 }
 ";
 
 #[test]

@@ -116,11 +116,7 @@ impl Cluster {
     /// some failures in a row it is set aside.
     pub fn failed(&self, backend: &Backend, now: Instant, reason: &str) {
         let Some(hold) = self.ejection.and_then(|rules| backend.trust.failed(&rules, now)) else { return };
-        tracing::warn!(
-            route = self.route,
-            backend = %backend,
-            "a backend fails and is set aside for {hold:?}: {reason}"
-        );
+        tracing::warn!(route = self.route, %backend, reason, "a backend fails and is set aside for {hold:?}");
     }
 }
 
