@@ -42,7 +42,7 @@ fn check_accepts_what_is_right_and_refuses_what_is_not_built() {
     let good = "routes:\n  - name: a\n    match: { ports: 8080 }\n    action: { type: forward, targets: [{ host: 127.0.0.1, port: 1 }] }\n";
     let output = check("good.yaml", good);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let output = check("later.yaml", &format!("idleReclaim: true\n{good}"));
+    let output = check("later.yaml", &format!("acme: {{ email: me@a.test }}\n{good}"));
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not supported yet"));
 }

@@ -58,6 +58,7 @@ async fn rest(proxy: &Proxy, route: &str, active: u64) {
 
 macro_rules! status {
     ($client:expr) => {{
+        in_time("its turn", $client.ready()).await.expect("an open connection");
         let response = in_time("an answer", $client.send_request(request("/"))).await.expect("an answer");
         let status = response.status();
         in_time("its body", response.into_body().collect()).await.expect("a whole body");

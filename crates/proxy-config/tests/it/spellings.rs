@@ -81,7 +81,7 @@ fn every_key_of_the_process_lands_in_its_field() {
     assert_eq!((Some(refused.flush_interval), refused.top_sources), (seconds(1), 3));
     assert_eq!((refused.burst, refused.rise_factor), (2, 0));
     let swept = LogFolding { burst: 4, ..logging.folding };
-    assert_eq!((logging.kinds["swept"], logging.kinds.len()), (swept, 11), "what is not said is as for all");
+    assert_eq!((logging.kinds["swept"], logging.kinds.len()), (swept, 12), "what is not said is as for all");
     let access = settings.access_log.unwrap();
     assert_eq!(access.output, AccessLogOutput::File(PathBuf::from("/etc/access.log")));
     assert_eq!((access.format, access.sample), (LogFormat::Json, 0.25));
