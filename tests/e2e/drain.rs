@@ -172,6 +172,19 @@ fn a_tunnel_ends_when_the_time_is_over() {
 }
 
 #[test]
+fn who_asks_for_the_drain_is_answered_before_the_end() {
+    on_eight_threads(async {
+        let backend = Backend::http().await;
+        // There is nothing to drain, so the process ends as soon as it may.
+        for _ in 0..5 {
+            let (mut proxy, _) = start(free_port(), &backend, "30s");
+            assert_eq!(admin::post(proxy.admin, "/api/v1/drain").0, 202);
+            assert_eq!(proxy.wait(), Some(0), "{}", proxy.log());
+        }
+    });
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     on_eight_threads(async {
         let backend = Backend::http().await;

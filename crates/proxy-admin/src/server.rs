@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// Connections at one time; those beyond wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 64;
@@ -112,7 +112,7 @@ impl Admin {
         Ok(Self { listener, access: Access::new(token), status })
     }
 
-    /// Serves until `shutdown`, then closes within a second. To be called on a tokio runtime with time and I/O, better
+    /// Serves until `shutdown`, then answers what is under way, closes what is idle, and ends within a second. To be called on a tokio runtime with time and I/O, better
     /// not on one that carries traffic.
     ///
     /// # Errors
@@ -122,6 +122,7 @@ impl Admin {
         let router = api::router(self.status, self.access);
         let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut shutdown = pin!(shutdown);
+        let (leave, leaving) = watch::channel(());
         loop {
             let accepted = async {
                 let place = Arc::clone(&free).acquire_owned().await.expect("the semaphore is never closed");
@@ -133,11 +134,11 @@ impl Admin {
             };
             match accepted {
                 Ok(peer) => {
-                    let router = router.clone();
+                    let (router, leaving) = (router.clone(), leaving.clone());
                     tokio::spawn(async move {
                         match peer {
-                            Peer::Tcp(stream) => connection(stream, router, PATIENCE).await,
-                            Peer::Unix(stream) => connection(stream, router, PATIENCE).await,
+                            Peer::Tcp(stream) => connection(stream, router, PATIENCE, leaving).await,
+                            Peer::Unix(stream) => connection(stream, router, PATIENCE, leaving).await,
                         }
                         drop(place);
                     });
@@ -148,7 +149,7 @@ impl Admin {
                 }
             }
         }
-        drop(listener);
+        drop((listener, leave));
         let everyone = u32::try_from(MAX_CONNECTIONS).expect("a small number");
         if tokio::time::timeout(FAREWELL, free.acquire_many(everyone)).await.is_err() {
             tracing::debug!("connections to the admin endpoint were cut off");
@@ -172,7 +173,8 @@ struct Patience {
     lifetime: Duration,
 }
 
-async fn connection<S>(stream: S, router: axum::Router, patience: Patience)
+/// Serves one peer until it is gone, its time is up, or, once nobody can tell `leaving` any more, it has its answer.
+async fn connection<S>(stream: S, router: axum::Router, patience: Patience, mut leaving: watch::Receiver<()>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -181,6 +183,14 @@ where
         .header_read_timeout(patience.head)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let serving = async {
+        let mut serving = pin!(serving);
+        tokio::select! {
+            ended = &mut serving => return ended,
+            _ = leaving.changed() => serving.as_mut().graceful_shutdown(),
+        }
+        serving.await
+    };
     match tokio::time::timeout(patience.lifetime, serving).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a connection to the admin endpoint broke off"),
@@ -203,7 +213,8 @@ mod tests {
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let router =
             axum::Router::new().route("/small", get(async || "ok")).route("/large", get(async || vec![b'x'; 64 << 20]));
-        let serving = tokio::spawn(connection(listener.accept().await.unwrap().0, router, patience));
+        let (_stay, leaving) = watch::channel(());
+        let serving = tokio::spawn(connection(listener.accept().await.unwrap().0, router, patience, leaving));
         peer.write_all(request.as_bytes()).await.unwrap();
         tokio::time::timeout(LONG / 2, serving).await.is_ok_and(|ended| ended.is_ok())
     }
@@ -227,7 +238,8 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let router = axum::Router::new().route("/small", get(async || "ok"));
-        tokio::spawn(connection(listener.accept().await.unwrap().0, router, PATIENCE));
+        let (_stay, leaving) = watch::channel(());
+        tokio::spawn(connection(listener.accept().await.unwrap().0, router, PATIENCE, leaving));
         peer.write_all(b"GET /small HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut answer = String::new();
         peer.read_to_string(&mut answer).await.unwrap();

@@ -6,32 +6,54 @@ use limits_core::Table;
 use proxy_admin::Admin;
 use proxy_http::check_health;
 use proxy_tcp::{keep_resolved, system_lookup};
-use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
-/// Starts the thread. It ends with the process.
-pub(crate) fn start(admin: Option<Admin>, table: Arc<Table>, reloader: &Reloader) -> io::Result<()> {
+/// The thread, which ends with the process.
+#[derive(Debug)]
+pub(crate) struct Control {
+    /// Dropped to end the admin endpoint.
+    serve: oneshot::Sender<()>,
+    /// Ends when the admin endpoint has.
+    served: oneshot::Receiver<()>,
+}
+
+impl Control {
+    /// Ends the admin endpoint once it has answered what it was asked: also by the one who asked for the end.
+    pub(crate) async fn end(self) {
+        drop(self.serve);
+        // Whatever is heard, nobody serves any more.
+        _ = self.served.await;
+    }
+}
+
+/// Starts the thread.
+pub(crate) fn start(admin: Option<Admin>, table: Arc<Table>, reloader: &Reloader) -> io::Result<Control> {
+    let ((serve, serving), (ended, served)) = (oneshot::channel::<()>(), oneshot::channel());
     let (generations, http) = reloader.follow();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Builder::new().name("control".to_owned()).spawn(move || {
         runtime.block_on(async move {
             if let Some(admin) = admin {
                 tokio::spawn(async move {
-                    if let Err(error) = admin.serve(pending()).await {
+                    if let Err(error) = admin.serve(async { _ = serving.await }).await {
                         tracing::error!("the admin endpoint ends: {error}");
                     }
+                    drop(ended);
                 });
+            } else {
+                drop(ended);
             }
             tokio::spawn(check_health(http));
             tokio::spawn(keep_resolved(generations, system_lookup));
             forget(&table).await;
         });
     })?;
-    Ok(())
+    Ok(Control { serve, served })
 }
 
 /// Walks the address table for ever, a bounded number of entries at a time.

@@ -30,6 +30,7 @@ pub(crate) struct Process {
     pub(crate) admin: Option<Endpoint>,
     drain: Drain,
     workers: Vec<JoinHandle<()>>,
+    control: control::Control,
     _access: Flush,
     _admin: Option<SocketFile>,
     // Dropped last: it writes what the workers still had to say.
@@ -122,13 +123,13 @@ impl Process {
         if accepts.iter().count() < workers.len() {
             return Err("a worker ended while it started".into());
         }
-        control::start(admin.transpose()?, table, &status.reloader)?;
-        Ok(Self { status, admin: place, drain, workers, _access: flush, _admin: file, _log: log })
+        let control = control::start(admin.transpose()?, table, &status.reloader)?;
+        Ok(Self { status, admin: place, drain, workers, control, _access: flush, _admin: file, _log: log })
     }
 
     /// Lets every connection finish, for as long as the configuration grants; whether all did.
     pub(crate) async fn drain(self) -> bool {
-        let Self { status, drain, workers, .. } = self;
+        let Self { status, drain, workers, control, .. } = self;
         let grace = status.reloader.generation().settings.timeouts.graceful_shutdown;
         // Ordering: the flag stands for itself.
         status.draining.store(true, Ordering::Relaxed);
@@ -145,6 +146,7 @@ impl Process {
         for worker in workers.into_iter().filter(JoinHandle::is_finished) {
             drop(worker.join());
         }
+        control.end().await;
         all
     }
 }
