@@ -24,10 +24,11 @@ pub(crate) fn cpu(pid: u32) -> Outcome<Duration> {
 /// Resident memory of a process and all below it, in bytes. Pages that they share count once in each.
 pub(crate) fn resident(pid: u32) -> Outcome<u64> {
     // Not `statm`, which newer kernels keep as a sum of roughly synchronised parts.
-    let rollups = family(pid).into_iter().map(|pid| fs::read_to_string(format!("/proc/{pid}/smaps_rollup")));
-    let rollups = rollups.collect::<Result<Vec<_>, _>>();
-    let rollups = rollups.map_err(|error| format!("The memory of process {pid} cannot be read: {error}."))?;
-    Ok(rollups.iter().filter_map(|rollup| rss(rollup)).sum())
+    let of = |pid: u32| fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).map(|rollup| rss(&rollup).unwrap_or(0));
+    let own = of(pid).map_err(|error| format!("The memory of process {pid} cannot be read: {error}."))?;
+    // One that has ended since it was listed has none.
+    let others = family(pid).into_iter().filter(|other| *other != pid).filter_map(|other| of(other).ok());
+    Ok(own + others.sum::<u64>())
 }
 
 /// A process and all below it that run, parents before their children.
