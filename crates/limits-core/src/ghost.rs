@@ -6,7 +6,7 @@
 use crate::routes::RouteSlot;
 use crate::table::Table;
 use conn_tracker::{ClientKey, Reason, RouteId};
-use std::sync::Mutex;
+use std::cell::RefCell;
 
 /// A scope of one table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,23 +16,26 @@ pub(crate) enum Id {
     Client(ClientKey),
 }
 
-/// Every change of every scope since the model began.
-static LEDGER: Mutex<Vec<(Id, u32)>> = Mutex::new(Vec::new());
+thread_local! {
+    /// Every change of every scope since the model began. The threads of a model all run on the one that checks it, and
+    /// each test has one of its own, so the ledgers of models that are checked side by side do not mix.
+    static LEDGER: RefCell<Vec<(Id, u32)>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Writes down that a scope holds so many from now on.
 pub(crate) fn note(id: Id, held: u32) {
-    LEDGER.lock().expect("a model that panics is over").push((id, held));
+    LEDGER.with_borrow_mut(|ledger| ledger.push((id, held)));
 }
 
 /// Begins anew. Called first in each execution of a model.
 pub fn clear() {
-    LEDGER.lock().expect("a model that panics is over").clear();
+    LEDGER.with_borrow_mut(Vec::clear);
 }
 
 /// This step, to give to [`Table::ghost_stood_at`].
 #[must_use]
 pub fn step() -> usize {
-    LEDGER.lock().expect("a model that panics is over").len()
+    LEDGER.with_borrow(Vec::len)
 }
 
 impl Table {
@@ -49,12 +52,13 @@ impl Table {
         step: usize,
     ) -> bool {
         let ids = self.ghost_ids(reason, client, route);
-        let ledger = LEDGER.lock().expect("a model that panics is over");
-        let sum = |until: usize| -> u32 {
-            let last = |id: &Id| ledger[..until].iter().rev().find(|(of, _)| of == id).map_or(0, |(_, held)| *held);
-            ids.iter().map(last).sum()
-        };
-        (step..=ledger.len()).any(|until| sum(until) >= limit)
+        LEDGER.with_borrow(|ledger| {
+            let sum = |until: usize| -> u32 {
+                let last = |id: &Id| ledger[..until].iter().rev().find(|(of, _)| of == id).map_or(0, |(_, held)| *held);
+                ids.iter().map(last).sum()
+            };
+            (step..=ledger.len()).any(|until| sum(until) >= limit)
+        })
     }
 
     /// The most that the scope of `reason` ever held, and what it holds now.
@@ -63,9 +67,10 @@ impl Table {
     /// For rates, which have no count.
     pub fn ghost_peak_and_rest(&self, reason: Reason, client: ClientKey, route: Option<RouteId>) -> (u32, u32) {
         let ids = self.ghost_ids(reason, client, route);
-        let ledger = LEDGER.lock().expect("a model that panics is over");
-        let of_scope = || ledger.iter().filter(|(id, _)| ids.contains(id)).map(|(_, held)| *held);
-        (of_scope().max().unwrap_or(0), of_scope().last().unwrap_or(0))
+        LEDGER.with_borrow(|ledger| {
+            let of_scope = || ledger.iter().filter(|(id, _)| ids.contains(id)).map(|(_, held)| *held);
+            (of_scope().max().unwrap_or(0), of_scope().last().unwrap_or(0))
+        })
     }
 
     fn ghost_ids(&self, reason: Reason, client: ClientKey, route: Option<RouteId>) -> Vec<Id> {
