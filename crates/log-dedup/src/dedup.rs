@@ -99,8 +99,15 @@ impl Builder {
     /// One kind more: all tracing events whose target is this, or begins with it and `::`, and that name no other kind.
     /// For events of libraries, which know nothing of folding. `log` takes those that come through the `log` crate.
     #[must_use]
-    pub fn fold_target(mut self, target: impl Into<String>, kind: Kind) -> Self {
-        self.targets.push((target.into(), self.kinds.len()));
+    pub fn fold_target(self, target: impl Into<String>, kind: Kind) -> Self {
+        self.fold_targets([target], kind)
+    }
+
+    /// [`Builder::fold_target`] for the events of several targets, which are of one kind.
+    #[must_use]
+    pub fn fold_targets(mut self, targets: impl IntoIterator<Item: Into<String>>, kind: Kind) -> Self {
+        let place = self.kinds.len();
+        self.targets.extend(targets.into_iter().map(|target| (target.into(), place)));
         self.kind(kind)
     }
 

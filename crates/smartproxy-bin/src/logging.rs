@@ -32,9 +32,9 @@ impl Log {
         let dedup = Dedup::builder()
             .settings(general(settings))
             .kinds(kinds(settings, Arc::new(active)))
-            // Those that speak through the `log` crate: what a peer sends can make them warn each time.
-            .fold_target(
-                "log",
+            // What a peer sends can make them warn each time. `log` are those that speak through the crate of that name.
+            .fold_targets(
+                ["log", "h2", "hyper"],
                 of_kind(Kind::new(LogSettings::LIBRARY).reads("library", "message", "messages"), settings),
             )
             .routes(name)
