@@ -35,6 +35,8 @@ impl Deref for RoutedRoute {
 pub struct RouteTable {
     ports: BTreeMap<u16, PortRoutes>,
     routes: Vec<Arc<RoutedRoute>>,
+    /// The places of the routes by their identity.
+    by_id: HashMap<RouteId, usize>,
 }
 
 /// Routes that cannot be in one table.
@@ -95,13 +97,20 @@ impl RouteTable {
                 return Err(TableError::TcpBesideHttp { port, tcp: tcp.name.clone(), http: http.name.clone() });
             }
         }
-        Ok(Self { ports, routes })
+        let by_id = routes.iter().map(|route| (route.id, route.index)).collect();
+        Ok(Self { ports, routes, by_id })
     }
 
     /// Every route, in file order.
     #[must_use]
     pub fn routes(&self) -> &[Arc<RoutedRoute>] {
         &self.routes
+    }
+
+    /// The route of this identity.
+    #[must_use]
+    pub fn by_id(&self, id: RouteId) -> Option<&Arc<RoutedRoute>> {
+        self.routes.get(*self.by_id.get(&id)?)
     }
 
     /// The routes of one port.

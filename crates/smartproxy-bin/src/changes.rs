@@ -1,6 +1,7 @@
 //! What a new configuration changes that cannot change, or that looks like a mistake.
 
 use proxy_route::{Action, Route, Settings, Target};
+use std::collections::{HashMap, HashSet};
 
 /// Takes what needs a restart back to what is in force; the keys of what was taken back.
 pub(crate) fn take_back(in_force: &Settings, new: &mut Settings) -> Vec<&'static str> {
@@ -26,20 +27,26 @@ fn keep<T: Clone + PartialEq>(key: &'static str, in_force: &T, new: &mut T, keys
 
 /// Routes that are gone and seem to be back under another name, as old and new name: their counts began anew.
 pub(crate) fn renamed<'a>(old: &[&'a Route], new: &'a [Route]) -> Vec<(&'a str, &'a str)> {
-    let gone = |route: &&&'a Route| !new.iter().any(|other| other.count_key() == route.count_key());
-    let gone: Vec<_> = old.iter().filter(gone).collect();
-    let fresh = |route: &&Route| route.id.is_none() && !old.iter().any(|other| other.count_key() == route.count_key());
+    let before: HashSet<&str> = old.iter().map(|route| route.count_key()).collect();
+    let now: HashSet<&str> = new.iter().map(Route::count_key).collect();
+    let mut gone: HashMap<String, Vec<&Route>> = HashMap::new();
+    for route in old.iter().filter(|route| !now.contains(route.count_key())) {
+        gone.entry(matched(route)).or_default().push(route);
+    }
+    if gone.is_empty() {
+        return Vec::new();
+    }
+    let fresh = |route: &&Route| route.id.is_none() && !before.contains(route.count_key());
     let pair = |route: &'a Route| {
-        let old = gone.iter().find(|old| is_alike(old, route))?;
-        Some((old.name.as_str(), route.name.as_str()))
+        let alike = gone.get(&matched(route))?.iter().find(|old| targets(old) == targets(route))?;
+        Some((alike.name.as_str(), route.name.as_str()))
     };
     new.iter().filter(fresh).filter_map(pair).collect()
 }
 
-/// Whether both take the same requests to the same place.
-fn is_alike(old: &Route, new: &Route) -> bool {
-    // What is matched has no equality of its own (expressions have none), but a complete description.
-    targets(old) == targets(new) && format!("{:?}", old.matching) == format!("{:?}", new.matching)
+/// What a route matches. It has no equality of its own (expressions have none), but a complete description.
+fn matched(route: &Route) -> String {
+    format!("{:?}", route.matching)
 }
 
 fn targets(route: &Route) -> Option<&[Target]> {
@@ -88,6 +95,7 @@ mod tests {
             (vec![route("c", Some("c"), 1)], vec![]),
             (vec![route("c", None, 3)], vec![]),
             (vec![route("a", None, 1), route("c", None, 1)], vec![]),
+            (vec![route("d", None, 2), route("c", None, 1)], vec![("b", "d"), ("a", "c")]),
         ] {
             assert_eq!(renamed(&old, &new), expected);
         }

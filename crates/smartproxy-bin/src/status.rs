@@ -75,9 +75,7 @@ impl Status for ProxyStatus {
     }
 
     fn route_name(&self, id: RouteId) -> Option<String> {
-        let generation = self.reloader.generation();
-        let mut routes = generation.table.routes().iter();
-        match routes.find(|route| route.id == id) {
+        match self.reloader.generation().table.by_id(id) {
             Some(route) => Some(route.name.clone()),
             None => self.table.route_key(id).map(str::to_owned),
         }

@@ -215,3 +215,11 @@ mod many {
         }
     }
 }
+
+#[test]
+fn a_route_is_found_by_its_identity() {
+    let id = |index| RouteId::new(index).unwrap();
+    let table = RouteTable::new([(id(7), http("a", &[], None)), (id(3), http("b", &["b.test"], None))]).unwrap();
+    let name = |index| table.by_id(id(index)).map(|route| route.name.as_str());
+    assert_eq!([name(7), name(3), name(0)], [Some("a"), Some("b"), None]);
+}
