@@ -1,7 +1,8 @@
-//! What it costs to turn a connection away, in system calls.
+//! What it costs to turn a connection away, and to pass a request on, in system calls.
 
 use crate::support::backend::Backend;
-use crate::support::client::{hold_http, hold_tls_echo, in_time, tcp, tcp_from};
+use crate::support::client::{self, hold_http, hold_tls_echo, in_time, tcp, tcp_from, tls};
+use crate::support::http::Http;
 use crate::support::ports::free_port;
 use crate::support::strace::{Traced, by_name};
 use crate::support::{admin, certs, eventually, on_eight_threads};
@@ -107,4 +108,59 @@ fn a_reset_is_three_calls() {
     for tls in [false, true] {
         on_eight_threads(refuse(tls, "onReject: reset", &["accept4", "setsockopt", "close"]));
     }
+}
+
+const REQUESTS: usize = 256;
+
+/// What moves bytes through a socket.
+const MOVES: [&str; 8] = ["read", "readv", "recvfrom", "recvmsg", "write", "writev", "sendto", "sendmsg"];
+
+/// Passes requests on, one after the other over a kept connection, through a listener that ends TLS or not.
+async fn pass_on(secret: bool) {
+    let (port, backend) = (free_port(), Backend::http().await);
+    let end = match secret {
+        true => format!(", tls: {{ mode: terminate, certificate: {} }}", certs::inline()),
+        false => String::new(),
+    };
+    let target = format!("targets: [{{ host: 127.0.0.1, port: {} }}]", backend.port());
+    let routes = format!(
+        "bind: [\"127.0.0.1\"]
+routes:
+  - name: web
+    match: {{ ports: {port}, domains: end.test, protocol: http }}
+    action: {{ type: forward, {target}{end} }}
+"
+    );
+    let Some(traced) = Traced::start(&routes) else { return };
+    let stream = tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await.expect("accepted");
+    let mut http = Http::One(match secret {
+        true => client::http1(tls(stream, "end.test", &["http/1.1"]).await.expect("a handshake")).await,
+        false => client::http1(stream).await,
+    });
+    // The first ones dial the backend, and end what is left of the handshake.
+    for _ in 0..4 {
+        assert_eq!(http.status("/sink", &[]).await, 200);
+    }
+    let before = traced.calls().len();
+    for _ in 0..REQUESTS {
+        assert_eq!(http.status("/sink", &[]).await, 200);
+    }
+    let calls = traced.calls().split_off(before);
+    assert_eq!(backend.accepted(), 1, "the connection to the backend is kept");
+    let counts = by_name(&calls);
+    let moves = calls.iter().filter(|(name, _)| MOVES.contains(&name.as_str())).count();
+    // The last answer may be here before its call is written down.
+    assert!((4 * REQUESTS - 1..=4 * REQUESTS + REQUESTS / 16).contains(&moves), "{moves}: {counts:?}");
+    let others = calls.len() - moves - counts.get("epoll_wait").copied().unwrap_or(0);
+    assert!(others <= REQUESTS / 8, "{others} other calls: {counts:?}");
+}
+
+#[test]
+fn a_request_over_kept_connections_is_four_calls() {
+    on_eight_threads(pass_on(false));
+}
+
+#[test]
+fn a_request_over_kept_connections_is_four_calls_inside_tls() {
+    on_eight_threads(pass_on(true));
 }
