@@ -1,9 +1,9 @@
 //! Dropping the connection attempts of clients that keep knocking, in the kernel and before they cost an accept.
 //!
 //! Every refusal at accept is counted in a [`sketch`]. Whoever is refused too often goes on the [`list`], and from the list
-//! comes a [`program`] that every listener of every worker attaches through its [`gate`]. Ten times a second, while
-//! anybody is on the list, the tracker is asked whom it would let in by now: those are lifted, and the next SYN that their
-//! system sends by itself gets in.
+//! comes a [`program`] that every listener of every worker attaches through its [`gate`], ten times a second at most. While
+//! anybody is on the list, the tracker is asked again and again whom it would let in by now: those are lifted, and the next
+//! SYN that their system sends by itself gets in.
 
 mod gate;
 mod list;
@@ -59,12 +59,13 @@ struct Current {
     settings: Option<ShedSettings>,
     /// How many clients the kernel takes, once it has refused more.
     room: Option<usize>,
-    last_turn: Option<Instant>,
+    last_change: Option<Instant>,
 }
 
-/// Between two turns: so long at most does a client wait that could be let in, and no filter is younger than this when
-/// the next one is attached.
+/// No filter is younger than this when the next one is attached: so long at most does a client wait that could be let in.
 const TURN: Duration = Duration::from_millis(100);
+/// How soon it is looked again whether anybody could be let in, where the last look changed nothing.
+const LOOK: Duration = Duration::from_millis(50);
 /// More than this many in one turn wait for their next refusals.
 const MOST_ARRIVALS: usize = 4096;
 
@@ -118,29 +119,31 @@ impl Shed {
         loop {
             self.due.notified().await;
             let attendance = Attendance(self);
-            let next = self.current.lock().last_turn.and_then(|last| last.checked_add(TURN));
-            if let Some(next) = next {
-                tokio::time::sleep_until(next.into()).await;
-            }
-            while self.turn(Instant::now(), live.current(), tracker, report) {
-                tokio::time::sleep(TURN).await;
+            let mut next = self.current.lock().last_change.and_then(|last| last.checked_add(TURN));
+            loop {
+                if let Some(next) = next {
+                    tokio::time::sleep_until(next.into()).await;
+                }
+                let now = Instant::now();
+                // From its start: what a turn takes does not make anybody wait longer.
+                let Some(pause) = self.turn(now, live.current(), tracker, report) else { break };
+                next = now.checked_add(pause);
             }
             drop(attendance);
         }
     }
 
-    /// Brings the list up to date; whether anybody is on it.
+    /// Brings the list up to date; how soon the next turn is due, if anybody is on it.
     fn turn(
         &self,
         now: Instant,
         generation: &Generation,
         tracker: &dyn ConnectionTracker,
         report: &dyn Report,
-    ) -> bool {
+    ) -> Option<Duration> {
         let arrivals = std::mem::take(&mut self.arrivals.lock().clients);
         let mut current = self.current.lock();
-        let Current { list, stale, settings, room, last_turn } = &mut *current;
-        *last_turn = Some(now);
+        let Current { list, stale, settings, room, last_change } = &mut *current;
         if *settings != generation.settings.shed {
             *settings = generation.settings.shed;
             *room = None;
@@ -166,7 +169,9 @@ impl Shed {
                 }
             }
         }
-        if changed || !added.is_empty() {
+        changed |= !added.is_empty();
+        if changed {
+            *last_change = Some(now);
             let program = Program::new(&list.clients(), generation.settings.limits.prefixes);
             list.cut(program.clients);
             // Ordering: see `clients`.
@@ -177,7 +182,7 @@ impl Shed {
             let source = Some(client.network());
             report.event(Event { kind: EventKind::Shed, reason: reason.label(), route: None, source });
         }
-        !list.is_empty()
+        (!list.is_empty()).then_some(if changed { TURN } else { LOOK })
     }
 
     /// Takes note that the kernel does not take a program for so many clients, for which the answer is where to look.

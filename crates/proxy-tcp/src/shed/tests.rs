@@ -88,8 +88,8 @@ impl World {
     /// One turn some milliseconds later; how many are shed then.
     fn turn(&mut self, millis: u64) -> usize {
         self.now += Duration::from_millis(millis);
-        let left = self.shed.turn(self.now, &self.generation, &self.oracle, &self.heard);
-        assert_eq!(left, self.shed.clients() > 0);
+        let next = self.shed.turn(self.now, &self.generation, &self.oracle, &self.heard);
+        assert_eq!(next.is_some(), self.shed.clients() > 0);
         assert_eq!(self.shed.programs.borrow().clients, self.shed.clients());
         self.shed.clients()
     }
@@ -101,6 +101,19 @@ fn client(last: u8) -> IpAddr {
 
 const SHED: ShedSettings =
     ShedSettings { after_refusals_per_second: 10, hold_for: Duration::from_secs(10), max_clients: 3 };
+
+#[test]
+fn a_change_is_followed_by_another_one_a_tenth_of_a_second_later_and_a_look_by_one_sooner() {
+    let mut world = world(SHED);
+    world.knock(client(1), Reason::ClientLimit, 11);
+    let turn = |world: &World| world.shed.turn(world.now, &world.generation, &world.oracle, &world.heard);
+    assert_eq!(turn(&world), Some(TURN), "it goes on the list");
+    world.now += TURN;
+    assert_eq!(turn(&world), Some(LOOK), "nothing has changed");
+    world.oracle.refuse(client(1), None);
+    world.now += LOOK;
+    assert_eq!(turn(&world), None, "a slot is free, and soon taken note of");
+}
 
 #[test]
 fn who_knocks_too_often_is_shed_until_a_slot_is_free() {
