@@ -14,20 +14,29 @@ use crate::io::Activity;
 use crate::server::Worker;
 use conn_tracker::EventKind;
 use open::{Opened, Speaks};
+use proxy_route::Timeouts;
 use proxy_tcp::{DrainWatch, HttpConnection, TICK, Timers};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Serves a connection whose protocol is known.
+type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Serves a connection until it is over.
 pub(crate) fn serve(worker: Arc<Worker>, connection: HttpConnection) -> impl Future<Output = ()> + Send {
     // Boxed stage by stage: what an idle connection keeps is the smallest of them.
-    let opening = Box::pin(open::open(worker, connection));
+    let opening = Box::pin(async move {
+        let Opened { io, client, speaks } = open::open(worker, connection).await?;
+        Some(match speaks {
+            Speaks::Http1 => http1::serve(io, client),
+            Speaks::Http2 => Box::pin(http2::serve(io, client)) as Serving,
+        })
+    });
     async move {
-        match opening.await {
-            Some(Opened { io, client, speaks: Speaks::Http1 }) => http1::serve(io, client).await,
-            Some(Opened { io, client, speaks: Speaks::Http2 }) => Box::pin(http2::serve(io, client)).await,
-            None => {}
+        if let Some(serving) = opening.await {
+            serving.await;
         }
     }
 }
@@ -63,7 +72,7 @@ impl Term {
         Self {
             timers: client.worker.timers.clone(),
             drain: client.worker.drain.clone(),
-            lifetime: timeouts.lifetime.map(|lifetime| later(Instant::from_std(client.accepted), lifetime)),
+            lifetime: lifetime_end(client, &timeouts),
             grace: timeouts.graceful_shutdown,
             draining: None,
             activity: Arc::clone(&client.activity),
@@ -102,6 +111,11 @@ impl Term {
     }
 }
 
+/// When a connection is too old.
+fn lifetime_end(client: &Downstream, timeouts: &Timeouts) -> Option<Instant> {
+    timeouts.lifetime.map(|lifetime| later(Instant::from_std(client.accepted), lifetime))
+}
+
 /// Waits for the drain. A client that was let in just before it has a moment for its first request, which is on its way.
 async fn first_request_or(draining: impl Future<Output = ()>, activity: &Activity, timers: &Timers) {
     draining.await;
@@ -120,6 +134,6 @@ const IDLE: &str = "idle_timeout";
 impl Downstream {
     fn terminated(&self, reason: &'static str) {
         let kind = if reason == IDLE { EventKind::Swept } else { EventKind::Terminated };
-        self.worker.event(kind, reason, None, self.client);
+        self.worker.event(kind, reason, None, self.client());
     }
 }

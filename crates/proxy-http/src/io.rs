@@ -125,9 +125,9 @@ impl ClientIo {
         !self.received.is_empty()
     }
 
-    /// Waits until the socket has something to say, be it its end. Cancel safe.
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        self.transport.socket().readable().await
+    /// Waits until the socket has something to say, be it its end.
+    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.transport.socket().poll_read_ready(context)
     }
 
     /// Whether the connection is broken, though there may be bytes to read.

@@ -125,7 +125,7 @@ const CLIENT_GONE: u16 = 499;
 impl InFlight {
     fn new<B>(client: Arc<Downstream>, request: &Request<B>) -> Self {
         let worker = &client.worker;
-        let id = worker.ids.id(request.headers(), worker.current().generation.balancers.contains(client.client));
+        let id = worker.ids.id(request.headers(), worker.current().generation.balancers.contains(client.client()));
         let entry = worker.report.wants_access().then(|| Arc::new(Entry::new(request)));
         Self::with(client, id, entry)
     }
@@ -134,7 +134,7 @@ impl InFlight {
         Self {
             began: Instant::now(),
             route: None,
-            for_whom: client.client,
+            for_whom: client.client(),
             status: None,
             id,
             entry,
@@ -208,7 +208,7 @@ impl Serving<'_> {
     fn serve(&mut self, mut request: Request<Incoming>) -> Result<Served, Dropped> {
         let client = Arc::clone(&self.flight.client);
         let newest = client.worker.current();
-        let for_whom = headers::client(request.headers(), client.client, &newest.generation.balancers);
+        let for_whom = headers::client(request.headers(), client.client(), &newest.generation.balancers);
         self.flight.for_whom = for_whom;
         let most = newest.generation.settings.max_request_header_bytes;
         if !self.h1 && headers::is_too_large(request.headers(), most) {
@@ -231,7 +231,7 @@ impl Serving<'_> {
             return Ok(self.unbound_answer(self.text(StatusCode::NOT_FOUND)).into());
         };
         self.flight.route = Some(route.id);
-        if let Some(reason) = refusal(&newest, &route, client.client, for_whom) {
+        if let Some(reason) = refusal(&newest, &route, client.client(), for_whom) {
             self.event(EventKind::Blocked, reason, for_whom);
             return Ok(self.unbound_answer(self.text(StatusCode::FORBIDDEN)).into());
         }

@@ -50,7 +50,7 @@ where
     let end = copy_both(io, gone, &mut tunnel.backend, lifespan, &worker.timers, entry.as_deref()).await;
     entry.iter().for_each(|entry| entry.ends(end.label()));
     if let Some(kind) = end.kind() {
-        worker.event(kind, end.label(), Some(tunnel.route), client.client);
+        worker.event(kind, end.label(), Some(tunnel.route), client.client());
     }
 }
 

@@ -88,7 +88,7 @@ mod upstream;
 mod worker;
 
 pub use chance::chance;
-pub use drain::{Drain, DrainWatch};
+pub use drain::{Drain, DrainWatch, Draining};
 pub use generation::{Generation, Live};
 pub use hello::{ClientHello, HelloProgress, HelloReader};
 pub use lifespan::{End, Lifespan, Signs};

@@ -67,7 +67,7 @@ impl Worker {
         listeners: Vec<WorkerListener>,
         mut added: mpsc::UnboundedReceiver<WorkerListener>,
     ) -> io::Result<()> {
-        let Self { tracker, report, mut live, mut drain, http, timers, shed } = self;
+        let Self { tracker, report, mut live, drain, http, timers, shed } = self;
         let reserve = Mutex::new(Reserve::open());
         let shared = Arc::new(Shared {
             tracker,
@@ -193,8 +193,7 @@ impl Acceptor {
     }
 
     async fn run(mut self) {
-        let mut stopped = self.stopped.clone();
-        let mut stopped = pin!(stopped.draining());
+        let mut stopped = pin!(self.stopped.draining());
         self.configure();
         loop {
             tokio::select! {

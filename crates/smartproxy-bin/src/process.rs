@@ -215,7 +215,6 @@ impl Shared {
                 let http = Arc::new(HttpServer::new(newest, Arc::clone(&report), watch.clone(), timers.clone()));
                 let worker = Worker { tracker, report, live, drain: watch, http, timers, shed };
                 let finishing = async move {
-                    let mut drain = drain;
                     drain.draining().await;
                     own.start();
                     own.finished().await;

@@ -4,7 +4,7 @@
 //! a moment is taken back from it: socket, TLS state, permit and one timer stay. The next byte builds it anew.
 
 use super::downstream::Downstream;
-use super::{Call, Term};
+use super::{Call, Serving, Term, lifetime_end};
 use crate::clock::{NEVER, Wheel, later};
 use crate::headers::MOST_HEADERS;
 use crate::io::{ClientIo, Standstill, Unread};
@@ -14,13 +14,17 @@ use conn_tracker::EventKind;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use pin_project_lite::pin_project;
+use proxy_tcp::{Draining, Timer};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 /// How often a connection is looked at for being idle. It is parked when it is idle for the second time in a row.
-const TICK: Duration = Duration::from_millis(400);
+const TICK: Duration = Duration::from_millis(200);
 
 /// How long a client has to take note of the end of its connection, and how much it may still send, in bytes.
 const LINGER: Duration = Duration::from_secs(2);
@@ -34,33 +38,32 @@ enum Next {
     Resume(ClientIo),
     /// It becomes a tunnel.
     Tunnel(ClientIo),
+    /// It owes nothing, and has to end.
+    Close(ClientIo),
     /// It is over.
     Over,
 }
 
+/// A stage of the connection. Boxed, so that what an idle connection keeps is no larger than the stage that it is in.
+type Stage = Pin<Box<dyn Future<Output = Next> + Send>>;
+
 /// Serves the requests of a connection until it, or the tunnel it becomes, is over.
-pub(super) async fn serve(io: ClientIo, client: Arc<Downstream>) {
-    let _forget = ForgetTunnel(Arc::clone(&client));
-    let mut term = Term::new(&client);
-    let mut next = Next::Resume(io);
-    loop {
-        next = match next {
-            Next::Resume(mut io) => {
-                io.follow_requests();
-                Box::pin(active(io, &client, &mut term)).await
-            }
-            Next::Park(mut io, since) => {
-                io.rest();
-                if io.has_received() || parked(&io, since, &client, &mut term).await {
-                    Next::Resume(io)
-                } else {
-                    Box::pin(close(io, &client)).await
-                }
-            }
-            Next::Tunnel(io) => Box::pin(tunneling(io, &client, &mut term)).await,
-            Next::Over => return,
-        };
-    }
+pub(super) fn serve(io: ClientIo, client: Arc<Downstream>) -> Serving {
+    let mut stage: Stage = Box::pin(active(io, Arc::clone(&client)));
+    let forget = ForgetTunnel(client);
+    Box::pin(async move {
+        loop {
+            let next = stage.as_mut().await;
+            let client = Arc::clone(&forget.0);
+            stage = match next {
+                Next::Resume(io) => Box::pin(active(io, client)),
+                Next::Park(io, since) => Box::pin(Parked::new(io, since, client)),
+                Next::Tunnel(io) => Box::pin(tunneling(io, client)),
+                Next::Close(io) => Box::pin(close(io, client)),
+                Next::Over => return,
+            };
+        }
+    })
 }
 
 /// Drops a tunnel that the connection did not live to become: it holds the connection's slots.
@@ -74,7 +77,10 @@ impl Drop for ForgetTunnel {
 }
 
 /// Has hyper serve the connection until it is idle or over.
-async fn active(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next {
+async fn active(mut io: ClientIo, client: Arc<Downstream>) -> Next {
+    io.follow_requests();
+    let client = &client;
+    let mut term = Term::new(client);
     let newest = client.worker.current();
     let settings = &newest.generation.settings;
     let timeouts = settings.timeouts;
@@ -152,7 +158,7 @@ async fn active(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next
                     client.terminated("lifetime");
                 }
                 finishing = true;
-                std::pin::Pin::new(&mut *connection).graceful_shutdown();
+                Pin::new(&mut *connection).graceful_shutdown();
                 called = Box::pin(term.called(true));
             }
         }
@@ -191,7 +197,7 @@ async fn failed(error: &hyper::Error, io: &mut ClientIo, client: &Downstream) {
         }
     } else if error.is_parse() {
         let reason = if error.is_parse_too_large() { "header_too_large" } else { "request_malformed" };
-        client.worker.event(EventKind::BadRequest, reason, None, client.client);
+        client.worker.event(EventKind::BadRequest, reason, None, client.client());
         client.end_gently();
     }
 }
@@ -223,22 +229,54 @@ async fn linger(mut io: ClientIo, client: &Downstream) {
     _ = client.worker.timers.within(Some(LINGER), reading).await;
 }
 
-/// Waits until an idle connection has something to say, or, `false`, has to end.
-async fn parked(io: &ClientIo, since: Instant, client: &Downstream, term: &mut Term) -> bool {
-    #[cfg(test)]
-    client.worker.parked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-    let (end, reason) = end_of_idleness(since, client, term);
-    tokio::select! {
-        biased;
-        _ = io.readable() => return true,
-        () = client.worker.timers.at(Some(end)) => client.terminated(reason),
-        () = term.drain.draining() => {}
+pin_project! {
+    /// An idle connection, until it has something to say or has to end. Most connections are here most of the time, so it
+    /// is written out to hold no more than it needs.
+    struct Parked {
+        // Taken when it is over.
+        io: Option<ClientIo>,
+        client: Arc<Downstream>,
+        timer: Timer,
+        // What has passed when the timer goes off.
+        reason: &'static str,
+        #[pin]
+        draining: Draining,
     }
-    false
+}
+
+impl Parked {
+    fn new(mut io: ClientIo, since: Instant, client: Arc<Downstream>) -> Self {
+        #[cfg(test)]
+        client.worker.parked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        io.rest();
+        let (end, reason) = end_of_idleness(since, &client);
+        let timer = client.worker.timers.at(Some(end));
+        let draining = client.worker.drain.draining();
+        Self { io: Some(io), client, timer, reason, draining }
+    }
+}
+
+impl Future for Parked {
+    type Output = Next;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Next> {
+        let this = self.project();
+        let io = this.io.as_ref().expect("it is polled until it is over");
+        let next = if io.has_received() || io.poll_readable(context).is_ready() {
+            Next::Resume
+        } else if Pin::new(this.timer).poll(context).is_ready() {
+            this.client.terminated(this.reason);
+            Next::Close
+        } else {
+            ready!(this.draining.poll(context));
+            Next::Close
+        };
+        Poll::Ready(next(this.io.take().expect("it was there")))
+    }
 }
 
 /// When an idle connection ends, and why: one timer is enough for it.
-fn end_of_idleness(since: Instant, client: &Downstream, term: &Term) -> (Instant, &'static str) {
+fn end_of_idleness(since: Instant, client: &Downstream) -> (Instant, &'static str) {
     let newest = client.worker.current();
     let settings = &newest.generation.settings;
     let (begin, limit, reason) = match client.activity.requests() {
@@ -246,21 +284,22 @@ fn end_of_idleness(since: Instant, client: &Downstream, term: &Term) -> (Instant
         _ => (since, settings.keep_alive.http_idle, "idle_timeout"),
     };
     let idle = (later(begin, limit.unwrap_or(NEVER)), reason);
-    let lifetime = term.lifetime.map(|end| (end, "lifetime"));
+    let lifetime = lifetime_end(client, &settings.timeouts).map(|end| (end, "lifetime"));
     lifetime.filter(|lifetime| lifetime.0 < idle.0).unwrap_or(idle)
 }
 
 /// Ends a connection that owes nothing.
-async fn close(mut io: ClientIo, client: &Downstream) -> Next {
+async fn close(mut io: ClientIo, client: Arc<Downstream>) -> Next {
     _ = client.worker.timers.within(Some(LINGER), io.shutdown()).await;
     Next::Over
 }
 
 /// Copies bytes until the tunnel that the connection has become is over.
-async fn tunneling(io: ClientIo, client: &Arc<Downstream>, term: &mut Term) -> Next {
+async fn tunneling(io: ClientIo, client: Arc<Downstream>) -> Next {
+    let mut term = Term::new(&client);
     let Some(tunnel) = client.tunnel.lock().take() else { return Next::Over };
     let entry = tunnel.entry();
-    let mut run = Box::pin(tunnel::run(tunnel, io, ClientIo::has_failed, Arc::clone(client)));
+    let mut run = pin!(tunnel::run(*tunnel, io, ClientIo::has_failed, Arc::clone(&client)));
     let mut finishing = false;
     loop {
         tokio::select! {

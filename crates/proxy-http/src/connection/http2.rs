@@ -106,7 +106,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 fn report(client: &Downstream, error: &hyper::Error) {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
     if cause.is_some_and(|cause| !cause.is_io() && !cause.is_remote()) {
-        client.worker.event(EventKind::BadRequest, "request_malformed", None, client.client);
+        client.worker.event(EventKind::BadRequest, "request_malformed", None, client.client());
     }
 }
 

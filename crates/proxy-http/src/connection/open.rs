@@ -46,19 +46,19 @@ pub(super) async fn open(worker: Arc<Worker>, connection: HttpConnection) -> Opt
     let newest = worker.current();
     let patience = newest.generation.settings.timeouts.initial_data.unwrap_or(OPENING);
     let deadline = later(Instant::from_std(accepted), patience);
-    // The socket was accepted with the peer's address; the PROXY header's client has that of its header.
+    // The socket was accepted with the peer's address; the PROXY header's client has that of its header. Canonical: it is
+    // what limits and rules see.
     let source = if peer.ip() == client { peer } else { SocketAddr::new(client, peer.port()) };
     let is_plain = hello.is_none();
     let sni = hello.and_then(|hello| hello.sni).map(String::into_boxed_str);
-    let identity = Identity { client, source, local, port, sni, accepted };
+    let identity = Identity { source, local, port, sni, accepted };
     let activity = Arc::new(Activity::default());
     if is_plain {
-        let mut drain = worker.drain.clone();
         let first = tokio::select! {
             biased;
             first = worker.timers.until(Some(deadline), first_bytes(&socket, received)) => first,
             // Nothing was asked for, though there was time.
-            () = async { drain.draining().await; worker.timers.after(Some(FIRST_REQUEST)).await } => return None,
+            () = async { worker.drain.draining().await; worker.timers.after(Some(FIRST_REQUEST)).await } => return None,
         };
         let (received, speaks) = match first {
             Ok(first) => first.ok()?,

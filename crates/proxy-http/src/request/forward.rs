@@ -128,7 +128,7 @@ impl Serving<'_> {
         let (method, mut fields) = (parts.method, parts.headers);
         headers::remove_hop_by_hop(&mut fields);
         let host = name_host(&mut fields, target, client.local);
-        let (from, tls, port, id) = (client.client, client.tls.is_some(), client.port, self.flight.id.clone());
+        let (from, tls, port, id) = (client.client(), client.tls.is_some(), client.port, self.flight.id.clone());
         let shown = client.certificate.as_deref().filter(|_| route.client_auth.is_some());
         let stamp = if route.headers.request.0.is_empty() && Stamp::fits(&fields) {
             certificate::tell(&mut fields, shown);
@@ -240,7 +240,7 @@ impl Serving<'_> {
                 if let Some(protocol) = protocol {
                     ask_upgrade(&mut parts.headers, protocol);
                 }
-                *client.tunnel.lock() = Some(tunnel);
+                *client.tunnel.lock() = Some(Box::new(tunnel));
             }
         }
         Response::from_parts(parts, Source::Fixed(bytes::Bytes::new()))

@@ -15,7 +15,7 @@ pub(super) fn is(newest: &HttpGeneration, client: &Downstream, target: &Target) 
     if host.eq_ignore_ascii_case(name) || host.is_empty() {
         return false;
     }
-    let facts = HelloFacts { sni: Some(host), version: client.tls, client: Some(client.client) };
+    let facts = HelloFacts { sni: Some(host), version: client.tls, client: Some(client.client()) };
     let port = newest.generation.table.port(client.port);
     let elsewhere = port.is_some_and(|routes| matches!(routes.by_hello(&facts), HelloDecision::Passthrough(_)));
     elsewhere || !newest.ports.are_alike(client.port, name, host)
