@@ -10,6 +10,7 @@ mod cli;
 mod deaths;
 mod drain;
 mod endings;
+mod growth;
 mod idle_reclaim;
 mod limits_exact;
 mod limits_scopes;
