@@ -1,6 +1,7 @@
 //! The thread that does everything which is not traffic: the admin endpoint, forgetting clients that are gone, checking the
-//! health of backends and looking up their names.
+//! health of backends, looking up their names and handing memory back.
 
+use crate::allocator;
 use crate::reload::Reloader;
 use limits_core::Table;
 use proxy_admin::Admin;
@@ -50,6 +51,7 @@ pub(crate) fn start(admin: Option<Admin>, table: Arc<Table>, reloader: &Reloader
             }
             tokio::spawn(check_health(http));
             tokio::spawn(keep_resolved(generations, system_lookup));
+            tokio::spawn(allocator::hand_back_of_c());
             forget(&table).await;
         });
     })?;
