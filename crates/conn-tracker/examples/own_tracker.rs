@@ -81,3 +81,8 @@ fn main() {
     assert!(open().is_ok());
     println!("four by day, two at night");
 }
+
+#[test]
+fn the_whole_example_runs() {
+    main();
+}

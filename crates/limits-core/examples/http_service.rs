@@ -91,3 +91,8 @@ async fn main() {
     assert_eq!(get("/").await, StatusCode::OK, "and then there is room again");
     println!("two slow requests were served, one was answered 429");
 }
+
+#[test]
+fn the_whole_example_runs() {
+    main();
+}

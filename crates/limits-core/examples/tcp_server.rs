@@ -69,3 +69,8 @@ async fn echoes(address: std::net::SocketAddr) -> Option<TcpStream> {
     stream.read_exact(&mut byte).await.ok()?;
     Some(stream)
 }
+
+#[test]
+fn the_whole_example_runs() {
+    main();
+}
