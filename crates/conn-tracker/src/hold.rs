@@ -116,6 +116,8 @@ pub struct Hold {
     #[expect(clippy::box_collection, reason = "a thin pointer keeps the common hold small")]
     spilled: Option<Box<Vec<Binding>>>,
     bound: [Option<Stored>; INLINE],
+    /// How many there are of both.
+    count: u32,
     slots: Slots,
     over: bool,
     /// Why the last decision would have refused, until somebody asks.
@@ -147,7 +149,7 @@ impl Hold {
     /// A hold on `slots`, for `client` if its key is counted. Called by trackers.
     #[inline]
     pub fn new(client: Option<ClientKey>, slots: Slots) -> Self {
-        Self { client, spilled: None, bound: [None; INLINE], slots, over: false, untold: None, open: true }
+        Self { client, spilled: None, bound: [None; INLINE], count: 0, slots, over: false, untold: None, open: true }
     }
 
     /// The client that the connection is counted for; `None` for exempt connections and trusted proxies.
@@ -199,18 +201,19 @@ impl Hold {
     #[must_use]
     #[inline]
     pub fn is_bound_at_all(&self) -> bool {
-        self.bound.iter().any(Option::is_some) || self.spilled.is_some()
+        self.count > 0
     }
 
     /// Whether the connection is bound to `route`.
     #[must_use]
     pub fn is_bound(&self, route: RouteId) -> bool {
-        self.bindings().any(|binding| binding.route() == route)
+        self.is_bound_at_all() && self.bindings().any(|binding| binding.route() == route)
     }
 
     /// Adds a binding. A route is bound at most once; allocates from the fifth route of one connection on.
     pub fn push(&mut self, binding: Binding) {
         debug_assert!(!self.is_bound(binding.route()), "a connection binds a route once");
+        self.count += 1;
         match self.bound.iter_mut().find(|place| place.is_none()) {
             Some(place) => *place = Some(binding.into()),
             None => self.spilled.get_or_insert_default().push(binding),
@@ -221,11 +224,13 @@ impl Hold {
     pub fn take(&mut self, route: RouteId) -> Option<Binding> {
         for place in &mut self.bound {
             if place.is_some_and(|stored| Binding::from(stored).route() == route) {
+                self.count -= 1;
                 return place.take().map(Binding::from);
             }
         }
         let more = self.spilled.as_mut()?;
         let index = more.iter().position(|binding| binding.route() == route)?;
+        self.count -= 1;
         Some(more.swap_remove(index))
     }
 

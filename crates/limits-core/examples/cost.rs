@@ -30,7 +30,7 @@ fn main() {
     map.extend((0..CLIENTS).map(|number| (mixed(number), (number, 0))));
 
     // Interleaved: what a neighbour does to one line it does to all of them.
-    let mut lines: [Vec<f64>; 6] = Default::default();
+    let mut lines: [Vec<f64>; 8] = Default::default();
     for round in 0..rounds {
         let known = |turn: u32| 1 + mixed(turn ^ round << 20) % (CLIENTS - 1);
         lines[0].push(cost(TURNS, |turn| {
@@ -41,22 +41,32 @@ fn main() {
         lines[3].push(cost(TURNS, |_| {
             black_box(Permit::open(&tracker, now, arrival(0)).expect_err("the client is full"));
         }));
-        lines[4].push(two_threads(&table, now, 0));
-        lines[5].push(two_threads(&table, now, 1_000));
+        lines[4].push(threads(&table, now, 1, 0));
+        lines[5].push(threads(&table, now, 2, 0));
+        lines[6].push(threads(&table, now, 1, 1_000));
+        lines[7].push(threads(&table, now, 2, 1_000));
     }
     let names = [
         "look-up in a map of 1 M with ahash",
         "admit + release, known client of 1 M",
         "admit + release, new client",
         "refusal, client full",
-        "admit + release, two threads, each",
-        "the same with 1 µs of work, work included",
+        "back to back, one thread",
+        "back to back, two threads, each",
+        "with 1 µs of work, work included, one thread",
+        "with 1 µs of work, two threads, each",
     ];
-    for (name, mut samples) in names.into_iter().zip(lines) {
+    let medians = lines.map(|mut samples| {
         samples.sort_by(f64::total_cmp);
-        let [least, median, most] = [0, samples.len() / 2, samples.len() - 1].map(|place| samples[place]);
+        [samples.len() / 2, 0, samples.len() - 1].map(|place| samples[place])
+    });
+    for (name, [median, least, most]) in names.into_iter().zip(medians) {
         println!("{name:<44} {median:>7.1} ns  ({least:.1} to {most:.1})");
     }
+    let [map, known, .., alone, both, alone_at_work, both_at_work] = medians.map(|[median, ..]| median);
+    println!("\nadmit + release over the look-up: {:.1} ns", known - map);
+    println!("two threads do {:.2} times as much as one back to back,", 2.0 * alone / both);
+    println!("and {:.2} times as much with 1 µs of work between", 2.0 * alone_at_work / both_at_work);
     drop((held, full));
 }
 
@@ -82,8 +92,8 @@ fn cost(turns: u32, mut work: impl FnMut(u32)) -> f64 {
     (cpu() - before) as f64 / f64::from(turns)
 }
 
-/// The same for two threads with clients of their own, and `nanoseconds` of other work between.
-fn two_threads(table: &Arc<Table>, now: Instant, nanoseconds: u32) -> f64 {
+/// The same for one or two threads with clients of their own, and `nanoseconds` of other work between.
+fn threads(table: &Arc<Table>, now: Instant, count: u32, nanoseconds: u32) -> f64 {
     let work = |thread: u32| {
         let tracker = table.for_worker();
         cost(TURNS / 4, |turn| {
@@ -93,8 +103,16 @@ fn two_threads(table: &Arc<Table>, now: Instant, nanoseconds: u32) -> f64 {
         })
     };
     std::thread::scope(|threads| {
-        let other = threads.spawn(|| work(1));
-        (work(0) + other.join().expect("it only counts")) / 2.0
+        let others: Vec<_> = (1..count)
+            .map(|thread| {
+                threads.spawn({
+                    let work = &work;
+                    move || work(thread)
+                })
+            })
+            .collect();
+        let sum = work(0) + others.into_iter().map(|other| other.join().expect("it only counts")).sum::<f64>();
+        sum / f64::from(count)
     })
 }
 

@@ -1,4 +1,4 @@
-//! Connections: the order of decisions, top to bottom.
+//! Admission: the order of decisions, top to bottom.
 //!
 //! A decision locks one shard, peeks at everything that it needs without writing, changes one atomic word by
 //! compare-and-swap — the only step that can fail late — and then writes the counts of the client. An attempt that
@@ -6,16 +6,17 @@
 //! taken before that step and may be given back: a table within an entry of being full may refuse one too early.)
 
 use crate::capacity::Family;
-use crate::entry::{PairUsage, Pairs, Usage, hash};
-use crate::routes::RouteSlot;
+use crate::entry::Usage;
+use crate::settings::Reasons;
 use crate::shard::Shard;
 use crate::sync::MutexGuard;
 use crate::table::{Place, Table};
-use conn_tracker::{Arrival, Binding, ClientKey, Hold, Origin, Reason, Rejection, RouteId, Slots, canonical};
+use conn_tracker::{Arrival, ClientKey, Hold, Origin, Reason, Rejection, Slots, canonical};
 use std::net::IpAddr;
 use std::time::Instant;
 
 impl Table {
+    #[inline]
     pub(crate) fn open(&self, desk: usize, now: Instant, arrival: Arrival) -> Result<Hold, Rejection> {
         let now = self.micros(now);
         let slots = if arrival.pending { Slots::GLOBAL.with(Slots::PENDING) } else { Slots::GLOBAL };
@@ -60,7 +61,8 @@ impl Table {
         let mut shard = self.lock_desk(desk, now);
         match self.process.take(slots, shard.settings.most) {
             Ok(()) => {
-                shard.admitted.note_opened(slots);
+                shard.admitted.anonymous += 1;
+                shard.admitted.pending += u64::from(slots.has(Slots::PENDING));
                 Ok(Hold::new(None, slots))
             }
             Err(rejection) => shard.refuse(rejection).map(|()| unheld(None, rejection.reason)),
@@ -88,7 +90,7 @@ impl Table {
                 return Ok(());
             }
             let usage = clients.find(hash, key, ()).copied();
-            settings.client(key).admit(usage.unwrap_or_default(), age)?;
+            settings.client(key).admit(Reasons::CLIENT, usage.unwrap_or_default(), age)?;
             if usage.is_none() && !self.clients.has_room(Family::of(key)) {
                 return Err(Rejection::full(Reason::TableFull, self.clients.most()));
             }
@@ -102,11 +104,11 @@ impl Table {
         let age = shard.age();
         let Shard { settings, clients, .. } = shard;
         let Some(usage) = clients.find(place.hash, place.key, ()) else { return false };
-        let Ok(after) = settings.client(place.key).admit(*usage, age) else { return false };
+        let Ok(after) = settings.client(place.key).admit(Reasons::CLIENT, *usage, age) else { return false };
         let taken = self.process.try_take(slots, settings.most).is_ok();
         if taken {
             *usage = after;
-            note_client(place.key, after.connections);
+            note_client(place.key, after.held);
         }
         taken
     }
@@ -136,13 +138,13 @@ impl Table {
         let Shard { settings, clients, .. } = shard;
         let rule = settings.client(key);
         if let Some(usage) = clients.find(hash, key, ()) {
-            let after = rule.admit(*usage, age)?;
+            let after = rule.admit(Reasons::CLIENT, *usage, age)?;
             self.process.take(slots, settings.most)?;
             *usage = after;
-            note_client(key, after.connections);
+            note_client(key, after.held);
             return Ok(());
         }
-        let after = rule.admit(Usage::default(), age)?;
+        let after = rule.admit(Reasons::CLIENT, Usage::default(), age)?;
         let family = Family::of(key);
         let table_full = Rejection::full(Reason::TableFull, self.clients.most());
         if !self.clients.has_room(family) {
@@ -156,8 +158,8 @@ impl Table {
             self.expect(self.clients.give(family, 1));
             return Err(rejection);
         }
-        clients.insert(&self.hasher, hash, key, (), after);
-        note_client(key, after.connections);
+        clients.insert(&self.secret, hash, key, (), after);
+        note_client(key, after.held);
         Ok(())
     }
 
@@ -182,7 +184,7 @@ impl Table {
         let (mut shard, answer) = self.take_client(shard, place, now, Slots::NONE);
         match answer {
             Ok(()) => {
-                shard.admitted.note_client();
+                shard.admitted.named += 1;
                 hold.set_client(Some(place.key));
                 hold.set_slots(slots.with(Slots::CLIENT));
                 Ok(())
@@ -201,109 +203,6 @@ impl Table {
             }
         }
     }
-
-    pub(crate) fn bind(&self, desk: usize, now: Instant, hold: &mut Hold, route: RouteId) -> Result<(), Rejection> {
-        if hold.is_bound(route) {
-            return Ok(());
-        }
-        if !hold.slots().has(Slots::GLOBAL) {
-            hold.push(Binding::new(route, false, false)); // exempt, or let in by a dry run
-            return Ok(());
-        }
-        let answer = self.bind_counted(desk, self.micros(now), hold, route);
-        if hold.slots().has(Slots::PENDING) {
-            self.expect(self.process.give(Slots::PENDING));
-            hold.set_slots(hold.slots().without(Slots::PENDING));
-        }
-        answer
-    }
-
-    fn bind_counted(&self, desk: usize, now: u64, hold: &mut Hold, route: RouteId) -> Result<(), Rejection> {
-        let client = hold.client().filter(|_| hold.slots().has(Slots::CLIENT)).map(|key| self.place_of(key));
-        let Some(state) = self.routes.state(route) else {
-            debug_assert!(false, "{route} was never given out");
-            return Err(Rejection::full(Reason::RouteLimit, 0));
-        };
-        let mut shard = match client {
-            Some(place) => self.lock_with_pair_room(place, now, route),
-            None => self.lock_desk(desk, now),
-        };
-        let age = shard.age();
-        let Shard { settings, cold, .. } = &mut *shard;
-        let pairs = &mut cold.pairs;
-        let rule = settings.route(route);
-        let full = rule.connections.rejection(Reason::RouteLimit);
-        let fits = |(connections, _)| !rule.connections.refuses(connections);
-        let held = state.held(RouteSlot::Connection);
-
-        let answer = match client {
-            None if held.take((1, 0), fits) => Ok(()),
-            None => Err(full),
-            Some(_) if !held.check(fits) => Err(full),
-            Some(Place { key, .. }) => {
-                let hash = hash(&self.hasher, key, route);
-                let pair = pairs.find(hash, key, route);
-                match rule.bind(pair.as_deref().copied().unwrap_or_default(), age) {
-                    Err(rejection) => Err(rejection),
-                    Ok(_) if pair.is_none() && rule.connection_rate.is_some() && !self.has_pair_room(key) => {
-                        Err(Rejection::full(Reason::TableFull, self.pairs.most()))
-                    }
-                    Ok(_) if !held.take((1, 1), fits) => Err(full),
-                    Ok(after) => {
-                        match pair {
-                            Some(usage) => *usage = after,
-                            None => self.insert_pair(pairs, hash, key, route, after),
-                        }
-                        Ok(())
-                    }
-                }
-            }
-        };
-        let enforced = settings.enforce && rule.enforce;
-        drop(shard);
-        match answer {
-            Ok(()) => {
-                state.note_admitted(RouteSlot::Connection, client.is_some());
-                hold.push(Binding::new(route, true, client.is_some()));
-                Ok(())
-            }
-            Err(rejection) => {
-                state.note_refused(RouteSlot::Connection, rejection.reason, enforced);
-                if let Some(place) = client {
-                    self.sketch.note(place);
-                }
-                if enforced {
-                    return Err(rejection);
-                }
-                // Not bound: the next decision for this route is one more, as it would be if this one were enforced.
-                hold.mark_over(rejection.reason);
-                Ok(())
-            }
-        }
-    }
-
-    /// Whether there is room for a pair that may outlive what it counts. Only one with a rate does, so only then the table
-    /// bounds the number of pairs; others are at most as many as connections and requests.
-    pub(crate) fn has_pair_room(&self, key: ClientKey) -> bool {
-        self.pairs.has_room(Family::of(key))
-    }
-
-    pub(crate) fn insert_pair(&self, pairs: &mut Pairs, hash: u64, key: ClientKey, route: RouteId, usage: PairUsage) {
-        self.pairs.take_always(Family::of(key));
-        pairs.insert(&self.hasher, hash, key, route, usage);
-    }
-
-    /// Locks the shard of a client, after looking for room for its pair with the route if there is neither.
-    pub(crate) fn lock_with_pair_room(&self, place: Place, now: u64, route: RouteId) -> MutexGuard<'_, Shard> {
-        let mut shard = self.lock(place, now);
-        let key = place.key;
-        if !self.has_pair_room(key) && shard.cold.pairs.find(hash(&self.hasher, key, route), key, route).is_none() {
-            drop(shard);
-            self.reclaim_pair(Family::of(key), now);
-            shard = self.lock(place, now);
-        }
-        shard
-    }
 }
 
 /// Tells models how many connections a client holds from now on; nothing in a program.
@@ -318,8 +217,8 @@ pub(crate) fn note_client(key: ClientKey, connections: u32) {
 /// A connection that holds all it asked for.
 #[inline]
 fn opened(shard: &mut Shard, place: Place, slots: Slots) -> Hold {
-    shard.admitted.note_opened(slots);
-    shard.admitted.note_client();
+    shard.admitted.direct += 1;
+    shard.admitted.pending += u64::from(slots.has(Slots::PENDING));
     Hold::new(Some(place.key), slots.with(Slots::CLIENT))
 }
 

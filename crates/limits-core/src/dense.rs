@@ -53,21 +53,25 @@ impl<E: Entry> Dense<E> {
         size_of_val(&*self.segments) + self.segments.len() * size_of::<[E; SEGMENT]>()
     }
 
-    /// The place of the entry with this hash that is `wanted`.
+    /// The entry with this hash that is `wanted`, and its place.
     #[inline]
-    pub(crate) fn find(&self, hash: u64, wanted: impl Fn(&E) -> bool) -> Option<usize> {
-        let mut place = self.home(hash);
-        loop {
-            for entry in self.segments.get(place / SEGMENT)?[place % SEGMENT..].iter() {
+    pub(crate) fn find(&mut self, hash: u64, wanted: impl Fn(&E) -> bool) -> Option<(usize, &mut E)> {
+        let home = self.home(hash);
+        let mut place = home;
+        let mut first = home % SEGMENT;
+        for segment in self.segments.get_mut(home / SEGMENT..)? {
+            for entry in &mut segment[first..] {
                 if entry.is_vacant() {
                     return None;
                 }
                 if wanted(entry) {
-                    return Some(place);
+                    return Some((place, entry));
                 }
                 place += 1;
             }
+            first = 0;
         }
+        None
     }
 
     /// Adds an entry that is not there. `hash_of` must give what `hash` is, for every entry.
@@ -123,7 +127,15 @@ impl<E: Entry> Dense<E> {
     fn squeeze_in(&mut self, hash: u64, entry: E, hash_of: impl Fn(&E) -> u64) -> bool {
         let places = self.places();
         let mut place = self.home(hash);
-        while place < places && !self[place].is_vacant() && order(hash_of(&self[place])) <= order(hash) {
+        while place < places {
+            let here = &mut self[place];
+            if here.is_vacant() {
+                *here = entry;
+                return true;
+            }
+            if order(hash_of(here)) > order(hash) {
+                break;
+            }
             place += 1;
         }
         let Some(vacant) = (place..places).find(|&behind| self[behind].is_vacant()) else { return false };

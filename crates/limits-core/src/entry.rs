@@ -2,27 +2,51 @@
 
 use crate::capacity::Family;
 use crate::dense::{self, Dense};
-use ahash::RandomState;
+use crate::routes::RouteSlot;
+use crate::secret::Secret;
 use conn_tracker::{ClientKey, RouteId};
-use std::hash::Hash;
 
-/// What is counted per client.
+/// What is counted of a client: everywhere, or on a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
-    pub(crate) connections: u32,
+    /// Connections, or requests.
+    pub(crate) held: u32,
     /// See [`crate::rate`].
     pub(crate) spent: u32,
 }
 
-/// What is counted per client and route.
+impl Usage {
+    /// Whether a client is as if it had never been seen, so many ticks after the epoch.
+    #[inline]
+    pub(crate) fn is_idle(self, passed: impl FnOnce() -> u32) -> bool {
+        self.held == 0 && self.spent <= passed()
+    }
+
+    /// Gives a slot back; `false` if none was held, and then nothing is changed.
+    #[must_use]
+    #[inline]
+    pub(crate) fn give(&mut self) -> bool {
+        let held = self.held > 0;
+        self.held -= u32::from(held);
+        held
+    }
+}
+
+/// What is counted per client and route. Each has ticks of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PairUsage {
-    pub(crate) connections: u32,
-    pub(crate) requests: u32,
-    /// What binding connections has used up. See [`crate::rate`].
-    pub(crate) connections_spent: u32,
-    /// What beginning requests has used up, in ticks of its own.
-    pub(crate) requests_spent: u32,
+    pub(crate) connections: Usage,
+    pub(crate) requests: Usage,
+}
+
+impl PairUsage {
+    #[inline]
+    pub(crate) fn of(&mut self, slot: RouteSlot) -> &mut Usage {
+        match slot {
+            RouteSlot::Connection => &mut self.connections,
+            RouteSlot::Request => &mut self.requests,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,46 +72,68 @@ pub(crate) trait Value: Copy {
 const NOBODY: u32 = u32::MAX;
 
 impl Value for Usage {
-    const VACANT: Self = Self { connections: NOBODY, spent: 0 };
+    const VACANT: Self = Self { held: NOBODY, spent: 0 };
 
+    #[inline]
     fn is_vacant(&self) -> bool {
-        self.connections == NOBODY
+        self.held == NOBODY
     }
 }
 
 impl Value for PairUsage {
-    const VACANT: Self = Self { connections: NOBODY, requests: 0, connections_spent: 0, requests_spent: 0 };
+    const VACANT: Self = Self { connections: Usage::VACANT, requests: Usage { held: 0, spent: 0 } };
 
+    #[inline]
     fn is_vacant(&self) -> bool {
-        self.connections == NOBODY
+        self.connections.is_vacant()
     }
 }
 
-/// A part of a key.
-pub(crate) trait Part: Copy + Eq + Hash {
+/// A client of one family.
+pub(crate) trait Key: Copy + Eq + Into<u64> {
     /// What is in a vacant place, where nobody looks at it.
     const ANY: Self;
 }
 
-impl Part for u32 {
+impl Key for u32 {
     const ANY: Self = 0;
 }
 
-impl Part for u64 {
+impl Key for u64 {
     const ANY: Self = 0;
+}
+
+/// What a client is counted on: everywhere, or a route.
+pub(crate) trait Part: Copy + Eq {
+    /// What is in a vacant place, where nobody looks at it.
+    const ANY: Self;
+
+    /// The hash of a client on it, by that of the client.
+    fn hash(self, secret: &Secret, client: u64) -> u64;
 }
 
 impl Part for () {
     const ANY: Self = ();
+
+    #[inline]
+    fn hash(self, _: &Secret, client: u64) -> u64 {
+        client
+    }
 }
 
 impl Part for RouteId {
     const ANY: Self = Self::new(0).expect("there is a first route");
+
+    #[inline]
+    fn hash(self, secret: &Secret, client: u64) -> u64 {
+        secret.pair(client, self)
+    }
 }
 
-impl<K: Part, S: Part, V: Value> dense::Entry for Entry<K, S, V> {
+impl<K: Key, S: Part, V: Value> dense::Entry for Entry<K, S, V> {
     const VACANT: Self = Self { key: K::ANY, sub: S::ANY, value: V::VACANT };
 
+    #[inline]
     fn is_vacant(&self) -> bool {
         self.value.is_vacant()
     }
@@ -122,14 +168,6 @@ pub(crate) struct Swept {
     pub(crate) ended: bool,
 }
 
-#[inline]
-pub(crate) fn hash(hasher: &RandomState, key: ClientKey, sub: impl Hash) -> u64 {
-    match key {
-        ClientKey::V4(key) => hasher.hash_one((key, sub)),
-        ClientKey::V6(key) => hasher.hash_one((key, sub)),
-    }
-}
-
 impl<S: Part, V: Value> Counts<S, V> {
     #[inline]
     pub(crate) fn find(&mut self, hash: u64, key: ClientKey, sub: S) -> Option<&mut V> {
@@ -140,10 +178,10 @@ impl<S: Part, V: Value> Counts<S, V> {
     }
 
     /// Adds an entry that is not there.
-    pub(crate) fn insert(&mut self, hasher: &RandomState, hash: u64, key: ClientKey, sub: S, value: V) {
+    pub(crate) fn insert(&mut self, secret: &Secret, hash: u64, key: ClientKey, sub: S, value: V) {
         match key {
-            ClientKey::V4(key) => self.v4.insert(hash, Entry { key, sub, value }, rehash(hasher)),
-            ClientKey::V6(key) => self.v6.insert(hash, Entry { key, sub, value }, rehash(hasher)),
+            ClientKey::V4(key) => self.v4.insert(hash, Entry { key, sub, value }, rehash(secret)),
+            ClientKey::V6(key) => self.v6.insert(hash, Entry { key, sub, value }, rehash(secret)),
         }
     }
 
@@ -151,30 +189,30 @@ impl<S: Part, V: Value> Counts<S, V> {
     #[inline]
     pub(crate) fn change(
         &mut self,
-        hasher: &RandomState,
+        secret: &Secret,
         hash: u64,
         key: ClientKey,
         sub: S,
         change: impl FnOnce(&mut V) -> bool,
     ) -> Option<bool> {
         match key {
-            ClientKey::V4(key) => change_in(&mut self.v4, hasher, hash, key, sub, change),
-            ClientKey::V6(key) => change_in(&mut self.v6, hasher, hash, key, sub, change),
+            ClientKey::V4(key) => change_in(&mut self.v4, secret, hash, key, sub, change),
+            ClientKey::V6(key) => change_in(&mut self.v6, secret, hash, key, sub, change),
         }
     }
 
     /// Removes the dead among at most `places` places of one family from place `from` on.
     pub(crate) fn sweep(
         &mut self,
-        hasher: &RandomState,
+        secret: &Secret,
         family: Family,
         from: usize,
         places: usize,
         dead: impl Fn(S, &V) -> bool,
     ) -> Swept {
         match family {
-            Family::V4 => sweep_in(&mut self.v4, hasher, from, places, dead),
-            Family::V6 => sweep_in(&mut self.v6, hasher, from, places, dead),
+            Family::V4 => sweep_in(&mut self.v4, secret, from, places, dead),
+            Family::V6 => sweep_in(&mut self.v6, secret, from, places, dead),
         }
     }
 
@@ -187,10 +225,10 @@ impl<S: Part, V: Value> Counts<S, V> {
     }
 
     /// Hands memory back where much of one family's table is unused.
-    pub(crate) fn shrink(&mut self, hasher: &RandomState, family: Family) {
+    pub(crate) fn shrink(&mut self, secret: &Secret, family: Family) {
         match family {
-            Family::V4 => self.v4.shrink(rehash(hasher)),
-            Family::V6 => self.v6.shrink(rehash(hasher)),
+            Family::V4 => self.v4.shrink(rehash(secret)),
+            Family::V6 => self.v6.shrink(rehash(secret)),
         }
     }
 
@@ -213,36 +251,35 @@ impl<S: Part, V: Value> Counts<S, V> {
     }
 }
 
-fn rehash<K: Part, S: Part, V>(hasher: &RandomState) -> impl Fn(&Entry<K, S, V>) -> u64 + '_ {
-    |entry| hasher.hash_one((entry.key, entry.sub))
+fn rehash<K: Key, S: Part, V>(secret: &Secret) -> impl Fn(&Entry<K, S, V>) -> u64 + '_ {
+    |entry| entry.sub.hash(secret, secret.number(entry.key.into()))
 }
 
 #[inline]
-fn find_in<K: Part, S: Part, V: Value>(table: &mut Dense<Entry<K, S, V>>, hash: u64, key: K, sub: S) -> Option<&mut V> {
-    let place = table.find(hash, |entry| entry.key == key && entry.sub == sub)?;
-    Some(&mut table[place].value)
+fn find_in<K: Key, S: Part, V: Value>(table: &mut Dense<Entry<K, S, V>>, hash: u64, key: K, sub: S) -> Option<&mut V> {
+    table.find(hash, |entry| entry.key == key && entry.sub == sub).map(|(_, entry)| &mut entry.value)
 }
 
 #[inline]
-fn change_in<K: Part, S: Part, V: Value>(
+fn change_in<K: Key, S: Part, V: Value>(
     table: &mut Dense<Entry<K, S, V>>,
-    hasher: &RandomState,
+    secret: &Secret,
     hash: u64,
     key: K,
     sub: S,
     change: impl FnOnce(&mut V) -> bool,
 ) -> Option<bool> {
-    let place = table.find(hash, |entry| entry.key == key && entry.sub == sub)?;
-    let gone = change(&mut table[place].value);
+    let (place, entry) = table.find(hash, |entry| entry.key == key && entry.sub == sub)?;
+    let gone = change(&mut entry.value);
     if gone {
-        table.remove(place, rehash(hasher));
+        table.remove(place, rehash(secret));
     }
     Some(gone)
 }
 
-fn sweep_in<K: Part, S: Part, V: Value>(
+fn sweep_in<K: Key, S: Part, V: Value>(
     table: &mut Dense<Entry<K, S, V>>,
-    hasher: &RandomState,
+    secret: &Secret,
     from: usize,
     places: usize,
     dead: impl Fn(S, &V) -> bool,
@@ -254,7 +291,7 @@ fn sweep_in<K: Part, S: Part, V: Value>(
         let Entry { sub, value, .. } = table[place];
         if !value.is_vacant() && dead(sub, &value) {
             // Another one may have moved up to this place.
-            table.remove(place, rehash(hasher));
+            table.remove(place, rehash(secret));
             swept.freed += 1;
         } else {
             place += 1;

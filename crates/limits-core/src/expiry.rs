@@ -77,9 +77,9 @@ impl Table {
                 continue;
             }
             if of_pairs {
-                shard.cold.pairs.shrink(&self.hasher, family);
+                shard.cold.pairs.shrink(&self.secret, family);
             } else {
-                shard.clients.shrink(&self.hasher, family);
+                shard.clients.shrink(&self.secret, family);
             }
             (part.part, part.place) = (part.part + 1, 0);
             if part.part as usize == PARTS.len() {
@@ -117,9 +117,9 @@ impl Table {
 
     fn sweep(&self, shard: &mut Shard, family: Family, of_pairs: bool, from: usize, places: usize) -> Swept {
         let (swept, capacity) = if of_pairs {
-            (shard.sweep_pairs(&self.hasher, family, from, places), &self.pairs)
+            (shard.sweep_pairs(&self.secret, family, from, places), &self.pairs)
         } else {
-            (shard.sweep_clients(&self.hasher, family, from, places), &self.clients)
+            (shard.sweep_clients(&self.secret, family, from, places), &self.clients)
         };
         self.expect(capacity.give(family, swept.freed));
         swept

@@ -66,21 +66,21 @@ impl Inspect for Table {
     fn explain(&self, client: IpAddr) -> Explanation {
         let place = self.place(client);
         let mut shard = self.shard_of(place).lock();
-        let active = shard.clients.find(place.hash, place.key, ()).map_or(0, |usage| usage.connections);
+        let active = shard.clients.find(place.hash, place.key, ()).map_or(0, |usage| usage.held);
         let rule = shard.settings.client(place.key);
         let mut routes: Vec<_> = shard
             .cold
             .pairs
             .iter()
-            .filter(|&(key, _, usage)| key == place.key && usage.connections > 0)
-            .map(|(_, route, usage)| (route, usage.connections))
+            .filter(|&(key, _, usage)| key == place.key && usage.connections.held > 0)
+            .map(|(_, route, usage)| (route, usage.connections.held))
             .collect();
         routes.sort_unstable();
         Explanation {
             client: place.key,
             exempt: shard.settings.is_exempt(canonical(client)),
             active,
-            limit: rule.connections.limit(),
+            limit: rule.most.limit(),
             rate_per_minute: rule.rate.map(|rate| rate.per_period()),
             routes,
         }
@@ -102,13 +102,14 @@ impl Table {
             would_refuse: occurred(reasons, |reason| total.refused.would_refuse[reason.index()]),
         };
         let most = settings.most;
-        let of_client = settings.any_client().connections.limit();
+        let of_clients = total.admitted.client();
+        let of_client = settings.any_client().most.limit();
         vec![
             scope(
                 Scope::Global,
                 held.global.into(),
                 limit(most.global, crate::packed::GLOBAL_MOST),
-                total.admitted.global,
+                total.admitted.global(),
                 &[Reason::GlobalLimit],
             ),
             scope(
@@ -118,14 +119,14 @@ impl Table {
                 total.admitted.pending,
                 &[Reason::PendingLimit],
             ),
-            scope(Scope::Client, total.admitted.client_connections, of_client, total.admitted.client, &client_reasons),
+            scope(Scope::Client, of_clients - total.admitted.released, of_client, of_clients, &client_reasons),
             scope(Scope::Exempt, held.exempt.into(), Some(most.exempt), total.exempt, &[]),
         ]
     }
 
     fn active(&self, client: ClientKey) -> u32 {
         let place = self.place_of(client);
-        self.shard_of(place).lock().clients.find(place.hash, client, ()).map_or(0, |usage| usage.connections)
+        self.shard_of(place).lock().clients.find(place.hash, client, ()).map_or(0, |usage| usage.held)
     }
 
     /// One shard's lock at a time.
@@ -133,9 +134,9 @@ impl Table {
         let mut foremost = BinaryHeap::with_capacity(most + 1);
         for shard in &self.shards {
             for (key, (), usage) in shard.lock().clients.iter() {
-                let candidate = Reverse((usage.connections, Reverse(key)));
+                let candidate = Reverse((usage.held, Reverse(key)));
                 let beaten = foremost.len() >= most && foremost.peek().is_none_or(|least| candidate >= *least);
-                if usage.connections > 0 && !beaten {
+                if usage.held > 0 && !beaten {
                     foremost.push(candidate);
                     if foremost.len() > most {
                         foremost.pop();
@@ -167,7 +168,7 @@ fn route_scopes(settings: &Settings, route: RouteId, state: &RouteState) -> Vec<
             RouteSlot::Connection,
             Scope::Route,
             connections.0,
-            rule.connections.limit(),
+            rule.connections.most.limit(),
             admitted.0,
             &[Reason::RouteLimit],
         ),
@@ -175,18 +176,25 @@ fn route_scopes(settings: &Settings, route: RouteId, state: &RouteState) -> Vec<
             RouteSlot::Connection,
             Scope::RouteClient,
             connections.1,
-            rule.connections_per_client.limit(),
+            rule.connections.per_client.most.limit(),
             admitted.1,
             &[Reason::RouteClientLimit, Reason::RouteClientRate, Reason::TableFull],
         ),
     ];
     let of_requests = [
-        scope(RouteSlot::Request, Scope::Requests, requests.0, rule.requests.limit(), begun.0, &[Reason::RequestLimit]),
+        scope(
+            RouteSlot::Request,
+            Scope::Requests,
+            requests.0,
+            rule.requests.most.limit(),
+            begun.0,
+            &[Reason::RequestLimit],
+        ),
         scope(
             RouteSlot::Request,
             Scope::RequestsClient,
             requests.1,
-            rule.requests_per_client.limit(),
+            rule.requests.per_client.most.limit(),
             begun.1,
             &[Reason::RequestClientLimit, Reason::RequestRate, Reason::TableFull],
         ),
@@ -214,10 +222,11 @@ struct Total {
 impl Total {
     fn add(&mut self, admitted: &Admitted, cold: &Cold) {
         let sums = &mut self.admitted;
-        sums.global += admitted.global;
+        sums.direct += admitted.direct;
+        sums.anonymous += admitted.anonymous;
+        sums.named += admitted.named;
         sums.pending += admitted.pending;
-        sums.client += admitted.client;
-        sums.client_connections += admitted.client_connections;
+        sums.released += admitted.released;
         self.exempt += cold.exempt;
         for (sum, more) in self.refused.refused.iter_mut().zip(cold.refused.refused) {
             *sum += more;

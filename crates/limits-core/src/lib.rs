@@ -45,6 +45,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod binding;
 mod capacity;
 mod dense;
 mod entry;
@@ -53,11 +54,13 @@ mod expiry;
 pub mod ghost;
 mod inspect;
 mod limits;
+mod on_route;
 mod packed;
 mod rate;
 mod release;
 mod requests;
 mod routes;
+mod secret;
 mod settings;
 mod shard;
 mod sketch;

@@ -20,6 +20,8 @@ pub(crate) const GLOBAL_MOST: u32 = (1 << GLOBAL_BITS) - 1;
 /// The highest count of `exempt`.
 pub(crate) const EXEMPT_MOST: u32 = (1 << EXEMPT_BITS) - 1;
 const _: () = assert!(GLOBAL_BITS * 2 + EXEMPT_BITS == 64);
+/// The lowest bits of `pending` and `exempt`, into which the field below borrows where it is too small.
+const BORROWS: u64 = 1 << GLOBAL_BITS | 1 << (2 * GLOBAL_BITS);
 
 /// Connections that hold slots of the whole process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +37,13 @@ pub(crate) struct Most {
     pub(crate) global: u32,
     pub(crate) pending: u32,
     pub(crate) exempt: u32,
+}
+
+impl Most {
+    #[inline]
+    fn word(self) -> u64 {
+        u64::from(self.global) | u64::from(self.pending) << GLOBAL_BITS | u64::from(self.exempt) << (2 * GLOBAL_BITS)
+    }
 }
 
 /// A word that is changed as a whole.
@@ -103,11 +112,13 @@ impl Process {
     }
 
     /// [`Process::take`] for those who do not ask for more than the reason.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_take(&self, slots: Slots, most: Most) -> Result<(), Reason> {
-        self.change(|word| match refusal(word, slots, most) {
-            Some(reason) => Err(reason),
-            None => Ok(word + word_of(slots)),
+        let add = word_of(slots);
+        let (fields, room) = (fields_of(add), most.word() - add);
+        self.change(|word| match less(room, word & fields) {
+            Some(_) => Ok(word + add),
+            None => Err(full(word, slots, most)),
         })
     }
 
@@ -119,8 +130,8 @@ impl Process {
     /// Takes an exempt slot in place of those of `slots`, in one step, if one is free.
     pub(crate) fn exempt(&self, slots: Slots, most: Most) -> bool {
         self.change(|word| {
-            let may = holds(word, slots) && exempt(word) < most.exempt;
-            if may { Ok(word - word_of(slots) + word_of(Slots::EXEMPT)) } else { Err(()) }
+            let rest = less(word, word_of(slots)).ok_or(())?;
+            if exempt(word) < most.exempt { Ok(rest + word_of(Slots::EXEMPT)) } else { Err(()) }
         })
         .is_ok()
     }
@@ -129,7 +140,8 @@ impl Process {
     #[must_use]
     #[inline]
     pub(crate) fn give(&self, slots: Slots) -> bool {
-        self.change(|word| if holds(word, slots) { Ok(word - word_of(slots)) } else { Err(()) }).is_ok()
+        let given = word_of(slots);
+        self.change(|word| less(word, given).ok_or(())).is_ok()
     }
 
     #[cfg(any(loom, shuttle))]
@@ -176,12 +188,23 @@ fn refusal(word: u64, slots: Slots, most: Most) -> Option<Reason> {
     (slots.has(Slots::GLOBAL) && global(word) >= most.global).then_some(Reason::GlobalLimit)
 }
 
-/// Whether one of each of `slots` is held.
+/// The reason of a refusal that is certain.
+#[cold]
+fn full(word: u64, slots: Slots, most: Most) -> Reason {
+    refusal(word, slots, most).expect("a field that is asked for is full")
+}
+
+/// The fields, of `global` and `pending`, in which there is a one.
 #[inline]
-fn holds(word: u64, slots: Slots) -> bool {
-    (global(word) > 0 || !slots.has(Slots::GLOBAL))
-        && (pending(word) > 0 || !slots.has(Slots::PENDING))
-        && (exempt(word) > 0 || !slots.has(Slots::EXEMPT))
+fn fields_of(ones: u64) -> u64 {
+    ones * u64::from(GLOBAL_MOST)
+}
+
+/// Subtracts field by field, if no field is too small: all at once, by looking where a field borrowed from the next.
+#[inline]
+fn less(word: u64, by: u64) -> Option<u64> {
+    let left = word.checked_sub(by)?;
+    ((word ^ by ^ left) & BORROWS == 0).then_some(left)
 }
 
 fn rejection(reason: Reason, most: Most) -> Rejection {
@@ -280,6 +303,8 @@ mod tests {
         assert_eq!(process.take(BOTH, most), Ok(()));
         assert_eq!(process.take(BOTH, most), Err(Rejection::full(Reason::PendingLimit, 1)));
         assert_eq!(process.take(Slots::GLOBAL, most), Ok(()));
+        assert_eq!(process.take(Slots::GLOBAL, most), Err(Rejection::full(Reason::GlobalLimit, 2)));
+        assert_eq!(process.take(BOTH, most), Err(Rejection::full(Reason::PendingLimit, 1)), "both are full");
         assert_eq!(process.check(Slots::GLOBAL, most), Err(Rejection::full(Reason::GlobalLimit, 2)));
         assert_eq!(process.held(), held(2, 1, 0));
         assert!(process.exempt(BOTH, most));
@@ -296,6 +321,9 @@ mod tests {
         assert!(!process.give(BOTH));
         assert_eq!(process.held(), held(1, 0, 0));
         assert!(process.give(Slots::GLOBAL));
+        process.take(BOTH, most).unwrap();
+        assert!(process.give(Slots::GLOBAL) && !process.give(Slots::GLOBAL), "a field does not lend to another");
+        assert!(process.give(Slots::PENDING) && !process.give(Slots::PENDING));
 
         let halves = Halves::default();
         assert!(halves.take((1, 1), |_| true));

@@ -20,8 +20,8 @@ pub(crate) struct RouteState {
     pub(crate) connections: Halves,
     /// Requests in flight, and those of them that are counted per client too.
     pub(crate) requests: Halves,
-    /// Admitted: connections, of them per client, requests, of them per client.
-    admitted: [Counter; 4],
+    /// Admitted, by [`RouteSlot`]: those of no client, those of clients.
+    admitted: [[Counter; 2]; 2],
     /// By [`RouteSlot`] and reason.
     refused: [[Counter; REASONS]; 2],
     would_refuse: [[Counter; REASONS]; 2],
@@ -44,11 +44,7 @@ impl RouteState {
 
     /// Counts one more that was admitted. The counters are statistics: nothing is read because of them.
     pub(crate) fn note_admitted(&self, slot: RouteSlot, of_client: bool) {
-        let first = slot as usize * 2;
-        self.admitted[first].fetch_add(1, Ordering::Relaxed);
-        if of_client {
-            self.admitted[first + 1].fetch_add(1, Ordering::Relaxed);
-        }
+        self.admitted[slot as usize][usize::from(of_client)].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn note_refused(&self, slot: RouteSlot, reason: Reason, enforced: bool) {
@@ -58,8 +54,9 @@ impl RouteState {
 
     /// All ever admitted, and those of them that were counted per client.
     pub(crate) fn admitted(&self, slot: RouteSlot) -> (u64, u64) {
-        let first = slot as usize * 2;
-        (self.admitted[first].load(Ordering::Relaxed), self.admitted[first + 1].load(Ordering::Relaxed))
+        let [of_none, of_clients] = &self.admitted[slot as usize];
+        let of_clients = of_clients.load(Ordering::Relaxed);
+        (of_none.load(Ordering::Relaxed) + of_clients, of_clients)
     }
 
     pub(crate) fn refused(&self, slot: RouteSlot, reason: Reason, enforced: bool) -> u64 {

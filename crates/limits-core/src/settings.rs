@@ -4,6 +4,7 @@ use crate::entry::{PairUsage, Usage};
 use crate::limits::{ClientOverride, Limits, LimitsError, RouteLimits};
 use crate::packed::{EXEMPT_MOST, GLOBAL_MOST, Most};
 use crate::rate::{Rate, Ticks, rate_most};
+use crate::routes::RouteSlot;
 use conn_tracker::{ClientKey, Prefixes, Reason, Rejection, RouteId, canonical};
 use ipnet::IpNet;
 use prefix_trie::joint::{JointPrefixMap, JointPrefixSet};
@@ -36,48 +37,100 @@ impl Ceiling {
     }
 }
 
-/// The limits of one client.
+/// The limits of one client: everywhere, or on a route.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClientRule {
-    pub(crate) connections: Ceiling,
+    pub(crate) most: Ceiling,
     pub(crate) rate: Option<Rate>,
 }
 
 impl ClientRule {
-    /// What `usage` becomes with one connection more: rate, then count.
+    const NONE: Self = Self { most: Ceiling(u32::MAX), rate: None };
+
+    /// What `usage` becomes with one more: rate, then count.
     #[inline]
-    pub(crate) fn admit(&self, usage: Usage, age: u64) -> Result<Usage, Rejection> {
-        let spent = admit_rate(self.rate.as_ref(), Reason::ClientRate, usage.spent, age)?;
-        if self.connections.refuses(usage.connections) {
-            return Err(self.connections.rejection(Reason::ClientLimit));
+    pub(crate) fn admit(&self, reasons: Reasons, usage: Usage, age: u64) -> Result<Usage, Rejection> {
+        let spent = match &self.rate {
+            Some(rate) => rate
+                .admit(usage.spent, age)
+                .map_err(|wait| Rejection::too_fast(reasons.rate, rate.per_period(), wait))?,
+            None => usage.spent,
+        };
+        if self.most.refuses(usage.held) {
+            return Err(self.most.rejection(reasons.client));
         }
-        Ok(Usage { connections: usage.connections + 1, spent })
+        Ok(Usage { held: usage.held + 1, spent })
+    }
+
+    fn ticks(&self) -> Ticks {
+        self.rate.map_or(Ticks::STILL, |rate| rate.ticks())
+    }
+
+    /// `usage` as it is `age` microseconds later, when time begins anew.
+    fn rebased(&self, usage: Usage, age: u64) -> Usage {
+        Usage { spent: usage.spent.saturating_sub(self.ticks().passed(age)), ..usage }
+    }
+
+    /// `usage` under these limits after it was counted under those of `old` for `age` microseconds, with time begun anew.
+    pub(crate) fn adopted(&self, old: &Self, usage: Usage, age: u64) -> Usage {
+        Usage { spent: Rate::carry(old.rate.as_ref(), self.rate.as_ref(), usage.spent, age), ..usage }
+    }
+}
+
+/// How the limits of something are called in a refusal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reasons {
+    /// All clients together.
+    pub(crate) all: Reason,
+    /// One client holds too many.
+    pub(crate) client: Reason,
+    /// One client comes too often.
+    pub(crate) rate: Reason,
+}
+
+impl Reasons {
+    pub(crate) const CLIENT: Self =
+        Self { all: Reason::GlobalLimit, client: Reason::ClientLimit, rate: Reason::ClientRate };
+
+    #[inline]
+    pub(crate) const fn of(slot: RouteSlot) -> Self {
+        match slot {
+            RouteSlot::Connection => {
+                Self { all: Reason::RouteLimit, client: Reason::RouteClientLimit, rate: Reason::RouteClientRate }
+            }
+            RouteSlot::Request => {
+                Self { all: Reason::RequestLimit, client: Reason::RequestClientLimit, rate: Reason::RequestRate }
+            }
+        }
+    }
+}
+
+/// The limits of one kind of slot of a route.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlotRule {
+    pub(crate) most: Ceiling,
+    pub(crate) per_client: ClientRule,
+}
+
+impl SlotRule {
+    const NONE: Self = Self { most: Ceiling(u32::MAX), per_client: ClientRule::NONE };
+
+    fn new(most: u32, per_client: u32, rate: Option<Rate>) -> Self {
+        Self { most: Ceiling::new(most), per_client: ClientRule { most: Ceiling::new(per_client), rate } }
     }
 }
 
 /// The limits of one route.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RouteRule {
-    pub(crate) connections: Ceiling,
-    pub(crate) connections_per_client: Ceiling,
-    pub(crate) requests: Ceiling,
-    pub(crate) requests_per_client: Ceiling,
-    pub(crate) connection_rate: Option<Rate>,
-    pub(crate) request_rate: Option<Rate>,
+    pub(crate) connections: SlotRule,
+    pub(crate) requests: SlotRule,
     pub(crate) enforce: bool,
 }
 
 impl RouteRule {
     /// A route that is not in force any more: its connections are still counted.
-    const RETIRED: Self = Self {
-        connections: Ceiling(u32::MAX),
-        connections_per_client: Ceiling(u32::MAX),
-        requests: Ceiling(u32::MAX),
-        requests_per_client: Ceiling(u32::MAX),
-        connection_rate: None,
-        request_rate: None,
-        enforce: true,
-    };
+    const RETIRED: Self = Self { connections: SlotRule::NONE, requests: SlotRule::NONE, enforce: true };
 
     fn new(limits: &RouteLimits) -> Result<Self, LimitsError> {
         let per_minute = limits.rate_per_minute;
@@ -94,81 +147,53 @@ impl RouteRule {
             _ => None,
         };
         Ok(Self {
-            connections: Ceiling::new(limits.max_connections),
-            connections_per_client: Ceiling::new(limits.per_client),
-            requests: Ceiling::new(limits.max_requests),
-            requests_per_client: Ceiling::new(limits.max_requests_per_client),
-            connection_rate,
-            request_rate,
+            connections: SlotRule::new(limits.max_connections, limits.per_client, connection_rate),
+            requests: SlotRule::new(limits.max_requests, limits.max_requests_per_client, request_rate),
             enforce: limits.enforce,
         })
     }
 
-    /// What `usage` becomes with one connection more: rate, then count.
-    pub(crate) fn bind(&self, usage: PairUsage, age: u64) -> Result<PairUsage, Rejection> {
-        let rate = self.connection_rate.as_ref();
-        let connections_spent = admit_rate(rate, Reason::RouteClientRate, usage.connections_spent, age)?;
-        if self.connections_per_client.refuses(usage.connections) {
-            return Err(self.connections_per_client.rejection(Reason::RouteClientLimit));
+    #[inline]
+    pub(crate) fn of(&self, slot: RouteSlot) -> &SlotRule {
+        match slot {
+            RouteSlot::Connection => &self.connections,
+            RouteSlot::Request => &self.requests,
         }
-        Ok(PairUsage { connections: usage.connections + 1, connections_spent, ..usage })
-    }
-
-    /// What `usage` becomes with one request more: rate, then count.
-    pub(crate) fn begin(&self, usage: PairUsage, age: u64) -> Result<PairUsage, Rejection> {
-        let rate = self.request_rate.as_ref();
-        let requests_spent = admit_rate(rate, Reason::RequestRate, usage.requests_spent, age)?;
-        if self.requests_per_client.refuses(usage.requests) {
-            return Err(self.requests_per_client.rejection(Reason::RequestClientLimit));
-        }
-        Ok(PairUsage { requests: usage.requests + 1, requests_spent, ..usage })
     }
 
     /// `usage` as it is `age` microseconds later, when time begins anew.
     pub(crate) fn rebased(&self, usage: PairUsage, age: u64) -> PairUsage {
-        let left = |rate: &Option<Rate>, spent: u32| spent.saturating_sub(ticks_of(rate).passed(age));
         PairUsage {
-            connections_spent: left(&self.connection_rate, usage.connections_spent),
-            requests_spent: left(&self.request_rate, usage.requests_spent),
-            ..usage
+            connections: self.connections.per_client.rebased(usage.connections, age),
+            requests: self.requests.per_client.rebased(usage.requests, age),
         }
     }
 
     /// `usage` under these limits after it was counted under those of `old` for `age` microseconds, with time begun anew.
     pub(crate) fn adopted(&self, old: &Self, usage: PairUsage, age: u64) -> PairUsage {
-        let carry = |old: &Option<Rate>, new: &Option<Rate>, spent| Rate::carry(old.as_ref(), new.as_ref(), spent, age);
+        let (connections, requests) = (&old.connections.per_client, &old.requests.per_client);
         PairUsage {
-            connections_spent: carry(&old.connection_rate, &self.connection_rate, usage.connections_spent),
-            requests_spent: carry(&old.request_rate, &self.request_rate, usage.requests_spent),
-            ..usage
+            connections: self.connections.per_client.adopted(connections, usage.connections, age),
+            requests: self.requests.per_client.adopted(requests, usage.requests, age),
         }
     }
 
     /// Whether a client is, on this route, as if it had never been seen there.
-    pub(crate) fn is_idle(&self, usage: &PairUsage, age: u64) -> bool {
-        let rebased = self.rebased(*usage, age);
-        rebased == PairUsage::default()
+    #[inline]
+    pub(crate) fn is_idle(&self, usage: PairUsage, age: u64) -> bool {
+        let idle = |rule: &SlotRule, usage: Usage| usage.is_idle(|| rule.per_client.ticks().passed(age));
+        idle(&self.connections, usage.connections) && idle(&self.requests, usage.requests)
     }
 
     /// How long, in microseconds, an epoch may last.
     fn span(&self) -> u64 {
-        ticks_of(&self.connection_rate).span().min(ticks_of(&self.request_rate).span())
+        self.connections.per_client.ticks().span().min(self.requests.per_client.ticks().span())
     }
-}
-
-fn ticks_of(rate: &Option<Rate>) -> Ticks {
-    rate.map_or(Ticks::STILL, |rate| rate.ticks())
 }
 
 /// A rate all of which may come at once.
 fn whole_burst(rate: u32, period: Duration) -> Rate {
     Rate::new(Ticks::fitting(period, &[(rate, rate)]), period, rate, rate)
-}
-
-#[inline]
-fn admit_rate(rate: Option<&Rate>, reason: Reason, spent: u32, age: u64) -> Result<u32, Rejection> {
-    let Some(rate) = rate else { return Ok(spent) };
-    rate.admit(spent, age).map_err(|wait| Rejection::too_fast(reason, rate.per_period(), wait))
 }
 
 /// Everything that decisions read. Each shard has a pointer to the settings in force.
@@ -283,8 +308,7 @@ fn clients(limits: &Limits, prefixes: Prefixes) -> Result<(Ticks, ClientRule, Ov
     let ticks = Ticks::fitting(MINUTE, &rates);
 
     let rate = |rate, burst| (rate > 0).then(|| Rate::new(ticks, MINUTE, rate, burst));
-    let general =
-        ClientRule { connections: Ceiling::new(limits.per_client), rate: rate(limits.rate_per_minute, burst) };
+    let general = ClientRule { most: Ceiling::new(limits.per_client), rate: rate(limits.rate_per_minute, burst) };
     let mut overrides = Overrides::new();
     for &ClientOverride { network, per_client, rate_per_minute } in &limits.overrides {
         let network = canonical_network(network);
@@ -293,7 +317,7 @@ fn clients(limits: &Limits, prefixes: Prefixes) -> Result<(Ticks, ClientRule, Ov
             return Err(LimitsError::OverrideTooLong { network, longest });
         }
         let rule = ClientRule {
-            connections: per_client.map_or(general.connections, Ceiling::new),
+            most: per_client.map_or(general.most, Ceiling::new),
             rate: rate_per_minute.map_or(general.rate, |per_minute| rate(per_minute, per_minute)),
         };
         if overrides.insert(network, rule).is_some() {
@@ -349,7 +373,7 @@ mod tests {
             ("2001:db8::1", Some(10), None),
         ] {
             let rule = settings.client(Prefixes::default().key(address.parse().unwrap()));
-            assert_eq!(rule.connections.limit(), connections, "{address}");
+            assert_eq!(rule.most.limit(), connections, "{address}");
             assert_eq!(rule.rate.map(|rate| rate.per_period()), rate, "{address}");
         }
     }

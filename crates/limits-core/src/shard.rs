@@ -1,32 +1,36 @@
 //! One of the many parts of the address table: everything of some clients, under one lock.
 
 use crate::capacity::Family;
-use crate::entry::{Clients, Pairs, Swept, Usage};
-use crate::rate::Rate;
+use crate::entry::{Clients, Pairs, Swept};
+use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::sync::Arc;
-use ahash::RandomState;
-use conn_tracker::{Reason, Rejection, Slots};
+use conn_tracker::{Reason, Rejection};
 
 /// What was admitted under one shard's lock since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Admitted {
-    pub(crate) global: u64,
+    /// Connections of clients.
+    pub(crate) direct: u64,
+    /// Connections of trusted peers.
+    pub(crate) anonymous: u64,
+    /// Of these, the ones whose client was named later.
+    pub(crate) named: u64,
+    /// Of both, the ones whose route was to be found.
     pub(crate) pending: u64,
-    pub(crate) client: u64,
-    /// Connections open now that are counted per client.
-    pub(crate) client_connections: u64,
+    /// Slots of clients that were given back.
+    pub(crate) released: u64,
 }
 
 impl Admitted {
-    pub(crate) fn note_opened(&mut self, slots: Slots) {
-        self.global += 1;
-        self.pending += u64::from(slots.has(Slots::PENDING));
+    /// All connections.
+    pub(crate) fn global(&self) -> u64 {
+        self.direct + self.anonymous
     }
 
-    pub(crate) fn note_client(&mut self) {
-        self.client += 1;
-        self.client_connections += 1;
+    /// Connections that were counted per client.
+    pub(crate) fn client(&self) -> u64 {
+        self.direct + self.named
     }
 }
 
@@ -102,9 +106,8 @@ impl Shard {
     pub(crate) fn adopt(&mut self, settings: &Arc<Settings>, now: u64) {
         self.advance(now);
         let (old, age) = (std::mem::replace(&mut self.settings, Arc::clone(settings)), self.age());
-        let carry = |old: &Option<Rate>, new: &Option<Rate>, spent| Rate::carry(old.as_ref(), new.as_ref(), spent, age);
         self.clients.each(|key, (), usage| {
-            usage.spent = carry(&old.client(key).rate, &settings.client(key).rate, usage.spent);
+            *usage = settings.client(key).adopted(old.client(key), *usage, age);
         });
         self.cold.pairs.each(|_, route, usage| {
             *usage = settings.route(route).adopted(old.route(route), *usage, age);
@@ -127,19 +130,14 @@ impl Shard {
     }
 
     /// Removes dead clients among some places of one family.
-    pub(crate) fn sweep_clients(&mut self, hasher: &RandomState, family: Family, from: usize, places: usize) -> Swept {
+    pub(crate) fn sweep_clients(&mut self, secret: &Secret, family: Family, from: usize, places: usize) -> Swept {
         let passed = self.settings.ticks.passed(self.age());
-        self.clients.sweep(hasher, family, from, places, |(), usage| is_idle(usage, passed))
+        self.clients.sweep(secret, family, from, places, |(), usage| usage.is_idle(|| passed))
     }
 
     /// Removes dead pairs among some places of one family.
-    pub(crate) fn sweep_pairs(&mut self, hasher: &RandomState, family: Family, from: usize, places: usize) -> Swept {
+    pub(crate) fn sweep_pairs(&mut self, secret: &Secret, family: Family, from: usize, places: usize) -> Swept {
         let (settings, age) = (&self.settings, self.age());
-        self.cold.pairs.sweep(hasher, family, from, places, |route, usage| settings.route(route).is_idle(usage, age))
+        self.cold.pairs.sweep(secret, family, from, places, |route, usage| settings.route(route).is_idle(*usage, age))
     }
-}
-
-/// Whether a client is as if it had never been seen.
-pub(crate) fn is_idle(usage: &Usage, passed: u32) -> bool {
-    usage.connections == 0 && usage.spent <= passed
 }

@@ -40,9 +40,3 @@ impl<T> Mutex<T> {
         self.0.try_lock().ok()
     }
 }
-
-/// The keys of the hash function: secret, so that nobody can choose addresses that collide. A model is repeated with
-/// other interleavings and must be the same each time.
-pub(crate) fn hasher() -> ahash::RandomState {
-    if cfg!(any(loom, shuttle)) { ahash::RandomState::with_seeds(1, 2, 3, 4) } else { ahash::RandomState::new() }
-}

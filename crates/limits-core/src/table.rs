@@ -1,17 +1,16 @@
 //! The table: what it consists of, which limits are in force in it, and how its parts are found.
 
 use crate::capacity::Capacity;
-use crate::entry::hash;
 use crate::expiry::{Part, walk};
 use crate::limits::{Limits, LimitsError};
 use crate::packed::Process;
 use crate::routes::Routes;
+use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::sketch::Sketch;
-use crate::sync::{Arc, AtomicUsize, Counter, Mutex, MutexGuard, Ordering, hasher};
+use crate::sync::{Arc, AtomicUsize, Counter, Mutex, MutexGuard, Ordering};
 use crate::worker::Worker;
-use ahash::RandomState;
 use conn_tracker::{ClientKey, ConnectionTracker, Prefixes, RouteId, SweepQueue};
 use crossbeam_utils::CachePadded;
 use std::net::IpAddr;
@@ -42,7 +41,7 @@ impl Default for TableConfig {
 pub struct Table {
     prefixes: Prefixes,
     started: Instant,
-    pub(crate) hasher: RandomState,
+    pub(crate) secret: Secret,
     pub(crate) shards: Box<[CachePadded<Mutex<Shard>>]>,
     pub(crate) process: CachePadded<Process>,
     pub(crate) clients: Capacity,
@@ -81,7 +80,7 @@ impl Table {
         Ok(Arc::new(Self {
             prefixes: config.prefixes,
             started: now,
-            hasher: hasher(),
+            secret: Secret::new(),
             shards: (0..shards).map(|_| CachePadded::new(Mutex::new(Shard::new(Arc::clone(&settings))))).collect(),
             process: CachePadded::default(),
             clients: Capacity::new(config.tracked_clients),
@@ -153,12 +152,12 @@ impl Table {
 
     #[inline]
     pub(crate) fn place_of(&self, key: ClientKey) -> Place {
-        Place { key, hash: hash(&self.hasher, key, ()) }
+        Place { key, hash: self.secret.client(key) }
     }
 
     #[inline]
     pub(crate) fn shard_of(&self, place: Place) -> &Mutex<Shard> {
-        // Bits that the hash tables inside do not use: they index by the lowest and tag by the highest.
+        // Bits that the hash tables inside do not use: they go by the lower 32.
         &self.shards[(place.hash >> 36) as usize & (self.shards.len() - 1)]
     }
 

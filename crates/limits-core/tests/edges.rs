@@ -53,10 +53,13 @@ fn pitfall_06_giving_back_what_is_not_held_is_loud_and_counted_and_changes_nothi
 fn pitfall_10_a_clock_that_runs_backwards_neither_admits_more_nor_locks_out() {
     let start = Instant::now();
     let (_, tracker) = table(100, rate(60), start);
-    let later = start + Duration::from_secs(3_600);
+    // Not so late that the table begins to count from there: then nothing was before it.
+    let later = start + Duration::from_secs(600);
     let burst = |now| (0..100).filter(|_| open(&tracker, now, v4(1)).is_ok()).count();
     assert_eq!(burst(later), 60);
     assert_eq!(burst(start), 0, "time that is gone gives nothing back");
+    let refused = Permit::open(&tracker, start, Arrival::client(v4(1))).map(drop).unwrap_err();
+    assert_eq!(refused.retry_after, Some(Duration::from_secs(1)), "nor is it to be waited for again");
     assert_eq!(burst(start.checked_sub(Duration::from_secs(5)).unwrap_or(start)), 0, "nor time before the table");
     assert_eq!(burst(later + Duration::from_secs(1)), 1, "once the clock is right again, so is the rate");
 }

@@ -1,0 +1,115 @@
+//! The hash of clients: keyed, so that nobody can choose addresses that meet in one place.
+
+use conn_tracker::{ClientKey, RouteId};
+use std::fmt;
+
+/// The keys of the hash, different in every table.
+///
+/// Multiplications of 64 by 64 bits, their halves folded together, as `ahash` does it without the help of the processor's
+/// AES: what a client can choose is mixed with one secret and multiplied by two. One is not enough: addresses at equal
+/// distances then come to lie in a few places, for a few of the keys.
+#[derive(Clone, Copy)]
+pub(crate) struct Secret {
+    mask: u64,
+    factors: [u64; 2],
+    factor_of_pairs: u64,
+}
+
+impl Secret {
+    /// Keys that nobody knows. A model is repeated with other interleavings and must be the same each time.
+    #[cfg(not(any(loom, shuttle)))]
+    pub(crate) fn new() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        // The standard library's keys are from the system; what it makes of them says nothing about them.
+        let random = RandomState::new();
+        Self::from([0, 1, 2, 3].map(|number: u64| random.hash_one(number)))
+    }
+
+    #[cfg(any(loom, shuttle))]
+    pub(crate) fn new() -> Self {
+        Self::from([0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344, 0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89])
+    }
+
+    #[inline]
+    pub(crate) fn client(&self, key: ClientKey) -> u64 {
+        match key {
+            ClientKey::V4(key) => self.number(key.into()),
+            ClientKey::V6(key) => self.number(key),
+        }
+    }
+
+    /// The hash of a key of either family as a number.
+    #[inline]
+    pub(crate) fn number(&self, key: u64) -> u64 {
+        folded(folded(key ^ self.mask, self.factors[0]), self.factors[1])
+    }
+
+    /// The hash of a client, by its own, on a route.
+    #[inline]
+    pub(crate) fn pair(&self, client: u64, route: RouteId) -> u64 {
+        folded(client ^ u64::from(route.index()), self.factor_of_pairs)
+    }
+}
+
+impl From<[u64; 4]> for Secret {
+    fn from([mask, factors @ .., factor_of_pairs]: [u64; 4]) -> Self {
+        // An odd factor loses nothing.
+        Self { mask, factors: factors.map(|factor: u64| factor | 1), factor_of_pairs: factor_of_pairs | 1 }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret").finish_non_exhaustive()
+    }
+}
+
+#[inline]
+fn folded(number: u64, factor: u64) -> u64 {
+    let product = u128::from(number) * u128::from(factor);
+    (product >> 64) as u64 ^ product as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of `keys` share the fullest of as many buckets as there are keys, by the bits that choose a place in a
+    /// shard and by those that choose a shard.
+    fn fullest(hashes: &[u64]) -> (usize, usize) {
+        let most = |bucket: &dyn Fn(u64) -> u64| {
+            let mut buckets = vec![0; hashes.len()];
+            for &hash in hashes {
+                buckets[usize::try_from(bucket(hash)).unwrap()] += 1;
+            }
+            buckets.into_iter().max().unwrap()
+        };
+        let len = hashes.len() as u64;
+        (most(&|hash| ((hash & 0xffff_ffff) * len) >> 32), most(&|hash| (hash >> 36) % len))
+    }
+
+    #[test]
+    fn neighbours_and_strides_are_spread_like_anything_else() {
+        const KEYS: u64 = 1 << 14;
+        for _ in 0..8 {
+            let secret = Secret::new();
+            for stride in (0..48).map(|shift| 1_u64 << shift).chain([3, 255, 257, 0x0001_0001, 0x0101_0101_0101]) {
+                let hashes: Vec<_> = (0..KEYS).map(|key| secret.number(key.wrapping_mul(stride))).collect();
+                // Balls thrown into as many buckets at random: 13 in one is seen once in a million tries.
+                let (place, shard) = fullest(&hashes);
+                assert!(place <= 16 && shard <= 16, "stride {stride}: {place} in a place, {shard} in a shard");
+            }
+            let client = secret.client(ClientKey::V4(0xc000_0201));
+            let routes = (0..4_096).map(|index| secret.pair(client, RouteId::new(index).unwrap()));
+            let (place, _) = fullest(&routes.collect::<Vec<_>>());
+            assert!(place <= 16, "{place} routes of a client in a place");
+        }
+    }
+
+    #[test]
+    fn every_table_has_its_own() {
+        let of = |secret: Secret| secret.client(ClientKey::V4(1));
+        assert_ne!(of(Secret::new()), of(Secret::new()));
+        assert!(!format!("{:?}", Secret::from([2, 2, 2, 2])).contains('2'));
+    }
+}
