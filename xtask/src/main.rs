@@ -72,7 +72,7 @@ The workspace's own tools.
         --peers-only            the others alone: no build of smartproxy
   cargo xtask bench micro       time of the counting core beside its rivals, by criterion, and bytes per client
   cargo xtask bench icount      instructions on the hot paths, by valgrind; more than 5 % above xtask/icount.txt fails
-        NAME                    one path alone: http1, tls1, or a case of the counting core
+        NAME                    one path alone: http1, tls1, or a case of the counting core; all of these: core
         --bless                 writes xtask/icount.txt
   cargo xtask bench memory      memory of the core at 17 sizes per address family, what is left, the longest admission
         --quick                 two sizes
