@@ -15,6 +15,7 @@ mod idle_reclaim;
 mod limits_exact;
 mod limits_scopes;
 mod log_flood;
+mod log_kinds;
 mod policies;
 mod protocols;
 mod reload;

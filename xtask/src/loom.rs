@@ -6,7 +6,7 @@ use std::{path::Path, process::Command};
 
 /// Builds the models into directories of their own, because a compiler flag changes every crate, and runs them.
 pub(crate) fn run(root: &Path, only: &[&str]) -> Outcome {
-    check(root, "loom", &["limits-core"], only)?;
+    check(root, "loom", &["limits-core", "log-dedup"], only)?;
     check(root, "shuttle", &["limits-core"], only)
 }
 

@@ -2,17 +2,19 @@
 
 use crate::cell::{Cell, Origin};
 use crate::clock::Clock;
+use crate::counts::Tally;
 use crate::dedup::{Builder, Names, Totals};
 use crate::episode::Episode;
-use crate::keys::{Keys, RouteOf};
+use crate::keys::{Key, Keys, RouteOf};
 use crate::local::{self, Local};
 use crate::sketch::number_of;
 use crate::sweep::Books;
-use crate::sync::{Arc, AtomicU64, Counter, Mutex, OnceLock, Ordering, Share, count_then_read, hasher};
+use crate::sync::{Arc, AtomicU64, Counter, Mutex, Ordering, Share, count_then_read, hasher};
 use crate::{Folding, Kind, Occurrence, Settings, Sink};
 use ahash::RandomState;
+use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Weak;
+use std::sync::{OnceLock, Weak};
 use std::time::Duration;
 
 /// What the handles share.
@@ -44,8 +46,6 @@ pub(crate) struct KindState {
     pub(crate) word: AtomicU64,
     /// When somebody should have written a line, in seconds.
     overdue: AtomicU64,
-    /// Events written as they were.
-    written: Counter,
     pub(crate) course: Mutex<Course>,
 }
 
@@ -55,6 +55,8 @@ pub(crate) struct Course {
     pub(crate) folding: Folding,
     /// Whether `folding` is the kind's own.
     own: bool,
+    /// Events written as they were.
+    pub(crate) written: Tally,
 }
 
 /// Events are counted; without it their course is asked first.
@@ -98,7 +100,8 @@ impl Core {
     pub(crate) fn record(&self, kind: usize, reason: &'static str, route: Option<u32>, source: Option<IpAddr>) -> bool {
         let (state, now) = (self.kind(kind), self.clock.now());
         let word = state.word();
-        if word & FOLDING == 0 && state.claim(now) {
+        let key = || Key { reason: Cow::Borrowed(reason), route: route.map_or(RouteOf::None, RouteOf::Number) };
+        if word & FOLDING == 0 && state.claim(now, key) {
             let route = route.map(|route| self.name(route));
             self.sink.occurrence(&Occurrence { kind: state.kind.clone(), reason, route, source });
             return true;
@@ -129,7 +132,7 @@ impl Core {
         let counted = local::with(self, |local| {
             let (kind, number) = local.texts(self, kind, reason, route);
             let state = self.kind(kind);
-            if state.word() & FOLDING == 0 && state.claim(now) {
+            if state.word() & FOLDING == 0 && state.claim(now, || Key::of_texts(reason, route)) {
                 return None;
             }
             Some(state.count(&local.cell, kind, number, now, origin(self)))
@@ -222,7 +225,7 @@ impl Core {
     }
 
     pub(crate) fn totals(&self, kind: usize) -> Totals {
-        let written = self.kind(kind).written.load(Ordering::Relaxed);
+        let written = self.kind(kind).course.lock().written.sum();
         Totals { written, folded: self.counted(kind) }
     }
 
@@ -239,8 +242,7 @@ impl KindState {
             kind,
             word: AtomicU64::new(0),
             overdue: AtomicU64::new(u64::MAX),
-            written: Counter::new(0),
-            course: Mutex::new(Course { episode: Episode::default(), folding, own }),
+            course: Mutex::new(Course { episode: Episode::default(), folding, own, written: Tally::default() }),
         }
     }
 
@@ -251,9 +253,9 @@ impl KindState {
     }
 
     /// Whether the event at hand is to be written as it is.
-    fn claim(&self, now: Duration) -> bool {
+    fn claim(&self, now: Duration, key: impl FnOnce() -> Key) -> bool {
         let mut course = self.course.lock();
-        let Course { episode, folding, .. } = &mut *course;
+        let Course { episode, folding, written, .. } = &mut *course;
         let closed = self.word() & CLOSED != 0;
         if !closed && !episode.claim(now, folding) {
             return false;
@@ -261,7 +263,7 @@ impl KindState {
         if !closed {
             self.settle(episode, folding);
         }
-        self.written.fetch_add(1, Ordering::Relaxed);
+        written.add(&key(), 1);
         true
     }
 

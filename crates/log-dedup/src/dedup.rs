@@ -2,6 +2,7 @@
 
 use crate::clock::{Clock, SystemClock};
 use crate::core::Core;
+use crate::counts::Count;
 use crate::{Kind, Settings, Sink, ToTracing};
 use std::fmt;
 use std::net::IpAddr;
@@ -187,6 +188,14 @@ impl Dedup {
     #[must_use]
     pub fn totals(&self, kind: usize) -> Totals {
         self.core.totals(kind)
+    }
+
+    /// Events since the start by kind, reason and route, in this order: for metrics, so that nobody has to count a second
+    /// time. Exact and never less than before, unless a kind has had more than 10 000 combinations of reason and route:
+    /// some of them are in `other` from then on.
+    #[must_use]
+    pub fn counts(&self) -> Vec<Count> {
+        self.core.counts()
     }
 
     /// Events of all kinds since the start that were counted for a summary.

@@ -5,9 +5,10 @@ use crate::cell::Origin;
 use crate::core::Core;
 use crate::keys::RouteOf;
 use crate::sketch::number_of;
+use crate::spelled::{Short, Spelled};
 use std::error::Error;
 use std::fmt::{self, Debug, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata};
 use tracing_subscriber::layer::{Context, Filter};
@@ -69,22 +70,23 @@ impl<S> Filter<S> for FoldFilter {
         }
         let mut seen = Seen::default();
         event.record(&mut seen);
-        let kind = match (seen.fold.bytes(), target) {
+        let Seen { fold, reason, route, route_number, source, address, log_target } = &mut seen;
+        let kind = match (fold.bytes(), target) {
             (b"", None) => return true,
             (b"", Some(kind)) => core.kind(kind).kind.name().as_bytes(),
             (named, _) => named,
         };
-        let reason = match (seen.reason.bytes(), seen.log_target.bytes()) {
+        let reason = match (reason.bytes(), log_target.bytes()) {
             (b"", b"") => metadata.target().as_bytes(),
             (b"", target) => target,
             (reason, _) => reason,
         };
-        let route = match (seen.route_number, seen.route.bytes()) {
+        let route = match (*route_number, route.bytes()) {
             (Some(number), _) => RouteOf::Number(number),
             (None, b"") => RouteOf::None,
             (None, name) => RouteOf::Name(name),
         };
-        core.record_texts(kind, reason, route, |core| seen.origin(core))
+        core.record_texts(kind, reason, route, |core| origin(core, *address, source))
     }
 }
 
@@ -127,6 +129,15 @@ impl fmt::Display for Source {
 /// The only kind of value that a field hands on as what it is.
 impl Error for Source {}
 
+/// Whom an event is from.
+fn origin(core: &Core, given: Option<IpAddr>, source: &mut Spelled) -> Option<Origin> {
+    if let Some(address) = given.map(number_of).or_else(|| source.address()) {
+        return Some(Origin { address: Some(address), hash: core.hashes.hash_one(address) });
+    }
+    let text = source.text();
+    (!text.is_empty()).then(|| Origin { address: None, hash: core.hashes.hash_one(text) })
+}
+
 /// The fields that matter.
 #[derive(Default)]
 struct Seen {
@@ -134,28 +145,19 @@ struct Seen {
     reason: Short,
     route: Short,
     route_number: Option<u32>,
-    source: Short,
+    source: Spelled,
     address: Option<IpAddr>,
     /// Where an event of the `log` crate comes from.
     log_target: Short,
 }
 
 impl Seen {
-    fn origin(&self, core: &Core) -> Option<Origin> {
-        let bytes = self.source.bytes();
-        match self.address.map(number_of).or_else(|| address(bytes)) {
-            Some(address) => Some(Origin { address: Some(address), hash: core.hashes.hash_one(address) }),
-            None if bytes.is_empty() => None,
-            None => Some(Origin { address: None, hash: core.hashes.hash_one(bytes) }),
-        }
-    }
-
+    /// Where the text of a field goes; nowhere for fields that do not matter.
     fn text_of(&mut self, field: &Field) -> Option<&mut Short> {
         let text = match field.name() {
             FOLD => &mut self.fold,
             "reason" => &mut self.reason,
             "route" => &mut self.route,
-            "source" => &mut self.source,
             "log.target" => &mut self.log_target,
             _ => return None,
         };
@@ -163,55 +165,27 @@ impl Seen {
     }
 }
 
-/// The address that a text is, with or without a port.
-fn address(text: &[u8]) -> Option<u128> {
-    if let Some(address) = ipv4(text) {
-        return Some(number_of(IpAddr::V4(address)));
-    }
-    let text = str::from_utf8(text).ok()?;
-    let address = text.parse::<IpAddr>().ok();
-    address.or_else(|| text.parse::<SocketAddr>().ok().map(|with_port| with_port.ip())).map(number_of)
-}
-
-/// What is an IPv4 address without a doubt; the parser of the standard library takes half as long as everything else.
-fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
-    let (mut address, mut part, mut digits, mut parts) = (0_u32, 0_u32, 0, 0);
-    for &byte in text {
-        match byte {
-            b'0'..=b'9' if digits == 0 || part > 0 => {
-                part = part * 10 + u32::from(byte - b'0');
-                digits += 1;
-                if part > 255 {
-                    return None;
-                }
-            }
-            b'.' if digits > 0 && parts < 3 => {
-                address = address << 8 | part;
-                (part, digits, parts) = (0, 0, parts + 1);
-            }
-            _ => return None,
-        }
-    }
-    (digits > 0 && parts == 3).then(|| Ipv4Addr::from_bits(address << 8 | part))
-}
-
 impl Visit for Seen {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if let Some(text) = self.text_of(field) {
-            // What does not fit is cut off.
+        // What does not fit is cut off.
+        if field.name() == SOURCE {
+            write!(self.source, "{value:?}").unwrap_or_default();
+        } else if let Some(text) = self.text_of(field) {
             write!(text, "{value:?}").unwrap_or_default();
         }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        if let Some(text) = self.text_of(field) {
+        if field.name() == SOURCE {
+            self.source.write_str(value).unwrap_or_default();
+        } else if let Some(text) = self.text_of(field) {
             text.write_str(value).unwrap_or_default();
         }
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
         match value.downcast_ref::<Source>() {
-            Some(Source(address)) if field.name() == "source" => self.address = Some(*address),
+            Some(Source(address)) if field.name() == SOURCE => self.address = Some(*address),
             _ => self.record_debug(field, &format_args!("{value}")),
         }
     }
@@ -231,66 +205,5 @@ impl Visit for Seen {
     }
 }
 
-/// A text of bounded length, without allocation.
-struct Short {
-    bytes: [u8; MOST_BYTES],
-    length: usize,
-}
-
-impl Default for Short {
-    fn default() -> Self {
-        Self { bytes: [0; MOST_BYTES], length: 0 }
-    }
-}
-
-impl Short {
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-}
-
-impl Write for Short {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = MOST_BYTES - self.length;
-        let fits = if text.len() <= room { text.len() } else { text.floor_char_boundary(room) };
-        self.bytes[self.length..self.length + fits].copy_from_slice(&text.as_bytes()[..fits]);
-        self.length += fits;
-        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
-    }
-}
-
 const FOLD: &str = "fold";
-const MOST_BYTES: usize = 64;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_source_is_what_the_standard_library_takes_for_one() {
-        for text in [
-            "0.0.0.0",
-            "203.0.113.7",
-            "255.255.255.255",
-            "256.0.0.1",
-            "1.2.3",
-            "1.2.3.4.5",
-            "1.2.3.",
-            ".1.2.3",
-            "01.2.3.4",
-            "1.2.3.00",
-            "1..2.3",
-            "1.2.3.4 ",
-            "",
-            "::1",
-            "1.2.3.4:80",
-            "[2001:db8::1]:443",
-            "eve",
-            "1.2.3.99999999999",
-        ] {
-            let with_port = || text.parse::<SocketAddr>().map(|address| address.ip());
-            let expected = text.parse::<IpAddr>().or_else(|_| with_port()).ok().map(number_of);
-            assert_eq!(address(text.as_bytes()), expected, "{text}");
-        }
-    }
-}
+const SOURCE: &str = "source";

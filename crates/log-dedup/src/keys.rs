@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One thing that is counted.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub(crate) reason: Cow<'static, str>,
     pub(crate) route: RouteOf<Box<str>>,
@@ -114,6 +114,17 @@ impl Keys {
 impl Key {
     pub(crate) fn other() -> Self {
         Self { reason: Cow::Borrowed(OTHER), route: RouteOf::Other }
+    }
+
+    /// That of an event whose reason and route are texts of any origin.
+    pub(crate) fn of_texts(reason: &[u8], route: RouteOf<&[u8]>) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let route = match route {
+            RouteOf::Name(name) => RouteOf::Name(text(name).into()),
+            RouteOf::Number(number) => RouteOf::Number(number),
+            RouteOf::None | RouteOf::Other => RouteOf::None,
+        };
+        Self { reason: Cow::Owned(text(reason)), route }
     }
 
     fn is(&self, reason: &str, route: RouteOf<&str>) -> bool {

@@ -40,6 +40,7 @@
 mod cell;
 mod clock;
 mod core;
+mod counts;
 mod dedup;
 mod episode;
 mod filter;
@@ -49,17 +50,20 @@ mod kind;
 mod local;
 mod sink;
 mod sketch;
+mod spelled;
 mod summary;
 mod sweep;
 mod sync;
 mod text;
 
 pub use clock::{Clock, SystemClock};
+pub use counts::{Count, Route};
 pub use dedup::{Builder, Dedup, Totals};
 pub use filter::{FoldFilter, Source};
 pub use guard::{Guard, InstallError, install};
 pub use kind::{Folding, Kind, Settings};
 pub use sink::{Sink, ToTracing};
+pub use sketch::Foremost;
 pub use summary::{Closing, Occurrence, Summary, TopSource};
 
 /// What the README shows compiles.

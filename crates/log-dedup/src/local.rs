@@ -2,7 +2,7 @@
 
 use crate::cell::Cell;
 use crate::core::Core;
-use crate::keys::{Keys, RouteOf};
+use crate::keys::{Key, Keys, RouteOf};
 use crate::sync::Share;
 use ahash::RandomState;
 use hashbrown::HashTable;
@@ -134,12 +134,7 @@ impl Local {
         if self.keys.overflowed() {
             return (kind, Keys::other(kind));
         }
-        let of = match route {
-            RouteOf::Name(name) => RouteOf::Name(String::from_utf8_lossy(name).into_owned()),
-            RouteOf::Number(number) => RouteOf::Number(number),
-            RouteOf::None | RouteOf::Other => RouteOf::None,
-        };
-        let text = Cow::Owned(String::from_utf8_lossy(reason).into_owned());
+        let Key { reason: text, route: of } = Key::of_texts(reason, route);
         let number = self.keys.number(&self.cell, kind, text, of.borrowed());
         if number != Keys::other(kind) {
             let key = Texts { named: named.into(), reason: reason.into(), route: route.owned(), hash, kind, number };

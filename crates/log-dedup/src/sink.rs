@@ -70,7 +70,7 @@ impl Sink for ToTracing {
                     kind = kind.name(),
                     count = summary.count,
                     seconds = summary.elapsed.as_secs_f64(),
-                    per_second = summary.per_second(),
+                    per_second = thousandths(summary.per_second()),
                     first = first.map(|first| tracing::field::display(Timestamp(first))),
                     last = last.map(|last| tracing::field::display(Timestamp(last))),
                     gauge,
@@ -101,6 +101,11 @@ impl Sink for ToTracing {
             ),
         }
     }
+}
+
+/// Digits beyond say nothing.
+fn thousandths(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
 }
 
 fn names(parts: &[(String, u64)]) -> String {

@@ -1,7 +1,7 @@
 //! What is written: one event as it is, many as a summary, and that they are over.
 
 use crate::Kind;
-use crate::text::{Escaped, Grouped, Lasted, TimeOfDay};
+use crate::text::{Escaped, Grouped, Lasted, Rate, TimeOfDay};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -68,9 +68,8 @@ pub struct Closing {
 impl Summary {
     /// Events a second.
     #[must_use]
-    pub fn per_second(&self) -> u64 {
-        let micros = self.elapsed.as_micros().max(1);
-        u64::try_from(u128::from(self.count) * 1_000_000 / micros).unwrap_or(u64::MAX)
+    pub fn per_second(&self) -> f64 {
+        self.count as f64 / self.elapsed.as_secs_f64().max(1e-6)
     }
 }
 
@@ -94,8 +93,8 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, count, elapsed, span, sources, reasons, routes, top, gauge } = self;
         let noun = if *count == 1 { &kind.one } else { &kind.many };
-        let (count, rate) = (Grouped(*count), Grouped(self.per_second()));
-        write!(f, "{} {count} {noun} in {:.1}s ({rate}/s)", Escaped::plain(&kind.verb), elapsed.as_secs_f64())?;
+        let (count, rate) = (Grouped(*count), Rate(self.per_second()));
+        write!(f, "{} {count} {noun} in {:.1}s ({rate})", Escaped::plain(&kind.verb), elapsed.as_secs_f64())?;
         if let Some((name, value)) = gauge {
             write!(f, " {name}={}", Grouped(*value))?;
         }
@@ -217,7 +216,10 @@ mod tests {
             top: vec![],
             gauge: Some(("active", 4211)),
         };
-        assert_eq!(summary.to_string(), "terminated 12 connections in 4.0s (3/s) active=4 211 peers≈3 causes idle=12");
+        assert_eq!(
+            summary.to_string(),
+            "terminated 12 connections in 4.0s (3.0/s) active=4 211 peers≈3 causes idle=12"
+        );
     }
 
     #[test]

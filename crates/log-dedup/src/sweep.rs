@@ -2,6 +2,7 @@
 
 use crate::cell::Cell;
 use crate::core::{CLOSED, Core, EPOCH, KindState, MOST_KINDS};
+use crate::counts::Tally;
 use crate::episode::Due;
 use crate::keys::{Key, Keys, OTHER, RouteOf};
 use crate::sketch::Sample;
@@ -16,7 +17,7 @@ pub(crate) struct Books {
     /// One per generation of keys that still has cells; the newest is last.
     ledgers: Vec<Ledger>,
     /// Events of ledgers that are gone, by kind.
-    gone: Vec<u64>,
+    gone: Vec<Tally>,
 }
 
 /// The counts of one generation of keys.
@@ -203,7 +204,7 @@ impl Drop for Core {
 
 impl Books {
     /// Learns of new cells.
-    fn take_in(&mut self, core: &Core) {
+    pub(crate) fn take_in(&mut self, core: &Core) {
         for (keys, cell) in std::mem::take(&mut *core.fresh.lock()) {
             let same = |ledger: &&mut Ledger| ledger.keys.generation == keys.generation;
             match self.ledgers.iter_mut().find(same) {
@@ -236,12 +237,25 @@ impl Books {
     }
 
     fn counted(&mut self, kind: usize) -> u64 {
-        let mut count = self.gone.get(kind).copied().unwrap_or(0);
+        let mut count = self.gone.get(kind).map_or(0, Tally::sum);
         for ledger in &mut self.ledgers {
             ledger.learn(kind);
             count += ledger.rows[kind].iter().map(|row| ledger.count(row)).sum::<u64>();
         }
         count
+    }
+
+    /// Adds what was counted of a kind since the start.
+    pub(crate) fn count_into(&mut self, kind: usize, tally: &mut Tally) {
+        if let Some(gone) = self.gone.get(kind) {
+            tally.merge(gone);
+        }
+        for ledger in &mut self.ledgers {
+            ledger.learn(kind);
+            for row in &ledger.rows[kind] {
+                tally.add(&row.key, ledger.count(row));
+            }
+        }
     }
 
     fn sample(&self, kind: usize, epoch: u64) -> Sample {
@@ -274,8 +288,8 @@ impl Books {
         self.ledgers.retain(|ledger| {
             let stays = ledger.keys.generation == generation || !ledger.is_told();
             for (kind, rows) in ledger.rows.iter().enumerate().filter(|_| !stays) {
-                gone.resize(gone.len().max(kind + 1), 0);
-                gone[kind] += rows.iter().map(|row| row.told).sum::<u64>();
+                gone.resize(gone.len().max(kind + 1), Tally::default());
+                rows.iter().for_each(|row| gone[kind].add(&row.key, row.told));
             }
             stays
         });

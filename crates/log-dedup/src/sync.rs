@@ -1,7 +1,7 @@
 //! The primitives that the counting rests on, in one place, so that the model checker `loom` can stand in for them.
 //!
-//! Models replace what decides whether a count is seen: the words of cells and kinds, and the locks. What is set once
-//! before threads share it stays real.
+//! Models replace what decides whether a count is seen: the words of cells and kinds, what cells grow by, and the locks.
+//! What is set once before threads share it stays real.
 
 #[cfg(not(loom))]
 pub(crate) use parking_lot::Mutex;
@@ -17,8 +17,10 @@ pub(crate) use loom::sync::Arc as Share;
 #[cfg(not(loom))]
 pub(crate) use std::sync::Arc as Share;
 
+pub(crate) use std::sync::Arc;
+#[cfg(not(loom))]
+pub(crate) use std::sync::OnceLock;
 pub(crate) use std::sync::atomic::AtomicU64 as Counter;
-pub(crate) use std::sync::{Arc, OnceLock};
 
 /// loom's mutex with the signatures of the real one.
 #[cfg(loom)]
@@ -37,6 +39,35 @@ impl<T> Mutex<T> {
 
     pub(crate) fn try_lock(&self) -> Option<loom::sync::MutexGuard<'_, T>> {
         self.0.try_lock().ok()
+    }
+}
+
+/// The real one, and the order that it brings about, which the model cannot see. One thread sets it.
+#[cfg(loom)]
+#[derive(Debug)]
+pub(crate) struct OnceLock<T> {
+    value: std::sync::OnceLock<T>,
+    is_set: loom::sync::atomic::AtomicBool,
+}
+
+#[cfg(loom)]
+impl<T> OnceLock<T> {
+    pub(crate) fn new() -> Self {
+        Self { value: std::sync::OnceLock::new(), is_set: loom::sync::atomic::AtomicBool::new(false) }
+    }
+
+    pub(crate) fn get(&self) -> Option<&T> {
+        // Ordering: who sees that it is set sees what it is.
+        if self.is_set.load(Ordering::Acquire) { self.value.get() } else { None }
+    }
+
+    pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+        if self.value.get().is_none() {
+            self.value.get_or_init(make);
+            // Ordering: see `get`.
+            self.is_set.store(true, Ordering::Release);
+        }
+        self.value.get().expect("it has just been set")
     }
 }
 

@@ -15,6 +15,21 @@ impl fmt::Display for Grouped {
     }
 }
 
+/// So many times a second, in a unit that suits it: `9 642/s`, `2.4/s`, `1.5/min`.
+pub(crate) struct Rate(pub(crate) f64);
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(a_second) = *self;
+        match (a_second, a_second * 60.0) {
+            (10.0.., _) => write!(f, "{}/s", Grouped(a_second as u64)),
+            (0.1.., _) => write!(f, "{a_second:.1}/s"),
+            (_, a_minute @ 0.1..) => write!(f, "{a_minute:.1}/min"),
+            (_, a_minute) => write!(f, "{:.1}/h", a_minute * 60.0),
+        }
+    }
+}
+
 /// A time span in at most two units: `3m12s`, `4h05m`, `7.3s`.
 pub(crate) struct Lasted(pub(crate) Duration);
 
@@ -105,6 +120,22 @@ mod tests {
     fn digits_come_in_groups() {
         for (number, text) in [(0, "0"), (999, "999"), (1000, "1 000"), (1_002_003, "1 002 003")] {
             assert_eq!(Grouped(number).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn rates_are_never_zero_where_something_happened() {
+        for (count, seconds, text) in [
+            (48_213, 5.0, "9 642/s"),
+            (50, 5.0, "10/s"),
+            (12, 5.0, "2.4/s"),
+            (1, 10.0, "0.1/s"),
+            (1, 11.0, "5.5/min"),
+            (1, 600.0, "0.1/min"),
+            (1, 3600.0, "1.0/h"),
+            (3, 86_400.0, "0.1/h"),
+        ] {
+            assert_eq!(Rate(f64::from(count) / seconds).to_string(), text);
         }
     }
 

@@ -98,7 +98,7 @@ fn text_is_one_message_per_line() {
         [
             " WARN refused connection reason=client_limit route=my\\x20shop\\n source=203.0.113.7",
             " INFO failed TLS handshake reason=handshake_failed",
-            " WARN refused 2 connections in 5.0s (0/s) active=1 000 clients≈1 reasons client_limit=2 \
+            " WARN refused 2 connections in 5.0s (0.4/s) active=1 000 clients≈1 reasons client_limit=2 \
              routes my\\x20shop\\n=2 top 203.0.113.7×2 from 14:13:21.000 to 14:13:24.000",
             " WARN refused connections: stopped after 4.0s, 3 in total",
         ]
@@ -115,7 +115,7 @@ fn json_has_a_field_for_each_part() {
         [
             r#"{"level":"WARN","fields":{"message":"refused connection","kind":"refused","reason":"client_limit","route":"my shop\n","source":"203.0.113.7"},"target":"log_dedup"}"#,
             r#"{"level":"INFO","fields":{"message":"failed TLS handshake","kind":"tls_failed","reason":"handshake_failed"},"target":"log_dedup"}"#,
-            r#"{"level":"WARN","fields":{"message":"refused connections","kind":"refused","count":2,"seconds":5.0,"per_second":0,"first":"2026-09-21T14:13:21.000Z","last":"2026-09-21T14:13:24.000Z","gauge":"active=1000","clients":1,"reasons":"client_limit=2","routes":"my\\x20shop\\n=2","top":"203.0.113.7=2..2"},"target":"log_dedup"}"#,
+            r#"{"level":"WARN","fields":{"message":"refused connections","kind":"refused","count":2,"seconds":5.0,"per_second":0.4,"first":"2026-09-21T14:13:21.000Z","last":"2026-09-21T14:13:24.000Z","gauge":"active=1000","clients":1,"reasons":"client_limit=2","routes":"my\\x20shop\\n=2","top":"203.0.113.7=2..2"},"target":"log_dedup"}"#,
             r#"{"level":"WARN","fields":{"message":"refused connections: stopped","kind":"refused","stopped_after_seconds":4.0,"total":3},"target":"log_dedup"}"#,
         ]
     );
@@ -221,6 +221,32 @@ fn events_of_a_library_are_folded_by_their_target() {
         lines[5].contains("library 5 events") && lines[5].contains("reasons library::part=3 library=2"),
         "{lines:?}"
     );
+}
+
+#[test]
+fn events_of_several_libraries_are_of_one_kind_and_name_where_they_are_from() {
+    let dedup = Dedup::builder()
+        .settings(patient())
+        .kind(login())
+        .fold_targets(["log", "h2", "hyper"], Kind::new("library").reads("library", "message", "messages"))
+        .kind(Kind::new("after"))
+        .clock(Hand::default())
+        .build();
+    let lines = folded(&dedup, "info", || {
+        for _ in 0..2 {
+            tracing::warn!(target: "hyper", "careful");
+            tracing::warn!(target: "h2::codec", reason = "protocol", "careful");
+            tracing::warn!(target: "log", { "log.target" = "rustls::conn" }, "careful");
+            tracing::warn!(fold = "after", "kinds that come later keep their place");
+        }
+        dedup.flush();
+    });
+    let recorded: Vec<_> =
+        dedup.kinds().iter().map(|(kind, totals)| (kind.name().to_owned(), totals.recorded())).collect();
+    assert_eq!(recorded, [("login", 0), ("library", 6), ("after", 2)].map(|(name, count)| (name.to_owned(), count)));
+    assert_eq!(lines.len(), 2 + 2, "{lines:?}");
+    assert!(lines[2].contains("library 5 messages in 0.0s"), "{lines:?}");
+    assert!(lines[2].contains("reasons protocol=2 rustls::conn=2 hyper=1 from"), "{lines:?}");
 }
 
 #[test]

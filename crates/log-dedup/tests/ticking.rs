@@ -1,4 +1,4 @@
-//! Ticks from a task: `cargo test -p log-dedup --features tokio`.
+//! Ticks from a task.
 #![cfg(feature = "tokio")]
 
 use log_dedup::{Closing, Dedup, Folding, Guard, Kind, Occurrence, Settings, Sink, Summary};

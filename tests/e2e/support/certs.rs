@@ -44,6 +44,15 @@ pub(crate) fn client(alpn: &[&str]) -> Arc<ClientConfig> {
     client_with(alpn, None)
 }
 
+/// A TLS client that speaks no other versions.
+pub(crate) fn client_of(versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(identity().chain.clone()).expect("it is a certificate");
+    let builder = ClientConfig::builder_with_provider(provider());
+    let builder = builder.with_protocol_versions(versions).expect("the provider has them");
+    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
 /// The same, with a certificate of its own perhaps.
 pub(crate) fn client_with(
     alpn: &[&str],

@@ -1,7 +1,7 @@
 //! Folding, as its users see it.
 
 use super::*;
-use crate::{Closing, Folding, Guard, Occurrence, Summary, TopSource};
+use crate::{Closing, Count, Folding, Guard, Occurrence, Route, Summary, TopSource};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Barrier;
@@ -249,6 +249,33 @@ fn more_than_max_keys_are_other_until_the_next_interval() {
 }
 
 #[test]
+fn counts_since_the_start_outlive_lines_keys_and_threads() {
+    let fixture = fixture(steady());
+    let counts = || {
+        let of = |count: Count| (count.kind, count.reason.into_owned(), count.route, count.count);
+        fixture.dedup.counts().into_iter().map(of).collect::<Vec<_>>()
+    };
+    let record =
+        |times: u32, reason, route| (0..times).for_each(|_| _ = fixture.dedup.record(REFUSED, reason, route, None));
+    record(3, "full", Some(1));
+    thread::scope(|scope| _ = scope.spawn(|| record(2, "full", None)));
+    let count = |reason: &str, route, count| (REFUSED, reason.to_owned(), route, count);
+    let full = |on_one| [count("full", Route::Unknown, 2), count("full", Route::Number(1), on_one)];
+    assert_eq!(counts(), full(3), "the one that was written is among them");
+    fixture.tick(5.0);
+    assert_eq!(counts(), full(3));
+    // Other keys from now on, and too few.
+    fixture.dedup.configure(Settings { max_keys: 1, ..steady() }, &[]);
+    record(4, "full", Some(1));
+    record(5, "blocked", None);
+    fixture.dedup.flush();
+    fixture.tick(10.0);
+    let [unknown, one] = full(7);
+    assert_eq!(counts(), [unknown, one, count("other", Route::Other, 5)]);
+    assert_eq!(fixture.dedup.totals(REFUSED).recorded(), 14);
+}
+
+#[test]
 fn more_reasons_than_a_line_names_are_other() {
     let fixture = fixture(steady());
     let names: Vec<&'static str> = (10..40).map(|index| &*format!("reason{index}").leak()).collect();
@@ -276,7 +303,7 @@ fn the_foremost_sources_are_named_and_the_times_are_those_of_the_events() {
     assert_eq!((source, summary.top.len() <= 2), (heavy, true));
     assert!(at_least <= 5000 && 5000 <= at_most && at_most - at_least < 50, "{at_least} {at_most}");
     assert!(summary.sources.abs_diff(4000) < 200, "{}", summary.sources);
-    assert_eq!(summary.per_second(), 8999 / 5);
+    assert_eq!(summary.per_second(), 8999.0 / 5.0);
     let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
     assert_eq!(summary.span, Some((at(1000), at(3500))));
     fixture.record(2).tick(11.0);

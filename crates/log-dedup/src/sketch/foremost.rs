@@ -1,18 +1,34 @@
 //! Which sources come most often, in sixteen kilobytes.
 
+use super::{address_of, number_of};
 use crate::sync::{AtomicU64, Ordering};
+use std::cmp::Reverse;
+use std::net::IpAddr;
 
 /// Sources that share a hash compete for this many places.
 const WAYS: usize = 4;
 const SETS: usize = if cfg!(loom) { 1 } else { 128 };
 
-/// A space-saving sketch of 512 sources, cut by hash into sets of four so that one event costs a look at four places.
+/// Counts events by source, in a fixed amount of memory: a space-saving sketch of 512 sources, cut by hash into sets of four so that one event costs a look at four places.
 ///
 /// A source that is not among the four of its set takes the place of the least of them and inherits its count as a
 /// possible error. So for each source kept, the truth lies between `count - error` and `count`, a source that is not kept
 /// has at most the least count of its set, and one that makes up more than a quarter of its set's events is always kept.
+///
+/// One thread counts at a time.
+///
+/// ```
+/// use log_dedup::Foremost;
+/// use std::hash::{BuildHasher, RandomState};
+///
+/// let (failures, hashes) = (Foremost::new(), RandomState::new());
+/// let client = "203.0.113.7".parse()?;
+/// failures.count(client, hashes.hash_one(client));
+/// assert_eq!(failures.counts(), [(client, 1)]);
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
 #[derive(Debug)]
-pub(crate) struct Foremost {
+pub struct Foremost {
     places: Box<[Place]>,
 }
 
@@ -39,11 +55,32 @@ struct Copied {
     error: u64,
 }
 
+impl Default for Foremost {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Foremost {
-    pub(crate) fn new() -> Self {
+    /// Nothing counted.
+    #[must_use]
+    pub fn new() -> Self {
         let empty = || AtomicU64::new(0);
         let place = |_| Place { high: empty(), low: empty(), count: empty(), error: empty() };
         Self { places: (0..SETS * WAYS).map(place).collect() }
+    }
+
+    /// Counts one event of a source. `hash` is that of the source: always the same one, which nobody outside can foresee.
+    pub fn count(&self, source: IpAddr, hash: u64) {
+        self.add(number_of(source), hash);
+    }
+
+    /// Every source kept, with the number of events that are certainly its own, most first.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(IpAddr, u64)> {
+        let mut counts: Vec<_> = self.copy().at_least().map(|(address, count)| (address_of(address), count)).collect();
+        counts.sort_unstable_by_key(|&(source, count)| (Reverse(count), source));
+        counts
     }
 
     /// Counts one event of an address with this hash.

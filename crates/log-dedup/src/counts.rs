@@ -1,0 +1,88 @@
+//! How often what happened since the start.
+
+use crate::core::Core;
+use crate::keys::{Key, RouteOf};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+/// Events with the same kind, reason and route since the start, whether they were written or counted for a summary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The place of the kind among the kinds.
+    pub kind: usize,
+    /// Why; `other` for what exceeded a bound.
+    pub reason: Cow<'static, str>,
+    /// On which route.
+    pub route: Route,
+    /// How often.
+    pub count: u64,
+}
+
+/// The route of a [`Count`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Route {
+    /// Not known.
+    Unknown,
+    /// That of a typed call.
+    Number(u32),
+    /// That of a tracing event.
+    Name(String),
+    /// One that exceeded a bound.
+    Other,
+}
+
+/// Counts by key. Bounded: what comes beyond is `other`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally(BTreeMap<Key, u64>);
+
+impl Tally {
+    pub(crate) fn add(&mut self, key: &Key, count: u64) {
+        if count == 0 {
+            return;
+        }
+        if let Some(known) = self.0.get_mut(key) {
+            *known += count;
+            return;
+        }
+        let key = if self.0.len() < MOST_KEYS { key.clone() } else { Key::other() };
+        *self.0.entry(key).or_default() += count;
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        other.0.iter().for_each(|(key, count)| self.add(key, *count));
+    }
+
+    pub(crate) fn sum(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    fn into_counts(self, kind: usize) -> impl Iterator<Item = Count> {
+        self.0.into_iter().map(move |(key, count)| {
+            let route = match key.route {
+                RouteOf::None => Route::Unknown,
+                RouteOf::Number(number) => Route::Number(number),
+                RouteOf::Name(name) => Route::Name(name.into()),
+                RouteOf::Other => Route::Other,
+            };
+            Count { kind, reason: key.reason, route, count }
+        })
+    }
+}
+
+impl Core {
+    /// Everything since the start, by kind, reason and route.
+    pub(crate) fn counts(&self) -> Vec<Count> {
+        let mut books = self.books.lock();
+        books.take_in(self);
+        let mut counts = Vec::new();
+        for (kind, state) in self.kinds() {
+            let mut tally = state.course.lock().written.clone();
+            books.count_into(kind, &mut tally);
+            counts.extend(tally.into_counts(kind));
+        }
+        counts
+    }
+}
+
+/// Of one kind.
+const MOST_KEYS: usize = 10_000;

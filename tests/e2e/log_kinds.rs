@@ -1,0 +1,160 @@
+//! What the log says of kinds of events that no limit is behind, and by which settings.
+
+use crate::support::backend::Backend;
+use crate::support::client::tcp;
+use crate::support::ports::free_port;
+use crate::support::proxy::Proxy;
+use crate::support::{admin, certs, eventually, on_eight_threads};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
+use rustls::{ClientConnection, version::TLS12};
+use serde_json::Value;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Nothing is told of before the end.
+const NEVER: &str = "flushInterval: 1h, riseFactor: 0";
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// A port that ends TLS, with these settings of folding.
+fn config(port: u16, backend: &Backend, dedup: &str) -> String {
+    format!(
+        "bind: [\"127.0.0.1\"]
+connectionRateLimitPerMinute: 0
+logging: {{ format: json, dedup: {{ {dedup} }} }}
+routes:
+  - name: shop
+    match: {{ ports: {port}, domains: end.test }}
+    action:
+      type: forward
+      targets: [{{ host: 127.0.0.1, port: {} }}]
+      tls: {{ mode: terminate, certificate: {} }}
+",
+        backend.port(),
+        certs::inline(),
+    )
+}
+
+/// Lines of their own, and events in summaries, as the status has them for a kind.
+fn events(proxy: &Proxy, kind: &str) -> (u64, u64) {
+    let status: Value = serde_json::from_str(&admin::get(proxy.admin, "/api/v1/status").1).expect("JSON");
+    let of = &status["log"]["events"][kind];
+    (of["written"].as_u64().expect("a count"), of["folded"].as_u64().expect("a count"))
+}
+
+/// Lines that fit.
+fn lines(log: &str, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
+    log.lines().map(|line| serde_json::from_str(line).expect("JSON")).filter(fits).collect()
+}
+
+/// A hello, and then a warning that TLS knows no reason for: the library says so at each.
+async fn warn(port: u16) {
+    let mut connection = ClientConnection::new(certs::client_of(&[&TLS12]), certs::name("end.test")).expect("a client");
+    let mut bytes = Vec::new();
+    connection.write_tls(&mut bytes).expect("a vector takes everything");
+    const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 1, 100];
+    bytes.extend(ALERT);
+    let mut stream = tcp(local(port)).await.expect("it is open");
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &bytes).await.expect("it is sent");
+    // The server's part of the handshake; then it has seen both.
+    stream.read_exact(&mut [0; 5]).await.expect("an answer");
+}
+
+async fn warn_and_wait(proxy: &Proxy, port: u16, times: u64) {
+    let before = events(proxy, "library");
+    for _ in 0..times {
+        warn(port).await;
+    }
+    let recorded = || {
+        let now = events(proxy, "library");
+        if now.0 + now.1 == before.0 + before.1 + times { Ok(()) } else { Err(format!("{before:?} {now:?}")) }
+    };
+    eventually("all warnings are heard of", PATIENCE, recorded).await;
+}
+
+#[test]
+fn warnings_of_libraries_fold_and_a_reload_changes_how() {
+    on_eight_threads(async {
+        let (backend, port) = (Backend::http().await, free_port());
+        let mut proxy = Proxy::start_with("workers: 1\n", &config(port, &backend, NEVER));
+        warn_and_wait(&proxy, port, 4).await;
+        assert_eq!(events(&proxy, "library"), (1, 3));
+        let of_rustls = |line: &Value| line["target"].as_str().is_some_and(|from| from.starts_with("rustls"));
+        let summaries = |line: &Value| line["kind"] == "library" && line["count"].is_u64();
+        let ends = |line: &Value| line["kind"] == "library" && line["total"].is_u64();
+        assert_eq!(lines(&proxy.log(), of_rustls).len(), 1, "the first is a line as it is: {}", proxy.log());
+        assert_eq!(lines(&proxy.log(), summaries).len(), 0);
+
+        // Another interval for this kind alone.
+        let reload = |dedup: &str| {
+            proxy.write(&config(port, &backend, dedup));
+            let (status, told) = admin::post(proxy.admin, "/api/v1/reload");
+            assert_eq!(status, 200, "{told}");
+        };
+        reload(&format!("{NEVER}, kinds: {{ library: {{ flushInterval: 1s, burst: 3 }} }}"));
+        let told = || if lines(&proxy.log(), ends).is_empty() { Err(proxy.log()) } else { Ok(()) };
+        eventually("it is told of, and then that it is over", PATIENCE, told).await;
+        let summary = &lines(&proxy.log(), summaries)[0];
+        assert_eq!(summary["count"], 3, "{summary}");
+        assert!(summary["reasons"].as_str().is_some_and(|reasons| reasons.starts_with("rustls")), "{summary}");
+        assert_eq!(lines(&proxy.log(), ends)[0]["total"], 4);
+
+        // Three as they are from now on; and without settings of its own it goes by the general ones again.
+        warn_and_wait(&proxy, port, 3).await;
+        assert_eq!(events(&proxy, "library"), (4, 3));
+        reload(NEVER);
+        warn_and_wait(&proxy, port, 2).await;
+        assert_eq!(events(&proxy, "library"), (4, 5));
+        proxy.signal(Signal::TERM);
+        assert_eq!(proxy.wait(), Some(0));
+        let log = proxy.whole_log();
+        let counted: u64 = lines(&log, summaries).iter().filter_map(|line| line["count"].as_u64()).sum();
+        assert_eq!((lines(&log, of_rustls).len(), counted), (4, 5), "{log}");
+    });
+}
+
+#[test]
+fn a_process_without_descriptors_says_so_in_a_few_lines() {
+    on_eight_threads(async {
+        let (backend, port) = (Backend::http().await, free_port());
+        let mut proxy = Proxy::start_with("workers: 1\n", &config(port, &backend, NEVER));
+        let pid = Pid::from_raw(i32::try_from(proxy.pid()).expect("a number")).expect("not zero");
+        let open = std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).expect("it runs");
+        let highest = open.map(|entry| entry.expect("it is listed").file_name().into_string().expect("digits"));
+        let highest: u64 = highest.map(|number| number.parse().expect("a number")).max().expect("some");
+        let most = Rlimit { current: Some(highest + 1), ..getrlimit(Resource::Nofile) };
+        let before = prlimit(Some(pid), Resource::Nofile, most).expect("it is ours");
+        // Each takes a place below the limit that is free, or is turned away.
+        let mut turned_away = 0;
+        let mut held = Vec::new();
+        while turned_away < 5 {
+            let mut stream = TcpStream::connect(local(port)).expect("the system accepts");
+            stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a socket");
+            stream.write_all(b"\x16").unwrap_or_default();
+            match std::io::Read::read(&mut stream, &mut [0]) {
+                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock) => held.push(stream),
+                _ => turned_away += 1,
+            }
+        }
+        drop(held);
+        prlimit(Some(pid), Resource::Nofile, before).expect("it is ours");
+        let (written, folded) = events(&proxy, "accept_failed");
+        assert_eq!((written, folded), (1, 4));
+        let metrics = admin::get(proxy.admin, "/metrics").1;
+        let metric = metrics
+            .lines()
+            .find(|line| line.starts_with("smartproxy_accept_failures_total") && line.contains("descriptors"));
+        assert!(metric.is_some_and(|line| line.ends_with(" 5")), "{metric:?} {metrics}");
+        proxy.signal(Signal::TERM);
+        assert_eq!(proxy.wait(), Some(0));
+        let failed = lines(&proxy.whole_log(), |line| line["kind"] == "accept_failed");
+        assert_eq!(failed.len(), 2, "{failed:?}");
+        assert_eq!((&failed[0]["reason"], &failed[0]["message"]), (&"descriptors".into(), &"failed accept".into()));
+        assert_eq!((&failed[1]["count"], &failed[1]["reasons"]), (&4.into(), &"descriptors=4".into()));
+    });
+}
