@@ -1,8 +1,11 @@
 //! Counting what happens, on every worker at once.
 
-use crate::foremost::Foremost;
+mod shard;
+
 use conn_tracker::{Event, EventKind, Report, RequestOutcome, RouteId};
-use std::cmp::Reverse;
+use log_dedup::{Dedup, Foremost, Kind, Route};
+use shard::Shard;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -10,11 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Routes with counts of their own; those numbered beyond are counted together.
+/// Routes whose requests have counts of their own; those numbered beyond are counted together.
 const MAX_ROUTES: usize = 10_000;
-/// Pairs of kind and reason with a count of their own, per route; those beyond are counted as [`OTHER`], per kind.
-const MAX_REASONS: usize = 64;
-/// The reason of what exceeds the bounds.
+/// The result of an answer whose status is none.
 const OTHER: &str = "other";
 /// Shards beyond this many would cost memory and spare no waiting.
 const MAX_SHARDS: usize = 16;
@@ -26,11 +27,11 @@ const BOUNDS: [u64; 14] = [
 /// Classes of an answer: the first digit of its status, and one for what is no status.
 const RESULTS: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", OTHER];
 
-/// Counts of everything a [`Report`] hears.
+/// Counts of everything a [`Report`] hears. Events are counted once, by what folds the log of them.
 ///
-/// **Cost.** One uncontended lock of the thread's own shard and a few additions; no allocation, except when something is
-/// seen by a shard for the first time. **Memory.** Bounded by routes and reasons, both of which come from the
-/// configuration and the program: no address is ever kept.
+/// **Cost.** Some additions to counters of a few threads; no lock, and no allocation, except when something is seen for
+/// the first time. **Memory.** Bounded by routes, ports and reasons, all of which come from the configuration and the
+/// program: no address is ever kept, but for those of the clients whose TLS handshakes fail most.
 ///
 /// ```
 /// use conn_tracker::{Event, EventKind, Report};
@@ -42,10 +43,11 @@ const RESULTS: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", OTHER];
 /// counters.event(refused);
 ///
 /// let counts = counters.counts();
-/// assert_eq!((counts.events[0].reason, counts.events[0].count), ("client_limit", 2));
+/// assert_eq!((&*counts.events[0].reason, counts.events[0].count), ("client_limit", 2));
 /// ```
 #[derive(Debug)]
 pub struct EventCounters {
+    log: Dedup,
     shards: Box<[Shard]>,
     handshakes: Failures,
 }
@@ -56,29 +58,6 @@ pub struct EventCounters {
 struct Failures {
     foremost: Mutex<Foremost>,
     hashes: RandomState,
-}
-
-/// The counts of the threads that share it. A cache line of its own, so that the locks of two threads do not meet.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Shard(Mutex<Tally>);
-
-#[derive(Debug, Default)]
-struct Tally {
-    unrouted: RouteTally,
-    /// By [`RouteId::index`].
-    routes: Vec<RouteTally>,
-    beyond: RouteTally,
-    admitted: BTreeMap<u16, u64>,
-    handshakes: u64,
-    durations: [u64; BOUNDS.len() + 1],
-    duration: Duration,
-}
-
-#[derive(Clone, Debug, Default)]
-struct RouteTally {
-    events: Vec<(EventKind, &'static str, u64)>,
-    results: [u64; RESULTS.len()],
 }
 
 /// Counts since the start, at one time. Each figure is exact; figures may be some microseconds apart.
@@ -100,12 +79,12 @@ pub struct Counts {
 }
 
 /// How often something happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventCount {
     /// What.
     pub kind: EventKind,
     /// Why; `other` for what exceeded the bounds.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// On which route.
     pub route: CountedRoute,
     /// How often.
@@ -135,41 +114,42 @@ pub enum CountedRoute {
 }
 
 impl EventCounters {
+    /// Counts of nothing yet. `log` folds the log of the events: its kinds begin with those of [`EventKind::ALL`].
+    #[must_use]
+    pub fn new(log: Dedup) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = (0..cores.next_power_of_two().min(MAX_SHARDS)).map(|_| Shard::default()).collect();
+        let handshakes = Failures { foremost: Mutex::new(Foremost::new()), hashes: RandomState::new() };
+        Self { log, shards, handshakes }
+    }
+
+    /// What folds the log.
+    #[must_use]
+    pub fn log(&self) -> &Dedup {
+        &self.log
+    }
+
     /// The counts as they are now.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let mut events = BTreeMap::new();
+        let mut counts = Counts { events: self.events(), ..Counts::default() };
         let mut requests = BTreeMap::new();
         let mut admitted = BTreeMap::new();
         let mut durations = [0; BOUNDS.len() + 1];
-        let mut counts = Counts::default();
         for shard in &self.shards {
-            let tally = shard.lock();
-            for (route, tally) in tally.by_route() {
-                for (kind, reason, count) in &tally.events {
-                    *events.entry((kind.index(), *reason, route)).or_default() += count;
-                }
-                for (result, count) in tally.results.iter().enumerate().filter(|(_, count)| **count > 0) {
-                    *requests.entry((route, RESULTS[result])).or_default() += count;
-                }
+            for (route, result, count) in shard.requests() {
+                *requests.entry((route, RESULTS[result])).or_default() += count;
             }
-            for (port, count) in &tally.admitted {
-                *admitted.entry(*port).or_default() += count;
+            for (port, count) in shard.admitted() {
+                *admitted.entry(port).or_default() += count;
             }
-            for (sum, count) in durations.iter_mut().zip(tally.durations) {
+            for (sum, count) in durations.iter_mut().zip(shard.durations()) {
                 *sum += count;
             }
-            counts.duration = counts.duration.saturating_add(tally.duration);
-            counts.handshakes += tally.handshakes;
+            counts.duration = counts.duration.saturating_add(shard.duration());
+            counts.handshakes += shard.handshakes();
         }
-        let event = |((kind, reason, route), count): ((usize, _, _), _)| EventCount {
-            kind: EventKind::ALL[kind],
-            reason,
-            route,
-            count,
-        };
         let bounds = BOUNDS.into_iter().map(|micros| Duration::from_micros(micros).as_secs_f64());
-        counts.events = events.into_iter().map(event).collect();
         counts.requests =
             requests.into_iter().map(|((route, result), count)| RequestCount { route, result, count }).collect();
         counts.admitted = admitted.into_iter().collect();
@@ -177,103 +157,69 @@ impl EventCounters {
         counts
     }
 
+    fn events(&self) -> Vec<EventCount> {
+        let known = |count: log_dedup::Count| {
+            let route = match count.route {
+                Route::Unknown => CountedRoute::Unknown,
+                Route::Number(number) => RouteId::new(number).map_or(CountedRoute::Other, CountedRoute::Route),
+                Route::Name(_) | Route::Other => CountedRoute::Other,
+            };
+            // What libraries log has kinds of its own after these.
+            let kind = *EventKind::ALL.get(count.kind)?;
+            Some(EventCount { kind, reason: count.reason, route, count: count.count })
+        };
+        self.log.counts().into_iter().filter_map(known).collect()
+    }
+
     /// The clients whose TLS handshakes failed most, at most `most` of them, each with how often that certainly was.
     #[must_use]
     pub fn failed_handshakes(&self, most: usize) -> Vec<(IpAddr, u64)> {
-        let mut all: Vec<_> = lock(&self.handshakes.foremost).at_least().collect();
-        all.sort_unstable_by_key(|&(client, count)| (Reverse(count), client));
+        let mut all = lock(&self.handshakes.foremost).counts();
         all.truncate(most);
         all
     }
 
-    fn shard(&self) -> MutexGuard<'_, Tally> {
+    fn shard(&self) -> &Shard {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
             // Ordering: only that the numbers differ matters.
             static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
         }
-        self.shards[NUMBER.with(|number| *number) % self.shards.len()].lock()
+        &self.shards[NUMBER.with(|number| *number) % self.shards.len()]
     }
 }
 
 impl Default for EventCounters {
-    /// All counts zero.
+    /// All counts zero, and lines through `tracing` as [`Dedup`] writes them by default.
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let shards = (0..cores.next_power_of_two().min(MAX_SHARDS)).map(|_| Shard::default()).collect();
-        let handshakes = Failures { foremost: Mutex::new(Foremost::new()), hashes: RandomState::new() };
-        Self { shards, handshakes }
+        Self::new(Dedup::builder().kinds(EventKind::ALL.map(|kind| Kind::new(kind.label()))).build())
     }
 }
 
 impl Report for EventCounters {
     fn event(&self, event: Event) {
-        self.shard().of(event.route).event(event.kind, event.reason);
+        self.log.record(event.kind.index(), event.reason, event.route.map(RouteId::index), event.source);
         if let (EventKind::TlsFailed, Some(client)) = (event.kind, event.source) {
-            lock(&self.handshakes.foremost).add(client, self.handshakes.hashes.hash_one(client));
+            lock(&self.handshakes.foremost).count(client, self.handshakes.hashes.hash_one(client));
         }
     }
 
     fn admitted(&self, port: u16) {
-        *self.shard().admitted.entry(port).or_default() += 1;
+        self.shard().admit(port);
     }
 
     fn handshake(&self) {
-        self.shard().handshakes += 1;
+        self.shard().handshake();
     }
 
     fn request(&self, outcome: RequestOutcome) {
-        let micros = u64::try_from(outcome.elapsed.as_micros()).unwrap_or(u64::MAX);
-        let class = usize::from(outcome.status / 100).wrapping_sub(1).min(RESULTS.len() - 1);
-        let mut tally = self.shard();
-        tally.of(outcome.route).results[class] += 1;
-        tally.durations[BOUNDS.partition_point(|bound| *bound < micros)] += 1;
-        tally.duration = tally.duration.saturating_add(outcome.elapsed);
-    }
-}
-
-impl Shard {
-    fn lock(&self) -> MutexGuard<'_, Tally> {
-        lock(&self.0)
+        self.shard().request(outcome);
     }
 }
 
 fn lock<T>(counts: &Mutex<T>) -> MutexGuard<'_, T> {
     // Additions leave nothing half done, so counts are good whatever a thread died of.
     counts.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Tally {
-    fn of(&mut self, route: Option<RouteId>) -> &mut RouteTally {
-        let Some(route) = route else { return &mut self.unrouted };
-        let index = route.index() as usize;
-        if index >= MAX_ROUTES {
-            return &mut self.beyond;
-        }
-        if index >= self.routes.len() {
-            self.routes.resize(index + 1, RouteTally::default());
-        }
-        &mut self.routes[index]
-    }
-
-    fn by_route(&self) -> impl Iterator<Item = (CountedRoute, &RouteTally)> {
-        let route = |index| RouteId::new(index).map_or(CountedRoute::Other, CountedRoute::Route);
-        let routes = (0..).map(route).zip(&self.routes);
-        [(CountedRoute::Unknown, &self.unrouted), (CountedRoute::Other, &self.beyond)].into_iter().chain(routes)
-    }
-}
-
-impl RouteTally {
-    fn event(&mut self, kind: EventKind, reason: &'static str) {
-        let same = |(other, known, _): &&mut (EventKind, &'static str, u64)| *other == kind && *known == reason;
-        if let Some((_, _, count)) = self.events.iter_mut().find(same) {
-            *count += 1;
-        } else if self.events.len() < MAX_REASONS || reason == OTHER {
-            self.events.push((kind, reason, 1));
-        } else {
-            self.event(kind, OTHER);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -33,7 +33,6 @@ mod access;
 mod api;
 mod counters;
 mod documents;
-mod foremost;
 mod metrics;
 mod process;
 mod server;

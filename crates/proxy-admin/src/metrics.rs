@@ -107,7 +107,7 @@ impl Page<'_, '_> {
         for (name, help, kinds) in EVENTS {
             let mut series = BTreeMap::new();
             for event in counts.events.iter().filter(|event| kinds.contains(&event.kind)) {
-                let labels = vec![("reason", event.reason.to_owned()), ("route", self.label(event.route))];
+                let labels = vec![("reason", event.reason.to_string()), ("route", self.label(event.route))];
                 *series.entry(labels).or_default() += event.count;
             }
             self.counters(name, help, &series)?;
@@ -115,7 +115,7 @@ impl Page<'_, '_> {
         let mut handshakes = BTreeMap::from([(vec![("result", "ok".to_owned())], counts.handshakes)]);
         let failed = |event: &&EventCount| event.kind == EventKind::TlsFailed;
         for event in counts.events.iter().filter(failed) {
-            *handshakes.entry(vec![("result", event.reason.to_owned())]).or_default() += event.count;
+            *handshakes.entry(vec![("result", event.reason.to_string())]).or_default() += event.count;
         }
         self.counters("smartproxy_tls_handshakes", "TLS handshakes", &handshakes)?;
         let HandshakeOverview { active, waiting, .. } = self.status.overview().handshakes;

@@ -91,7 +91,7 @@ impl Process {
 
         log.know(&table);
         let access = Access { log: access_log, table: Arc::clone(&table) };
-        let chronicle = Arc::new(Chronicle { counters: EventCounters::default(), log: log.dedup.clone(), access });
+        let chronicle = Arc::new(Chronicle { counters: EventCounters::new(log.dedup.clone()), access });
         let log = Guard::ticking(&log.dedup)?;
         let (drain, watch) = Drain::new();
         let shed = Shed::new();

@@ -3,15 +3,13 @@
 use crate::access_log::AccessLog;
 use conn_tracker::{AccessRecord, Event, Report, RequestOutcome};
 use limits_core::Table;
-use log_dedup::Dedup;
 use proxy_admin::EventCounters;
 use std::sync::Arc;
 
-/// Counts every event, and logs it in as few lines as will do.
+/// Counts every event, and with it logs it in as few lines as will do.
 #[derive(Debug)]
 pub(crate) struct Chronicle {
     pub(crate) counters: EventCounters,
-    pub(crate) log: Dedup,
     pub(crate) access: Access,
 }
 
@@ -25,8 +23,6 @@ pub(crate) struct Access {
 impl Report for Chronicle {
     fn event(&self, event: Event) {
         self.counters.event(event);
-        let route = event.route.map(conn_tracker::RouteId::index);
-        self.log.record(event.kind.index(), event.reason, route, event.source);
     }
 
     fn admitted(&self, port: u16) {

@@ -56,7 +56,7 @@ impl Status for ProxyStatus {
     }
 
     fn log(&self) -> Option<&Dedup> {
-        Some(&self.chronicle.log)
+        Some(self.chronicle.counters.log())
     }
 
     fn shed_clients(&self) -> Option<u64> {

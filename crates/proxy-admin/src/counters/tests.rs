@@ -32,7 +32,7 @@ fn figures_of_all_threads_are_one_sum() {
     let count = THREADS * EACH / 2;
     let expected = [0, 1].map(|index| EventCount {
         kind: EventKind::Refused,
-        reason: "client_limit",
+        reason: "client_limit".into(),
         route: CountedRoute::Route(RouteId::new(index).unwrap()),
         count,
     });
@@ -66,20 +66,20 @@ fn a_duration_falls_into_the_first_bucket_that_holds_it() {
 
 #[test]
 fn what_exceeds_the_bounds_is_counted_as_other() {
-    let counters = EventCounters::default();
-    let reasons: Vec<&'static str> = (0..100).map(|index| &*format!("reason{index}").leak()).collect();
-    for reason in &reasons {
-        counters.event(event(EventKind::BadRequest, reason, None));
+    let settings = log_dedup::Settings { max_keys: 2, ..log_dedup::Settings::default() };
+    let kinds = EventKind::ALL.map(|kind| Kind::new(kind.label()));
+    let counters = EventCounters::new(Dedup::builder().settings(settings).kinds(kinds).build());
+    for reason in ["a", "b", "c", "d"] {
+        for _ in 0..2 {
+            counters.event(event(EventKind::BadRequest, reason, None));
+        }
     }
-    counters.event(event(EventKind::Blocked, "one_more", None));
-    counters.event(event(EventKind::Refused, "route_limit", Some(10_000)));
-    counters.event(event(EventKind::Refused, "route_limit", Some(conn_tracker::MAX_ROUTES - 1)));
-    let events = counters.counts().events;
-    assert_eq!(events.iter().map(|event| event.count).sum::<u64>(), 103);
-    let other = |kind| events.iter().find(|event| event.kind == kind && event.reason == OTHER).unwrap().count;
-    assert_eq!((other(EventKind::BadRequest), other(EventKind::Blocked)), (100 - MAX_REASONS as u64, 1));
-    let beyond: Vec<_> = events.iter().filter(|event| event.route == CountedRoute::Other).collect();
-    assert_eq!((beyond.len(), beyond[0].count), (1, 2));
+    let counts: Vec<_> = counters.counts().events.into_iter().map(|event| (event.reason, event.count)).collect();
+    assert_eq!(counts, [("a", 2), ("b", 2), (OTHER, 4)].map(|(reason, count)| (reason.into(), count)));
+    for route in [MAX_ROUTES as u32, conn_tracker::MAX_ROUTES - 1] {
+        counters.request(request(Some(route), 200, 1));
+    }
+    assert_eq!(counters.counts().requests, [RequestCount { route: CountedRoute::Other, result: "2xx", count: 2 }]);
 }
 
 #[test]
