@@ -1,7 +1,7 @@
 //! What the log says of kinds of events that no limit is behind, and by which settings.
 
 use crate::support::backend::Backend;
-use crate::support::client::tcp;
+use crate::support::client::{tcp, tcp_from};
 use crate::support::ports::free_port;
 use crate::support::proxy::Proxy;
 use crate::support::{admin, certs, eventually, on_eight_threads};
@@ -119,15 +119,50 @@ fn warnings_of_libraries_fold_and_a_reload_changes_how() {
 }
 
 #[test]
+fn a_process_that_is_killed_has_told_of_all_but_its_last_interval() {
+    on_eight_threads(async {
+        let (backend, port) = (Backend::http().await, free_port());
+        let text = config(port, &backend, "flushInterval: 1s")
+            .replace("routes:", "security: { ipBlockList: [127.0.0.9] }\nroutes:");
+        let mut proxy = Proxy::start(&text);
+        let knock = |times: u64| async move {
+            for _ in 0..times {
+                // Closed or reset, before or after it knows that it is connected.
+                if let Ok(mut stream) = tcp_from([127, 0, 0, 9], local(port)).await {
+                    let _ = stream.read(&mut [0]).await;
+                }
+            }
+        };
+        let told = |log: &str| {
+            let of_blocked = lines(log, |line| line["kind"] == "blocked" && !line["total"].is_u64());
+            of_blocked.iter().map(|line| line["count"].as_u64().unwrap_or(1)).sum::<u64>()
+        };
+        knock(50).await;
+        let all = || if told(&proxy.log()) == 50 { Ok(()) } else { Err(proxy.log()) };
+        eventually("lines have told of all of them", PATIENCE, all).await;
+        knock(5).await;
+        proxy.signal(Signal::KILL);
+        proxy.wait();
+        let log = proxy.whole_log();
+        assert!((50..=55).contains(&told(&log)), "{log}");
+    });
+}
+
+#[test]
 fn a_process_without_descriptors_says_so_in_a_few_lines() {
     on_eight_threads(async {
         let (backend, port) = (Backend::http().await, free_port());
         let mut proxy = Proxy::start_with("workers: 1\n", &config(port, &backend, NEVER));
         let pid = Pid::from_raw(i32::try_from(proxy.pid()).expect("a number")).expect("not zero");
-        let open = std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).expect("it runs");
-        let highest = open.map(|entry| entry.expect("it is listed").file_name().into_string().expect("digits"));
-        let highest: u64 = highest.map(|number| number.parse().expect("a number")).max().expect("some");
-        let most = Rlimit { current: Some(highest + 1), ..getrlimit(Resource::Nofile) };
+        // No number is free beyond those that it keeps for this.
+        let folder = format!("/proc/{}/fd", proxy.pid());
+        let is_open = |number: u64| std::fs::symlink_metadata(format!("{folder}/{number}")).is_ok();
+        let is_kept = |number: &u64| {
+            std::fs::read_link(format!("{folder}/{number}")).is_ok_and(|file| file.as_os_str() == "/dev/null")
+        };
+        let kept = (3..100).filter(is_kept).max().expect("some are kept");
+        let free = (kept..).find(|number| !is_open(*number)).expect("there is an end");
+        let most = Rlimit { current: Some(free), ..getrlimit(Resource::Nofile) };
         let before = prlimit(Some(pid), Resource::Nofile, most).expect("it is ours");
         // Each takes a place below the limit that is free, or is turned away.
         let mut turned_away = 0;

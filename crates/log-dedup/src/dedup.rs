@@ -26,8 +26,8 @@ use std::sync::Arc;
 ///
 /// **Cost.** Counting takes no lock, and no allocation but when a thread first sees a kind or a key.
 /// **Memory.** Per thread that ever recorded: 41 KB for each kind that folded with sources (8.5 KB of it in use per
-/// interval), and 8 to 16 bytes for each key; the keys once per process, some 150 bytes each. All of a thread is freed
-/// in the sweep after its end.
+/// interval), and 8 to 16 bytes for each key; the keys once per process, some 150 bytes each, and once more where they are
+/// [counted since the start](Dedup::counts), at most 10 000 of a kind. All of a thread is freed in the sweep after its end.
 ///
 /// Nothing is lost when the last handle drops: it writes what is left. See [`Guard`](crate::Guard) for the end of a process.
 #[derive(Clone)]

@@ -122,6 +122,8 @@ fn named(parts: &[(&str, u64)]) -> Vec<(String, u64)> {
     parts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
 }
 
+mod ends;
+
 #[test]
 fn one_line_at_once_then_one_per_interval_then_the_end() {
     let fixture = fixture(steady());
@@ -332,109 +334,12 @@ fn pitfall_44_a_flood_from_a_million_addresses_is_one_line() {
 }
 
 #[test]
-fn dropping_the_last_handle_writes_what_is_left() {
-    let fixture = fixture(Settings::default());
-    fixture.record(10);
-    let Fixture { dedup, pages, .. } = fixture;
-    let other = dedup.clone();
-    drop(dedup);
-    assert_eq!(pages.lines(), (1, 0, 0));
-    drop(other);
-    assert_eq!(pages.lines(), (1, 1, 0));
-    assert_eq!(pages.events(), 10);
-}
-
-#[test]
-fn after_the_guard_events_are_written_as_they_are() {
-    let fixture = fixture(steady());
-    let guard = Guard::ticking(&fixture.dedup).unwrap();
-    fixture.record(10);
-    drop(guard);
-    assert_eq!(fixture.pages.lines(), (1, 1, 0));
-    fixture.record(3);
-    assert_eq!(fixture.pages.lines(), (4, 1, 0));
-    let _guard = Guard::new(&fixture.dedup);
-    fixture.record(3);
-    assert_eq!((fixture.pages.lines(), fixture.pages.events()), ((4, 1, 0), 13), "another guard folds again");
-}
-
-/// `record` ends an overdue interval by itself; the clock it goes by has seconds.
-#[test]
 fn without_anybody_who_ticks_lines_come_with_the_events() {
     let fixture = fixture(steady());
     fixture.record(10).at(6.9).record(1);
     assert_eq!(fixture.pages.lines(), (1, 0, 0));
     fixture.at(7.0).record(1);
     assert_eq!((fixture.pages.lines(), fixture.pages.events()), ((1, 1, 0), 12));
-}
-
-#[test]
-fn the_guard_ends_intervals_and_survives_a_sink_that_panics() {
-    let pages = Pages::default();
-    pages.failing.store(1, Ordering::SeqCst);
-    let quick = folding(Folding { interval: Duration::from_millis(5), ..Folding::default() });
-    let dedup = Dedup::builder().settings(quick).kind(Kind::new("refused")).sink(pages.clone()).build();
-    let guard = Guard::ticking(&dedup).unwrap();
-    for _ in 0..10 {
-        dedup.record(REFUSED, "client_limit", None, None);
-    }
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while pages.lines().1 == 0 {
-        assert!(Instant::now() < deadline, "no summary was written");
-        thread::yield_now();
-    }
-    drop(guard);
-    assert_eq!(pages.failing.load(Ordering::SeqCst), 0);
-    assert_eq!(pages.events(), 10, "what could not be written is in the next line");
-}
-
-#[test]
-fn threads_that_panic_or_end_leave_their_counts_and_no_memory() {
-    let Fixture { dedup, pages, .. } = fixture(steady());
-    for round in 1..=20_u64 {
-        let ending = dedup.clone();
-        let thread = thread::spawn(move || {
-            for _ in 0..100 {
-                ending.record(REFUSED, "client_limit", Some(1), "203.0.113.7".parse().ok());
-            }
-            assert!(round % 2 == 0, "on purpose");
-        });
-        assert_eq!(thread.join().is_err(), round % 2 == 1);
-        dedup.flush();
-        assert_eq!(pages.events(), round * 100);
-        assert_eq!(dedup.core.books.lock().cells(), 0, "the cell is gone");
-    }
-    assert_eq!(dedup.totals(REFUSED).recorded(), 2000);
-}
-
-/// A thread-local that is dropped after the thread's cell records under the shared one.
-#[test]
-fn the_end_of_a_thread_may_record() {
-    struct Last(Dedup);
-    impl Drop for Last {
-        fn drop(&mut self) {
-            self.0.record(REFUSED, "late", None, None);
-        }
-    }
-    thread_local! {
-        static LAST: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) };
-    }
-    let Fixture { dedup, pages, .. } = fixture(steady());
-    for recorded_before in [false, true] {
-        let handle = dedup.clone();
-        let thread = thread::spawn(move || {
-            if recorded_before {
-                handle.record(REFUSED, "early", None, None);
-            }
-            LAST.with_borrow_mut(|last| *last = Some(Last(handle.clone())));
-            if !recorded_before {
-                handle.record(REFUSED, "early", None, None);
-            }
-        });
-        thread.join().unwrap();
-    }
-    dedup.flush();
-    assert_eq!(pages.events(), 4);
 }
 
 /// Threads record while another one ends intervals; kinds turn quiet, keys overflow and settings change in between.
@@ -492,32 +397,4 @@ fn nothing_is_lost_or_doubled_under_eight_threads() {
     }
     assert_eq!(by_reason.values().sum::<u64>(), THREADS * EACH);
     assert!(by_reason["client_limit"] <= THREADS * EACH.div_ceil(3));
-}
-
-/// Threads record while the guard drops: what they record afterwards is written as it is.
-#[test]
-fn nothing_is_lost_while_the_guard_drops() {
-    for _ in 0..200 {
-        let Fixture { dedup, pages, .. } = fixture(steady());
-        let guard = Guard::new(&dedup);
-        let barrier = Barrier::new(3);
-        let recorded = AtomicU64::new(0);
-        thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    barrier.wait();
-                    for _ in 0..200 {
-                        dedup.record(REFUSED, "client_limit", None, None);
-                        recorded.fetch_add(1, Ordering::SeqCst);
-                    }
-                });
-            }
-            barrier.wait();
-            while recorded.load(Ordering::SeqCst) < 50 {
-                std::hint::spin_loop();
-            }
-            drop(guard);
-        });
-        assert_eq!(pages.events(), 400, "without another flush");
-    }
 }
