@@ -2,7 +2,7 @@
 
 use crate::cursor::{Cursor, Table};
 use crate::decode::Placed;
-use proxy_route::{Endpoint, OnReject, Overlap, Protocol, Route, Settings, overlaps};
+use proxy_route::{DomainPattern, Endpoint, OnReject, Overlap, Protocol, Route, Settings, overlaps};
 use std::collections::{BTreeSet, HashMap};
 
 /// Routes that cannot be told apart: by name, by the name of their counts, by their clients' first byte.
@@ -25,6 +25,7 @@ pub(crate) fn routes(routes: &[Placed<'_>]) {
         counts.entry(placed.route.count_key()).or_insert(key);
     }
     beside(routes);
+    asking(routes);
     shadowed(routes);
 }
 
@@ -70,6 +71,35 @@ fn beside(routes: &[Placed<'_>]) {
             );
             let span = there.ports.as_ref().map_or(there.at.span, |at| at.span);
             at.conflict(message, "give one of them another port, or TLS", span, &format!("of {:?}", there.route.name));
+        }
+    }
+}
+
+/// Routes for one name that want certificates from different roots: a handshake asks once, before the route is known.
+fn asking(routes: &[Placed<'_>]) {
+    const ANY: &[DomainPattern] = &[DomainPattern::Any];
+    let mut first: HashMap<(u16, &DomainPattern), &Placed<'_>> = HashMap::new();
+    for placed in routes.iter().filter(|placed| placed.enabled && placed.right) {
+        let Some(auth) = &placed.route.client_auth else { continue };
+        let domains = &placed.route.matching.domains;
+        let domains = if domains.is_empty() { ANY } else { domains.as_slice() };
+        let places = placed.route.matching.ports().flat_map(|port| domains.iter().map(move |domain| (port, domain)));
+        let mut clash = None;
+        for place in places {
+            let there = *first.entry(place).or_insert(placed);
+            if there.route.client_auth.as_ref().is_some_and(|other| other.ca != auth.ca) {
+                clash = clash.or(Some((there, place.1)));
+            }
+        }
+        if let Some((there, domain)) = clash {
+            let message = format!(
+                "{:?} and {:?} want certificates of clients that ask for {domain} from different roots, but those are asked \
+                 once, before the route is known",
+                there.route.name, placed.route.name
+            );
+            let span = there.name.as_ref().unwrap_or(&there.at).span;
+            let help = "give both one \"ca\", a file with all of the roots, or different \"domains\"";
+            placed.name.as_ref().unwrap_or(&placed.at).conflict(message, help, span, "the other one");
         }
     }
 }

@@ -52,3 +52,37 @@ fn routes_beside_each_other() {
             .is_empty()
     );
 }
+
+#[test]
+fn routes_for_one_name_want_certificates_from_one_place() {
+    let route = |name: &str, matched: &str, ca: &str| {
+        format!(
+            "  - name: {name}
+    match: {{ {matched} }}
+    action:
+      type: forward
+      targets: [{{ host: b, port: 1 }}]
+      tls: {{ mode: terminate, certificate: {{ certFile: a.pem, keyFile: a.key }}, clientAuth: {{ ca: {ca} }} }}
+"
+        )
+    };
+    let text = |first: &str, second: &str, ca: &str| {
+        format!("routes:\n{}{}", route("a", first, "a.pem"), route("b", second, ca))
+    };
+    let message = "\"a\" and \"b\" want certificates of clients that ask for";
+    for (first, second) in [
+        ("ports: 443, domains: a.test, path: /x", "ports: 443, domains: [b.test, a.test]"),
+        ("ports: [{ from: 440, to: 450 }], domains: \"*.a.test\", path: /x", "ports: 443, domains: \"*.a.test\""),
+        ("ports: 443, path: /x", "ports: 443"),
+    ] {
+        one(&text(first, second, "ca.pem"), "routes[1].name", message);
+        assert_eq!(mistakes(&text(first, second, "a.pem"), Format::Yaml), [""; 0], "{first}");
+    }
+    for (first, second) in [
+        ("ports: 443, domains: a.test", "ports: 444, domains: a.test"),
+        ("ports: 443, domains: a.test", "ports: 443, domains: b.test"),
+        ("ports: 443, domains: \"*.a.test\"", "ports: 443, domains: b.a.test"),
+    ] {
+        assert_eq!(mistakes(&text(first, second, "ca.pem"), Format::Yaml), [""; 0], "{second}");
+    }
+}
