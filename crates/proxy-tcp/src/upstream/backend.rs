@@ -85,7 +85,7 @@ impl Backend {
             .map(|_| InFlight { backend: Arc::clone(self) })
     }
 
-    /// Whether it is set aside at `now` because it failed at work before.
+    /// Whether it is set aside at `now` because it failed at work before, and has not done well since.
     #[must_use]
     pub fn is_ejected(&self, now: Instant) -> bool {
         self.trust.is_aside(now)

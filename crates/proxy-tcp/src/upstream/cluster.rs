@@ -1,6 +1,7 @@
 //! The backends of one route, and which of them is next.
 
 use super::Backend;
+use super::trust::Trial;
 use proxy_route::{Algorithm, Ejection, Forward};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -66,13 +67,34 @@ impl Cluster {
 
     /// The backends in the order in which to try them for this client: the chosen one first, then the others, and last
     /// those that are set aside at `now`. Those that health checks say are down are left out.
+    ///
+    /// One that was aside for long enough comes before all others, for one client at a time: as long as the answer lives, it
+    /// is on trial.
     pub fn order(&self, client: IpAddr, now: Instant) -> impl Iterator<Item = &Arc<Backend>> {
         let count = self.backends.len();
         let first = if count <= 1 { 0 } else { self.first(client, now) };
-        let ring = move || (0..count).map(move |offset| &self.backends[(first + offset) % count]);
-        let up = move || ring().filter(|backend| self.is_up(backend));
-        let sound = up().filter(move |backend| !backend.is_ejected(now));
-        sound.chain(up().filter(move |backend| backend.is_ejected(now)))
+        let ring = move || (0..count).map(move |offset| (first + offset) % count);
+        let up = move || ring().filter(|index| self.is_up(&self.backends[*index]));
+        // Without another one it is tried in any case.
+        let tried = if count <= 1 { None } else { self.trial(client, now, up()) };
+        let on_trial = tried.as_ref().map(|(index, _)| *index);
+        let others = move || up().filter(move |index| Some(*index) != on_trial);
+        let sound = others().filter(move |index| !self.backends[*index].is_ejected(now));
+        let aside = others().filter(move |index| self.backends[*index].is_ejected(now));
+        on_trial.into_iter().chain(sound).chain(aside).map(move |index| {
+            let _kept = &tried;
+            &self.backends[index]
+        })
+    }
+
+    /// The backend whose time aside is over, if it is for this client to try it. Clients that have a backend of their own
+    /// try no other.
+    fn trial(&self, client: IpAddr, now: Instant, mut up: impl Iterator<Item = usize>) -> Option<(usize, Trial<'_>)> {
+        let own = (self.algorithm == Algorithm::IpHash).then(|| self.hashed(client));
+        up.find_map(|index| {
+            let trial = own.is_none_or(|own| own == index).then(|| self.backends[index].trust.trial(now))?;
+            trial.map(|trial| (index, trial))
+        })
     }
 
     /// The place of the chosen one, among two or more.
@@ -90,11 +112,7 @@ impl Cluster {
         };
         match self.algorithm {
             // Whoever comes next takes the clients of one that is not sound; all others keep theirs.
-            Algorithm::IpHash => {
-                let mut hasher = DefaultHasher::new();
-                client.hash(&mut hasher);
-                usize::try_from(hasher.finish() % count as u64).expect("below a length")
-            }
+            Algorithm::IpHash => self.hashed(client),
             Algorithm::LeastConnections => {
                 let start = in_turn();
                 let load = |offset: &usize| {
@@ -105,6 +123,13 @@ impl Cluster {
             }
             Algorithm::RoundRobin => in_turn(),
         }
+    }
+
+    /// The place of the one that a client has for itself.
+    fn hashed(&self, client: IpAddr) -> usize {
+        let mut hasher = DefaultHasher::new();
+        client.hash(&mut hasher);
+        usize::try_from(hasher.finish() % self.backends.len() as u64).expect("below a length")
     }
 
     fn turn(&self) -> usize {

@@ -19,16 +19,40 @@ struct Record {
     failures: u32,
     /// How often it was set aside since it last did well.
     times: u32,
-    /// From when until when it was set aside last.
+    /// Since when it is set aside, and until when it is not even tried.
     aside: Option<(Instant, Instant)>,
+    /// Whether somebody tries it to see whether it is well again.
+    on_trial: bool,
+}
+
+/// The one try of a backend that was set aside, until it drops. Others pass the backend over meanwhile.
+#[derive(Debug)]
+pub(super) struct Trial<'a>(&'a Trust);
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        self.0.record.lock().on_trial = false;
+    }
 }
 
 impl Trust {
-    /// Whether it was set aside at `now` by what had happened before.
+    /// Whether it was set aside by what had happened before `now`, and has not done well since.
     pub(super) fn is_aside(&self, now: Instant) -> bool {
         // Ordering: a hint for balancing; what is read because of it is read under the lock.
-        self.doubted.load(Ordering::Relaxed)
-            && self.record.lock().aside.is_some_and(|(since, until)| since < now && now < until)
+        self.doubted.load(Ordering::Relaxed) && self.record.lock().aside.is_some_and(|(since, _)| since < now)
+    }
+
+    /// Leave to try it again, if it is aside, its time is over at `now` and nobody else tries it.
+    pub(super) fn trial(&self, now: Instant) -> Option<Trial<'_>> {
+        // Ordering: see `is_aside`.
+        if !self.doubted.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut record = self.record.lock();
+        let due = record.aside.is_some_and(|(_, until)| until <= now) && !record.on_trial;
+        record.on_trial |= due;
+        // None is made where none is due: its end takes the lock.
+        if due { Some(Trial(self)) } else { None }
     }
 
     /// It did its work.
@@ -36,7 +60,7 @@ impl Trust {
         // Ordering: see `is_aside`.
         if self.doubted.load(Ordering::Relaxed) {
             let mut record = self.record.lock();
-            *record = Record::default();
+            *record = Record { on_trial: record.on_trial, ..Record::default() };
             // Ordering: see `is_aside`.
             self.doubted.store(false, Ordering::Relaxed);
         }
@@ -52,7 +76,7 @@ impl Trust {
             return None;
         }
         record.failures += 1;
-        // At its return it is on probation.
+        // Once it was set aside, one failure is enough.
         if record.times == 0 && record.failures < rules.after_failures {
             return None;
         }
@@ -86,11 +110,32 @@ mod tests {
             assert!(trust.is_aside(now + just) && trust.is_aside(now + hold - just));
             assert_eq!(trust.failed(&RULES, now + just), None, "it is aside already");
             now += hold;
-            assert!(!trust.is_aside(now));
+            assert!(trust.is_aside(now), "until it does well");
         }
         trust.succeeded();
         assert_eq!(trust.failed(&RULES, now), None, "all is forgiven");
         assert!(!trust.is_aside(now + just));
+    }
+
+    #[test]
+    fn one_at_a_time_may_try_it_once_its_time_is_over() {
+        let (trust, now) = (Trust::default(), Instant::now());
+        assert!(trust.trial(now).is_none(), "nothing is wrong with it");
+        let rules = Ejection { after_failures: 1, ..RULES };
+        let hold = trust.failed(&rules, now).unwrap();
+        assert!(trust.trial(now + hold / 2).is_none());
+        let over = now + hold;
+        let trial = trust.trial(over).unwrap();
+        assert!(trust.trial(over).is_none(), "somebody tries it");
+        drop(trial);
+        let trial = trust.trial(over).expect("that one has learnt nothing");
+        assert_eq!(trust.failed(&rules, over), Some(2 * hold));
+        drop(trial);
+        assert!(trust.trial(over + hold).is_none(), "it is aside again, for longer");
+        let trial = trust.trial(over + 2 * hold).unwrap();
+        trust.succeeded();
+        assert!(!trust.is_aside(over + 2 * hold) && trust.trial(over + 2 * hold).is_none());
+        drop(trial);
     }
 
     #[test]

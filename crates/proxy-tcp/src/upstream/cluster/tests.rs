@@ -99,6 +99,44 @@ fn who_is_down_gets_nothing_and_who_is_set_aside_comes_last() {
 }
 
 #[test]
+fn who_was_aside_for_long_enough_is_tried_by_one_at_a_time() {
+    let client = IpAddr::from([192, 0, 2, 1]);
+    for algorithm in ALGORITHMS {
+        let cluster = cluster(algorithm, 3);
+        let own = cluster.hashed(client);
+        let before = Instant::now();
+        cluster.failed(&cluster.backends[own], before, "dial_refused");
+        let over = before + Ejection::default().hold;
+        let place = |now| {
+            let mut order = cluster.order(client, now);
+            let place = order.position(|backend| Arc::ptr_eq(backend, &cluster.backends[own]));
+            // The rest of the order keeps it on trial.
+            (place, order)
+        };
+        assert_eq!(place(over - Duration::from_millis(1)).0, Some(2), "{algorithm:?}: it is aside");
+        let (first, trying) = place(over);
+        assert_eq!((first, place(over).0), (Some(0), Some(2)), "{algorithm:?}: one tries it, nobody else does");
+        drop(trying);
+        assert_eq!(place(over).0, Some(0), "{algorithm:?}: that one has learnt nothing");
+        let all = ports_at(&cluster, "192.0.2.1", over);
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 3, "{algorithm:?}: everybody once: {all:?}");
+        cluster.failed(&cluster.backends[own], over, "dial_refused");
+        let just = over + Duration::from_millis(1);
+        assert_eq!(place(just).0, Some(2), "{algorithm:?}: it has failed again");
+        cluster.backends[own].succeeded();
+        assert!(!cluster.backends[own].is_ejected(just), "{algorithm:?}");
+        assert!(cluster.backends[own].trust.trial(just).is_none(), "{algorithm:?}: there is nothing to try");
+    }
+    // Nobody but those who have it for themselves.
+    let hashed = cluster(Algorithm::IpHash, 3);
+    let other = (hashed.hashed(client) + 1) % 3;
+    let before = Instant::now();
+    hashed.failed(&hashed.backends[other], before, "dial_refused");
+    let first = hashed.order(client, before + Ejection::default().hold).next().unwrap().port;
+    assert_eq!(first, hashed.backends[hashed.hashed(client)].port);
+}
+
+#[test]
 fn a_successor_without_checks_trusts_everybody() {
     let first = cluster(Algorithm::RoundRobin, 2);
     is_down(&first, 0);
