@@ -44,6 +44,15 @@ async fn get(port: u16, path: &str) -> (u16, String) {
     (status, String::from_utf8_lossy(&body).into_owned())
 }
 
+/// The same as it comes.
+async fn answer_of(port: u16) -> String {
+    let mut stream = tcp(local(port)).await.expect("accepted");
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.expect("the way is open");
+    let mut answer = String::new();
+    in_time("an answer", stream.read_to_string(&mut answer)).await.expect("a whole answer");
+    answer
+}
+
 /// The backends of the first route, as the admin endpoint shows them, by address.
 fn shown(proxy: &Proxy) -> BTreeMap<String, Value> {
     let (status, text) = admin::get(proxy.admin, "/api/v1/routes");
@@ -123,8 +132,8 @@ fn who_fails_its_checks_gets_nothing_until_it_is_well() {
 
         two_mood.store(503, Ordering::SeqCst);
         state(&proxy, two.port(), "down").await;
-        let (status, body) = get(port, "/").await;
-        assert_eq!(status, 503, "{body}");
+        let answer = answer_of(port).await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\r\nretry-after: "), "{answer}");
         assert!(admin::get(proxy.admin, "/metrics").1.contains("reason=\"no_healthy_backend\""));
         one_mood.store(204, Ordering::SeqCst);
         state(&proxy, one.port(), "up").await;
@@ -166,6 +175,45 @@ fn who_cannot_be_reached_is_set_aside_and_nobody_fails_for_it() {
 }
 
 #[test]
+fn who_was_set_aside_is_tried_by_one_and_back_for_all_once_it_is_well() {
+    on_eight_threads(async {
+        let (well, _) = moody("well").await;
+        let (port, ill) = (free_port(), free_port());
+        let targets = format!("{{ host: 127.0.0.1, port: {ill} }}, {{ host: 127.0.0.1, port: {} }}", well.port());
+        let ejection = "loadBalancing: { ejection: { afterFailures: 1, holdFor: 200ms, maxHoldFor: 200ms } }";
+        let proxy = Proxy::start(&config(port, &targets, ejection));
+        let seen = |text: &str| admin::get(proxy.admin, "/metrics").1.contains(text);
+        // Nobody fails for those that try it in vain.
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while !seen("smartproxy_backend_failures_total{reason=\"dial_refused\",route=\"web\"} 3") {
+            let answer = answer_of(port).await;
+            assert!(answer.ends_with("well"), "{answer}");
+            assert!(std::time::Instant::now() < deadline, "{}", admin::get(proxy.admin, "/metrics").1);
+        }
+        assert_eq!(shown(&proxy)[&local(ill).to_string()]["state"], "ejected", "until somebody was served by it");
+        let back = tokio::net::TcpListener::bind(local(ill)).await.expect("the port is free");
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = back.accept().await.expect("it listens");
+                let _ = stream.read(&mut [0; 1024]).await;
+                let _ =
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 4\r\n\r\nback").await;
+            }
+        });
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while get(port, "/").await.1 != "back" {
+            assert!(std::time::Instant::now() < deadline, "{}", shown(&proxy)[&local(ill).to_string()]);
+        }
+        state(&proxy, ill, "up").await;
+        let mut names = std::collections::BTreeSet::new();
+        for _ in 0..4 {
+            names.insert(get(port, "/").await.1);
+        }
+        assert_eq!(names.len(), 2, "both have their share again: {names:?}");
+    });
+}
+
+#[test]
 fn a_target_has_no_more_than_it_may_from_all_workers_together() {
     on_eight_threads(async {
         let (http, echo) = (Backend::http().await, Backend::echo().await);
@@ -187,7 +235,8 @@ fn a_target_has_no_more_than_it_may_from_all_workers_together() {
             tunnels.push(ping(tcp(local(raw)).await.expect("accepted")).await.expect("an echo"));
         }
         for _ in 0..8 {
-            assert_eq!(get(port, "/").await.0, 503);
+            let answer = answer_of(port).await;
+            assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\r\nretry-after: "), "{answer}");
             let refused = ping(tcp(local(raw)).await.expect("accepted")).await;
             assert!(refused.is_err_and(|error| crate::support::client::is_close(&error)));
         }

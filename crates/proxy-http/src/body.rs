@@ -1,5 +1,6 @@
 //! Bodies on their way through the proxy, in constant memory.
 
+use crate::connection;
 use crate::headers;
 use crate::io::Busy;
 use crate::request::{Entry, InFlight};
@@ -268,7 +269,11 @@ impl Body for ResponseBody {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = self.get_mut();
-        let frame = ready!(body.poll_source(context));
+        let Poll::Ready(frame) = body.poll_source(context) else {
+            connection::waits();
+            return Poll::Pending;
+        };
+        connection::moves();
         body.note(frame.as_ref());
         Poll::Ready(frame)
     }

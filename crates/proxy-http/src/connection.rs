@@ -5,9 +5,11 @@ mod http1;
 mod http2;
 mod idle;
 mod open;
+mod streams;
 
 pub(crate) use downstream::{ClientCertificate, Downstream, Refusal};
 pub(crate) use idle::Idle;
+pub(crate) use streams::{moves, waits};
 
 use crate::clock::later;
 use crate::io::Activity;

@@ -2,7 +2,7 @@
 
 use crate::request::X_REQUEST_ID;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, TE, TRAILER, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRAILER, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proxy_route::{HeaderEdits, HeaderSource, IpSet};
 use std::io::Write;
@@ -56,6 +56,17 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         if trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
+    }
+}
+
+/// Puts the pieces together into which a client of HTTP/2 may cut its cookies (RFC 9113, 8.2.3): elsewhere they are one
+/// field, and many a backend reads the first alone.
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let pieces: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if pieces.len() > 1
+        && let Ok(whole) = HeaderValue::from_maybe_shared(Bytes::from(pieces.join(&b"; "[..])))
+    {
+        headers.insert(COOKIE, whole);
     }
 }
 

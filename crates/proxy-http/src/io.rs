@@ -120,6 +120,11 @@ impl ClientIo {
         self.followed = Some(Box::new(Followed::Frames(Frames::new(std::time::Instant::now()), Batch::Closed)));
     }
 
+    /// Whether a client has not sent the body of its request whole, as far as was read.
+    pub(crate) fn is_in_body(&self) -> bool {
+        matches!(self.followed.as_deref(), Some(Followed::Requests(requests)) if requests.is_in_body())
+    }
+
     /// Whether bytes wait that no socket will announce.
     pub(crate) fn has_received(&self) -> bool {
         !self.received.is_empty()
@@ -149,6 +154,7 @@ impl ClientIo {
                 let followed = frames.follow(&buffer.filled()[before..], std::time::Instant::now);
                 // Ordering: written and read by the connection's task.
                 self.activity.in_head.store(frames.is_in_head(), Ordering::Relaxed);
+                self.activity.opened.store(frames.opened(), Ordering::Relaxed);
                 return followed.map_err(|frames::Flood| {
                     self.activity.flooding.store(true, Ordering::Relaxed);
                     io::ErrorKind::ConnectionAborted.into()

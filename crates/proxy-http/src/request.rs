@@ -16,7 +16,7 @@ pub(crate) use id::{Ids, X_REQUEST_ID};
 
 use crate::HttpGeneration;
 use crate::body::{ResponseBody, Source};
-use crate::connection::Downstream;
+use crate::connection::{self, Downstream};
 use crate::headers::{self, Lookup};
 use crate::io::Busy;
 use auth::Credentials;
@@ -81,8 +81,19 @@ impl Future for Answering {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
-            Self::Now(answer) => Poll::Ready(answer.take().expect("it is taken once").map(|answer| *answer)),
-            Self::Later(answer) => answer.as_mut().poll(context).map(Ok),
+            Self::Now(answer) => {
+                connection::moves();
+                Poll::Ready(answer.take().expect("it is taken once").map(|answer| *answer))
+            }
+            Self::Later(answer) => {
+                let polled = answer.as_mut().poll(context);
+                if polled.is_ready() {
+                    connection::moves();
+                } else {
+                    connection::waits();
+                }
+                polled.map(Ok)
+            }
         }
     }
 }
@@ -168,9 +179,9 @@ impl InFlight {
     }
 
     fn answered(mut self, mut response: Answer, is_head: bool) -> Response<ResponseBody> {
-        if is_head && let Source::Fixed(bytes) = response.body_mut() {
-            // The length stays, the bytes do not.
-            *bytes = bytes::Bytes::new();
+        if is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            // The length stays, the bytes do not, whatever a backend makes of it.
+            *response.body_mut() = Source::Fixed(bytes::Bytes::new());
         }
         if self.client.activity.is_beyond() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             // What came for a tunnel that is not to be was not looked at, and must not be taken for a request.
@@ -208,6 +219,9 @@ impl Serving<'_> {
     fn serve(&mut self, mut request: Request<Incoming>) -> Result<Served, Dropped> {
         let client = Arc::clone(&self.flight.client);
         let newest = client.worker.current();
+        if !self.h1 {
+            headers::join_cookies(request.headers_mut());
+        }
         let for_whom = headers::client(request.headers(), client.client(), &newest.generation.balancers);
         self.flight.for_whom = for_whom;
         let most = newest.generation.settings.max_request_header_bytes;

@@ -3,6 +3,7 @@
 mod backend;
 mod bodies;
 mod client;
+mod ends;
 mod frames;
 mod lifecycle;
 mod limits;

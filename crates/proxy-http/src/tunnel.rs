@@ -57,7 +57,8 @@ where
 /// Copies both ways until both sides have ended, one breaks off, or the tunnel has been silent for too long. The end of one side is
 /// passed on to the other, which may go on talking. While nothing moves, no buffer is held. Counts the bytes for `entry`.
 ///
-/// A client that breaks off while its backend takes nothing is not seen by reading: `gone` is asked from time to time.
+/// A client that breaks off while its backend takes nothing, or after it has ended its side, is not seen by reading: `gone`
+/// is asked from time to time, and a flush fails on a stream of HTTP/2 that was reset.
 pub(crate) async fn copy_both<A, B>(
     client: A,
     gone: impl Fn(&A) -> bool,
@@ -91,10 +92,12 @@ where
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(End::Reset),
             _ => {}
         }
-        if up.is_stuck() {
+        if up.is_stuck() || up.stage == Stage::Ended {
             let look = look.get_or_insert_with(|| timers.after(Some(LOOK)));
             while Pin::new(&mut *look).poll(context).is_ready() {
-                if gone(&client) {
+                // Once we have ended our side there is nothing to flush any more.
+                let flushes = down.stage == Stage::Copying;
+                if gone(&client) || flushes && matches!(client.as_mut().poll_flush(context), Poll::Ready(Err(_))) {
                     return Poll::Ready(End::Reset);
                 }
                 look.set(Some(LOOK));
@@ -125,7 +128,7 @@ where
     .await
 }
 
-/// How often a client is looked at whose backend takes nothing.
+/// How often a client is looked at that is not read from.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Bytes on their way from one side to the other.

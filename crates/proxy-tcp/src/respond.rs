@@ -10,11 +10,11 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-/// In how many seconds a refused client is told to come back: when there is room again as far as that is known, at least
-/// one, and spread, so that those refused together do not come back together.
+/// In how many seconds a refused client is told to come back: `after` so long, if it is known when there is room again, at
+/// least one, and spread, so that those refused together do not come back together.
 #[must_use]
-pub fn retry_after(rejection: &Rejection) -> u64 {
-    let least = rejection.retry_after.map_or(1, |after| after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1);
+pub fn retry_after(after: Option<Duration>) -> u64 {
+    let least = after.map_or(1, |after| after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1);
     least + RandomState::new().hash_one(least) % (1 + MOST_JITTER)
 }
 
@@ -84,7 +84,7 @@ fn text(rejection: &Rejection) -> String {
         "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nretry-after: {}\r\n\
          connection: close\r\n\r\n{status}\n",
         status.len() + 1,
-        retry_after(rejection)
+        retry_after(rejection.retry_after)
     )
 }
 

@@ -28,7 +28,9 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// How long a client has to take note of the end of its connection, and how much it may still send, in bytes.
 const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 256 * 1024;
+const LINGER_BYTES: usize = 4 * 1024 * 1024;
+/// How much of that is read at once.
+const LINGER_READ: usize = 16 * 1024;
 
 /// Where a stage of the connection leads to.
 enum Next {
@@ -176,7 +178,7 @@ async fn active(mut io: ClientIo, client: Arc<Downstream>) -> Next {
     }
     if client.ends_abruptly() {
         _ = io.reset();
-    } else if client.ends_gently() {
+    } else if client.ends_gently() || io.is_in_body() {
         linger(io, client).await;
     }
     Next::Over
@@ -217,7 +219,7 @@ const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n
 /// answer.
 async fn linger(mut io: ClientIo, client: &Downstream) {
     let reading = async {
-        let mut space = [0; 1024];
+        let mut space = vec![0; LINGER_READ];
         let mut left = LINGER_BYTES;
         while let Ok(count @ 1..) = io.read(&mut space).await {
             left = left.saturating_sub(count);

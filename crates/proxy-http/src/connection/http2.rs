@@ -1,6 +1,7 @@
 //! An HTTP/2 connection.
 
 use super::downstream::Downstream;
+use super::streams::Streams;
 use super::{Call, Term};
 use crate::clock::Wheel;
 use crate::io::{ClientIo, Standstill, Unread};
@@ -8,7 +9,7 @@ use crate::request;
 use conn_tracker::EventKind;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,8 @@ pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
     let _over = Over(Arc::clone(&client));
     io.follow_frames();
     let settings = &client.worker.current().generation;
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let limit = settings.settings.timeouts.response_body;
+    let mut builder = http2::Builder::new(Streams { client: Arc::clone(&client), limit });
     builder
         .timer(Wheel(client.worker.timers.clone()))
         .max_concurrent_streams(settings.settings.max_concurrent_streams)
@@ -87,6 +89,8 @@ pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
         client.terminated("http2_flood");
     } else if let Err(error) = ended {
         report(&client, &error);
+    } else {
+        idle.refused.told(&client, client.activity.unserved());
     }
 }
 
@@ -123,6 +127,31 @@ struct Idle {
     unread: Unread,
     standstill: Standstill,
     longest: Option<Duration>,
+    refused: Refused,
+}
+
+/// Requests that the HTTP/2 library refused by itself, which nobody else tells of: beyond the streams that there may be, with
+/// a head far too large, or none.
+#[derive(Debug, Default)]
+struct Refused {
+    before: usize,
+    told: usize,
+}
+
+impl Refused {
+    /// Tells of those that have been unserved since the last look: one that has just come may be served yet.
+    fn look(&mut self, client: &Downstream) {
+        let unserved = client.activity.unserved();
+        let sure = unserved.min(std::mem::replace(&mut self.before, unserved));
+        self.told(client, sure);
+    }
+
+    fn told(&mut self, client: &Downstream, refused: usize) {
+        for _ in self.told..refused {
+            client.worker.event(EventKind::BadRequest, "stream_refused", None, client.client());
+        }
+        self.told = self.told.max(refused);
+    }
 }
 
 impl Idle {
@@ -139,6 +168,7 @@ impl Idle {
             unread: Unread::new(settings.timeouts.response_body),
             standstill: Standstill::new(),
             longest: client.longest_standstill(),
+            refused: Refused::default(),
         }
     }
 
@@ -152,6 +182,7 @@ impl Idle {
 
     /// Looks at the connection: why it has to end, if it has.
     fn too_long(&mut self, client: &Downstream) -> Option<&'static str> {
+        self.refused.look(client);
         // Requests that no route takes do not make it one that may stay.
         if !client.is_bound() && self.first.is_some_and(|first| client.accepted.elapsed() >= first) {
             return Some("initial_data_timeout");

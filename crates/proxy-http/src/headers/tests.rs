@@ -50,6 +50,23 @@ fn what_is_for_one_connection_goes() {
 }
 
 #[test]
+fn the_pieces_of_cookies_are_put_together() {
+    let cases: &[(Fields<'_>, &[&str])] = &[
+        (&[("accept", "*/*")], &["accept: */*"]),
+        (&[("cookie", "a=1; b=2")], &["cookie: a=1; b=2"]),
+        (
+            &[("cookie", "a=1"), ("accept", "*/*"), ("cookie", "b=2"), ("cookie", "c")],
+            &["accept: */*", "cookie: a=1; b=2; c"],
+        ),
+    ];
+    for (fields, expected) in cases {
+        let mut headers = map(fields);
+        join_cookies(&mut headers);
+        assert_eq!(text(&headers), *expected, "{fields:?}");
+    }
+}
+
+#[test]
 fn upgrades_are_asked_for_with_both_headers() {
     let cases: &[(Fields<'_>, Option<&str>)] = &[
         (&[("connection", "Upgrade"), ("upgrade", "websocket")], Some("websocket")),

@@ -28,6 +28,8 @@ pub(crate) struct Activity {
     pub(super) beyond: AtomicBool,
     /// Whether the head of a request on a stream of HTTP/2 has begun to come.
     pub(super) in_head: AtomicBool,
+    /// Streams of HTTP/2 that the client has opened, wrapping.
+    pub(super) opened: AtomicUsize,
     /// Whether the client kept us busy with nothing.
     pub(super) flooding: AtomicBool,
     /// Whether the connection is over, for tunnels that were streams of it.
@@ -154,6 +156,14 @@ impl Activity {
         self.in_head.load(Ordering::Relaxed)
     }
 
+    /// How many streams that the client has opened have not become requests.
+    pub(crate) fn unserved(&self) -> usize {
+        // Ordering: read by the task that writes it.
+        let unserved = self.opened.load(Ordering::Relaxed).wrapping_sub(self.requests());
+        // A request that is told of before its bytes were followed would make it negative.
+        if unserved > usize::MAX / 2 { 0 } else { unserved }
+    }
+
     /// The connection is over.
     pub(crate) fn end(&self) {
         // Ordering: it stands for itself.
@@ -170,6 +180,12 @@ impl Activity {
     pub(crate) fn is_flooding(&self) -> bool {
         // Ordering: read by the task that writes it.
         self.flooding.load(Ordering::Relaxed)
+    }
+
+    /// How often bytes went, wrapping, and whether more wait to go.
+    pub(crate) fn writes(&self) -> (usize, bool) {
+        // Ordering: the streams of a connection are tasks of its thread.
+        (self.writes.load(Ordering::Relaxed), self.unflushed.load(Ordering::Relaxed))
     }
 
     pub(super) fn unflushed(&self, unflushed: bool) {

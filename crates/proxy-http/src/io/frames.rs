@@ -18,6 +18,9 @@ pub(super) struct Frames {
     in_head: bool,
     /// Whether a header block goes on in the next frame.
     continues: bool,
+    /// The newest stream that the client has opened, and how many there were, wrapping.
+    newest: u32,
+    opened: usize,
     allowance: u32,
     renewed: Instant,
 }
@@ -27,6 +30,8 @@ pub(super) struct Frames {
 pub(super) struct Flood;
 
 const HEAD: usize = 9;
+/// All of a stream's number but the bit that means nothing.
+const STREAM: u32 = 0x7fff_ffff;
 const PREFACE: usize = 24;
 
 const DATA: u8 = 0;
@@ -59,6 +64,8 @@ impl Frames {
             more: PREFACE,
             in_head: false,
             continues: false,
+            newest: 0,
+            opened: 0,
             allowance: ALLOWANCE,
             renewed: now,
         }
@@ -95,12 +102,22 @@ impl Frames {
         self.continues || self.in_head && self.more > 0
     }
 
+    /// How many streams the client has opened whose heads have come whole, wrapping.
+    pub(super) fn opened(&self) -> usize {
+        self.opened.wrapping_sub(usize::from(self.is_in_head()))
+    }
+
     fn frame(&mut self, now: impl Fn() -> Instant) -> Result<(), Flood> {
-        let [high, middle, low, kind, flags, ..] = self.head;
+        let [high, middle, low, kind, flags, stream @ ..] = self.head;
+        let stream = u32::from_be_bytes(stream) & STREAM;
         self.more = u32::from_be_bytes([0, high, middle, low]) as usize;
         self.in_head = matches!(kind, HEADERS | CONTINUATION);
         if self.in_head {
             self.continues = flags & END_HEADERS == 0;
+        }
+        if kind == HEADERS && stream > self.newest {
+            self.newest = stream;
+            self.opened = self.opened.wrapping_add(1);
         }
         let cost = match kind {
             DATA if self.more > 0 || flags & ENDS != 0 => 0,
@@ -201,6 +218,27 @@ mod tests {
         assert_eq!(taken(&mut frames, later + Duration::from_secs(3_600), &ping), ALLOWANCE, "and no more than it was");
         frames.took(100 * BYTES);
         assert_eq!(taken(&mut frames, later, &ping), 100);
+    }
+
+    #[test]
+    fn a_stream_is_opened_once_its_head_is_whole() {
+        let (mut frames, now) = begun();
+        let on = |stream: u8, kind: u8, flags: u8| {
+            let mut frame = frame(kind, flags, 9);
+            frame[8] = stream;
+            frame
+        };
+        for (stream, kind, flags, opened) in [
+            (1, HEADERS, END_HEADERS, 1),
+            (3, HEADERS, 0, 1),
+            (3, CONTINUATION, END_HEADERS, 2),
+            (1, HEADERS, END_HEADERS | ENDS, 2),
+            (3, DATA, ENDS, 2),
+            (9, HEADERS, END_HEADERS, 3),
+        ] {
+            frames.follow(&on(stream, kind, flags), || now).unwrap();
+            assert_eq!(frames.opened(), opened, "{kind} on {stream}");
+        }
     }
 
     #[test]

@@ -122,6 +122,11 @@ impl Requests {
         self.stage == Stage::Between && self.line.is_empty() && self.known == 0
     }
 
+    /// Whether a body has begun that is not whole.
+    pub(super) fn is_in_body(&self) -> bool {
+        matches!(self.stage, Stage::Sized(_) | Stage::Size | Stage::Chunk(_) | Stage::Trailers)
+    }
+
     /// Whether what comes may belong to a tunnel, and so was not followed.
     pub(super) fn is_beyond(&self) -> bool {
         self.stage == Stage::Beyond

@@ -9,6 +9,7 @@ use conn_tracker::Rejection;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use proxy_route::{Redirect, Respond};
+use std::time::Duration;
 
 /// A status, and its name as the body; for errors with the id of the request, by which logs tell more.
 pub(super) fn text(status: StatusCode, id: &HeaderValue) -> Answer {
@@ -26,8 +27,13 @@ pub(super) fn text(status: StatusCode, id: &HeaderValue) -> Answer {
 pub(super) fn refused(rejection: &Rejection, id: &HeaderValue) -> Answer {
     let own = rejection.reason.is_clients_own();
     let mut answer = text(if own { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::SERVICE_UNAVAILABLE }, id);
-    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(proxy_tcp::retry_after(rejection)));
+    come_back(&mut answer, rejection.retry_after);
     answer
+}
+
+/// Tells the client when to come back: as soon as there may be room, if that is known.
+pub(super) fn come_back(answer: &mut Answer, after: Option<Duration>) {
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(proxy_tcp::retry_after(after)));
 }
 
 /// Puts another text into an answer.
@@ -83,7 +89,6 @@ fn fixed(status: StatusCode, body: Bytes, id: &HeaderValue) -> Answer {
 mod tests {
     use super::*;
     use conn_tracker::Reason;
-    use std::time::Duration;
 
     const ID: HeaderValue = HeaderValue::from_static("7f");
 

@@ -3,14 +3,14 @@
 use super::id::{self, X_REQUEST_ID};
 use super::target::Target;
 use super::websocket::Handshake;
-use super::{Answer, Serving, certificate};
+use super::{Answer, Serving, answers, certificate};
 use crate::HttpGeneration;
 use crate::body::{ClientBody, Pace, RequestBody, Source};
 use crate::headers::{self, Forwarding, Stamp};
 use crate::tunnel::{self, Tunnel};
 use crate::upstream::{Exchange, Letter, UpstreamError, UpstreamResponse};
 use conn_tracker::{Event, EventKind};
-use http::header::{CONNECTION, HOST, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
@@ -105,7 +105,10 @@ impl Serving<'_> {
                 if matches!(error, UpstreamError::BadRequest) {
                     self.event(EventKind::BadRequest, "request_malformed", for_whom);
                 }
-                let answer = self.text(error.status());
+                let mut answer = self.text(error.status());
+                if error.passes() {
+                    answers::come_back(&mut answer, None);
+                }
                 let clients_fault = matches!(error, UpstreamError::BadRequest | UpstreamError::RequestBody);
                 if clients_fault { self.final_answer(answer) } else { answer }
             }
@@ -187,6 +190,10 @@ impl Serving<'_> {
             return self.switch(newest, route, response, asked);
         }
         headers::remove_hop_by_hop(response.headers_mut());
+        if response.status() == StatusCode::NO_CONTENT {
+            // There is no length of nothing; clients of HTTP/2 take it for an error.
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
         response.headers_mut().insert(X_REQUEST_ID, self.flight.id.clone());
         headers::edit(response.headers_mut(), &route.headers.response);
         *response.version_mut() = Version::HTTP_11;

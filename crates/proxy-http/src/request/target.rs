@@ -2,7 +2,9 @@
 
 use crate::headers::imitates_framing;
 use http::header::{HOST, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
+use std::net::Ipv6Addr;
 
 /// What a request asks for.
 #[derive(Clone, Debug)]
@@ -28,7 +30,7 @@ impl Target {
             return Err(StatusCode::NOT_IMPLEMENTED);
         }
         let named = host(request.headers(), request.version())?;
-        let uri = request.uri().clone();
+        let uri = with_path(request.uri().clone());
         if request.version() == Version::HTTP_2 {
             check_http2(request.headers(), &uri, named)?;
         }
@@ -91,9 +93,31 @@ fn has_foreign_coding(headers: &HeaderMap) -> bool {
     headers.get_all(TRANSFER_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
-/// Whether a text has only what a host and port are made of; above all no user, path or second host.
+/// Whether a text is a host, perhaps with a port, or nothing; above all no user, path or second host.
 fn is_host(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(&byte))
+    let in_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&byte);
+    let (is_host, port) = match text.strip_prefix('[') {
+        Some(bracketed) => {
+            let Some((address, port)) = bracketed.split_once(']') else { return false };
+            (address.parse::<Ipv6Addr>().is_ok(), port)
+        }
+        None => {
+            let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            (name.bytes().all(in_name), port)
+        }
+    };
+    is_host && (port.is_empty() || port.starts_with(':') && port.bytes().skip(1).all(|byte| byte.is_ascii_digit()))
+}
+
+/// The same with a path where there is a query alone: `http://shop.test?x` asks for `/?x`, and is passed on so.
+fn with_path(uri: Uri) -> Uri {
+    let lacking = uri.path_and_query().filter(|path| path.as_str().starts_with('?'));
+    let Some(path) = lacking.and_then(|path| PathAndQuery::try_from(format!("/{}", path.as_str())).ok()) else {
+        return uri;
+    };
+    let mut parts = uri.into_parts();
+    parts.path_and_query = Some(path);
+    Uri::from_parts(parts).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -124,6 +148,14 @@ mod tests {
             (Version::HTTP_11, "/", &["user@shop.test"], Err(bad)),
             (Version::HTTP_11, "/", &["a.test,b.test"], Err(bad)),
             (Version::HTTP_11, "/", &["a.test/x"], Err(bad)),
+            (Version::HTTP_11, "/", &["a.test:80:80"], Err(bad)),
+            (Version::HTTP_11, "/", &["a.test:http"], Err(bad)),
+            (Version::HTTP_11, "/", &["a.test:"], Ok("a.test:")),
+            (Version::HTTP_11, "/", &["[::1"], Err(bad)),
+            (Version::HTTP_11, "/", &["[::1]a"], Err(bad)),
+            (Version::HTTP_11, "/", &["[a.test]"], Err(bad)),
+            (Version::HTTP_11, "/", &["a[::1]"], Err(bad)),
+            (Version::HTTP_11, "/", &["[::ffff:192.0.2.1]"], Ok("[::ffff:192.0.2.1]")),
             (Version::HTTP_11, "http://b.test/x", &["a.test"], Ok("b.test")),
             (Version::HTTP_2, "https://b.test/x", &[], Ok("b.test")),
             (Version::HTTP_2, "https://b.test/x", &["B.test"], Ok("b.test")),
@@ -157,6 +189,19 @@ mod tests {
         ] {
             let target = target(Version::HTTP_11, method, uri, &["shop.test"]);
             assert_eq!(target.as_ref().map(Target::path).map_err(|status| *status), expected, "{method} {uri}");
+        }
+    }
+
+    #[test]
+    fn a_query_has_a_path_before_it() {
+        for (uri, expected) in [
+            ("http://shop.test?x=1", "/?x=1"),
+            ("http://shop.test", "/"),
+            ("http://shop.test/a?x=1", "/a?x=1"),
+            ("/?x=1", "/?x=1"),
+        ] {
+            let target = target(Version::HTTP_11, "GET", uri, &["shop.test"]).unwrap();
+            assert_eq!(target.path_and_query(), expected, "{uri}");
         }
     }
 

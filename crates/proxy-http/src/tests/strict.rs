@@ -45,6 +45,8 @@ const CASES: &[Case] = &[
     Case("GET / HTTP/1.1\r\nHost: a.test, b.test\r\n\r\n", Bad),
     Case("GET / HTTP/1.1\r\nHost: user@a.test\r\n\r\n", Bad),
     Case("GET / HTTP/1.1\r\nHost: a.test/b\r\n\r\n", Bad),
+    Case("GET / HTTP/1.1\r\nHost: a.test:80:80\r\n\r\n", Bad),
+    Case("GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", Bad),
     Case("GET a.test HTTP/1.1\r\n@\r\n", Bad),
     Case("GET http:// HTTP/1.1\r\n@\r\n", Bad),
     Case("CONNECT a.test:443 HTTP/1.1\r\n@\r\n", Refused(405)),
@@ -112,6 +114,7 @@ const CASES: &[Case] = &[
         Served("transfer-encoding: chunked\n", "content-length"),
     ),
     Case("GET http://b.test/x?y HTTP/1.1\r\n@\r\n", Served("host: b.test\n", "a.test")),
+    Case("GET http://b.test?y HTTP/1.1\r\n@\r\n", Served("GET /?y\n", "a.test")),
     Case("GET / HTTP/1.0\r\n\r\n", Served("GET /\n", "x-none")),
     // What belongs to the connection, and what it names, ends here.
     Case("GET / HTTP/1.1\r\n@Connection: x-secret, close\r\nX-Secret: 1\r\n\r\n", Served("host", "x-secret")),

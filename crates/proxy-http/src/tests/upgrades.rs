@@ -2,6 +2,7 @@
 
 use super::client::{exchange, get2, text};
 use super::*;
+use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -66,6 +67,53 @@ async fn a_stream_is_a_tunnel() {
     drop(tunnel);
     world.settled().await;
     assert_eq!(world.log.outcomes(), [502, 200]);
+}
+
+/// A tunnel on a stream of HTTP/2, to a backend that takes nothing and stays; and the client's way to make more.
+async fn stream_to_nowhere(client: &mut h2::client::SendRequest<Bytes>) -> h2::SendStream<Bytes> {
+    let mut request = Request::builder().method(Method::CONNECT).uri("http://shop.test/chat").body(()).unwrap();
+    request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    let (response, stream) = client.send_request(request, false).unwrap();
+    assert_eq!(soon(response).await.unwrap().status(), StatusCode::OK);
+    stream
+}
+
+#[tokio::test]
+async fn a_stream_that_is_reset_frees_its_slot_though_its_backend_neither_takes_nor_says_anything() {
+    let backend = Backend::raw(|mut stream| async move {
+        let head = backend::read_head(&mut stream).await;
+        let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap();
+        let accept = backend::websocket_accept(key);
+        let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
+        stream.write_all(format!("{head}sec-websocket-accept: {accept}\r\n\r\n").as_bytes()).await.unwrap();
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let world = World::new(vec![forward("all", &backend)]).await;
+    let (client, connection) = h2::client::handshake(world.raw().await).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = soon(client.ready()).await.unwrap();
+    eventually("the server's settings are there", || client.is_extended_connect_protocol_enabled()).await;
+    for stuck in [false, true] {
+        let mut stream = stream_to_nowhere(&mut client).await;
+        if stuck {
+            // Until neither the backend nor anybody in between takes more.
+            stream.reserve_capacity(64 * 1024);
+            let patience = Duration::from_secs(1);
+            while let Ok(Some(Ok(room))) =
+                tokio::time::timeout(patience, std::future::poll_fn(|context| stream.poll_capacity(context))).await
+            {
+                stream.send_data(Bytes::from(vec![0; room]), false).unwrap();
+                stream.reserve_capacity(64 * 1024);
+            }
+        }
+        assert_eq!(world.limits.requests.load(Ordering::SeqCst), 1);
+        stream.send_reset(h2::Reason::CANCEL);
+        eventually("the request is over", || world.limits.requests.load(Ordering::SeqCst) == 0).await;
+        assert_eq!(world.limits.held(), 1, "the connection goes on");
+    }
+    drop(client);
+    world.settled().await;
 }
 
 #[tokio::test]

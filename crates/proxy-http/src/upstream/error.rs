@@ -38,6 +38,11 @@ impl UpstreamError {
         }
     }
 
+    /// Whether there may soon be a backend for it.
+    pub(crate) fn passes(self) -> bool {
+        matches!(self, Self::NoneHealthy | Self::Full)
+    }
+
     /// The name in the access log.
     pub(crate) fn label(self) -> &'static str {
         match self {
