@@ -11,6 +11,8 @@ mod deaths;
 mod drain;
 mod endings;
 mod growth;
+mod handshake_flood;
+mod health;
 mod idle_reclaim;
 mod limits_exact;
 mod limits_scopes;

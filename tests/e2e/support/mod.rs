@@ -36,6 +36,29 @@ pub(crate) fn memory(pid: u32, field: &str) -> u64 {
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
+/// Whether a program is there that a test cannot do without; a word about it if it is not. `version` has it do no more
+/// than to say its version.
+///
+/// # Panics
+/// If it is missing where everything is to be tested: with `CI` set, no test is skipped.
+pub(crate) fn is_installed(program: &str, version: &str) -> bool {
+    let mut command = std::process::Command::new(program);
+    let found = command.arg(version).output().is_ok_and(|output| output.status.success());
+    if !found {
+        assert!(std::env::var_os("CI").is_none(), "{program} is missing; install it");
+        eprintln!("skipped: {program} is missing");
+    }
+    found
+}
+
+/// Whether the machine has nothing else to do, so that times mean something: told by this variable.
+pub(crate) fn is_quiet() -> bool {
+    std::env::var_os("SMARTPROXY_QUIET").is_some()
+}
+
+/// How long a bystander of an attack may wait on a quiet machine.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(250);
+
 /// Only one of the tests that open thousands of sockets or measure memory runs at a time.
 pub(crate) async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
     static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

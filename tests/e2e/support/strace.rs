@@ -17,13 +17,9 @@ impl Traced {
     /// Starts it; `None`, with a word about it, where strace is missing.
     ///
     /// # Panics
-    /// If it is missing where everything is to be tested: with `CI=true`.
+    /// As [`super::is_installed`] does.
     pub(crate) fn start(routes_and_settings: &str) -> Option<Self> {
-        let found =
-            Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success());
-        if !found {
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "strace is missing; install it");
-            eprintln!("skipped: strace is missing");
+        if !super::is_installed("strace", "-V") {
             return None;
         }
         let folder = tempfile::tempdir().expect("a folder");
