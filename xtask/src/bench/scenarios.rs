@@ -175,7 +175,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "reloads",
-        sentence: "requests failed during 20 reloads, on kept connections and on new ones",
+        sentence: "of 50,000 requests or more during 20 reloads, on kept connections and on new ones, how many failed",
         unit: "requests",
         cost: Cost::Exactly(0, "failed"),
         needs: &[],

@@ -88,17 +88,22 @@ pub(super) fn again_and_again(proxy: &dyn Proxy, bench: &Bench) -> Outcome<Sampl
         Ok(())
     });
     let begin = Instant::now();
+    let requests = || kept.units() + new.units();
     for reload in 0..RELOADS {
         running.reload(proxy, |setup| setup.client_limit -= 1 + reload % 2)?;
         thread::sleep(BETWEEN);
+        // However fast the machine is, every reload meets its share of the requests.
+        let reloaded = Instant::now();
+        while requests() < (reload as u64 + 1) * REQUESTS_EACH {
+            if reloaded.elapsed() > PATIENCE {
+                return Err(format!("{} requests during {} reloads are too few.", requests(), reload + 1));
+            }
+            thread::sleep(LOOK);
+        }
     }
-    let requests = (kept.units() + new.units()) as f64;
-    let rate = requests / begin.elapsed().as_secs_f64();
+    let rate = requests() as f64 / begin.elapsed().as_secs_f64();
     Box::new(kept).finish()?;
     Box::new(new).finish()?;
-    if requests < ENOUGH && bench.options.rounds >= 9 {
-        return Err(format!("{requests} requests are too few to say anything."));
-    }
     Ok(Sample { cost: failed.load(Ordering::Relaxed) as f64, rate: Some(rate), latency: None })
 }
 
@@ -126,5 +131,7 @@ const RELOADED: Duration = Duration::from_secs(2);
 const RELOADS: usize = 20;
 const BETWEEN: Duration = Duration::from_millis(300);
 const CLIENTS: usize = 4;
-const ENOUGH: f64 = 50_000.0;
+/// Requests per reload, so that all of them meet 50,000.
+const REQUESTS_EACH: u64 = 50_000 / RELOADS as u64;
+const LOOK: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(10);
