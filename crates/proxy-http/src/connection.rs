@@ -4,7 +4,9 @@ mod downstream;
 mod http1;
 mod http2;
 mod idle;
+mod multiplexed;
 mod open;
+mod seldom;
 mod streams;
 
 pub(crate) use downstream::{ClientCertificate, Downstream, Refusal};

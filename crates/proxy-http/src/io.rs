@@ -1,11 +1,13 @@
 //! The client's end of a connection, as hyper reads and writes it.
 
 mod activity;
+mod batch;
 mod frames;
 mod gather;
 mod requests;
 
 pub(crate) use activity::{Activity, Busy, Standstill, Unread};
+pub(crate) use batch::Batched;
 pub use frames::follow_frames;
 pub(crate) use gather::Gathered;
 pub use requests::follow_requests;
@@ -66,16 +68,7 @@ pub(crate) struct ClientIo {
 #[derive(Debug)]
 enum Followed {
     Requests(Requests),
-    Frames(Frames, Batch),
-}
-
-/// Whether a write waits for the rest of the turn, so that one system call carries the frames of many streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Batch {
-    /// The next write waits.
-    Closed,
-    /// Writes pass, until they are flushed.
-    Open,
+    Frames(Frames),
 }
 
 impl ClientIo {
@@ -114,10 +107,9 @@ impl ClientIo {
         };
     }
 
-    /// From here on what is read are frames of HTTP/2, and the first write of a turn waits until the other tasks that are
-    /// ready have had their turn. A client that keeps us busy with nothing is cut off.
+    /// From here on what is read are frames of HTTP/2. A client that keeps us busy with nothing is cut off.
     pub(crate) fn follow_frames(&mut self) {
-        self.followed = Some(Box::new(Followed::Frames(Frames::new(std::time::Instant::now()), Batch::Closed)));
+        self.followed = Some(Box::new(Followed::Frames(Frames::new(std::time::Instant::now()))));
     }
 
     /// Whether a client has not sent the body of its request whole, as far as was read.
@@ -150,7 +142,7 @@ impl ClientIo {
         let requests = match self.followed.as_deref_mut() {
             None => return Ok(()),
             Some(Followed::Requests(requests)) => requests,
-            Some(Followed::Frames(frames, _)) => {
+            Some(Followed::Frames(frames)) => {
                 let followed = frames.follow(&buffer.filled()[before..], std::time::Instant::now);
                 // Ordering: written and read by the connection's task.
                 self.activity.in_head.store(frames.is_in_head(), Ordering::Relaxed);
@@ -171,15 +163,6 @@ impl ClientIo {
         // Ordering: written and read by the connection's task.
         self.activity.beyond.store(requests.is_beyond(), Ordering::Relaxed);
         Ok(())
-    }
-
-    fn await_turn(&mut self, context: &Context<'_>) -> Poll<()> {
-        if let Some(Followed::Frames(_, batch @ Batch::Closed)) = self.followed.as_deref_mut() {
-            *batch = Batch::Open;
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(())
     }
 }
 
@@ -213,7 +196,6 @@ impl AsyncWrite for ClientIo {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.activity.unflushed(true);
-        std::task::ready!(this.await_turn(context));
         let polled = match &mut this.transport {
             Transport::Plain(socket) => poll_write_gathered(Pin::new(socket), context, bytes),
             Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(context, bytes),
@@ -222,7 +204,7 @@ impl AsyncWrite for ClientIo {
             // Ordering: see `Standstill`.
             this.activity.moves.fetch_add(1, Ordering::Relaxed);
             this.activity.writes.fetch_add(1, Ordering::Relaxed);
-            if let (Some(Followed::Frames(frames, _)), Ok(written)) = (this.followed.as_deref_mut(), written) {
+            if let (Some(Followed::Frames(frames)), Ok(written)) = (this.followed.as_deref_mut(), written) {
                 frames.took(*written);
             }
         }
@@ -241,9 +223,6 @@ impl AsyncWrite for ClientIo {
         };
         if polled.is_ready() {
             this.activity.unflushed(false);
-            if let Some(Followed::Frames(_, batch)) = this.followed.as_deref_mut() {
-                *batch = Batch::Closed;
-            }
         }
         polled
     }

@@ -89,6 +89,8 @@ async fn listen(server: Arc<HttpServer>, limits: Arc<Limits>, port: u16) -> Sock
     tokio::spawn(async move {
         let tracker: Arc<dyn ConnectionTracker> = limits;
         while let Ok((io, peer)) = listener.accept().await {
+            // As every socket is that the proxy accepts.
+            io.set_nodelay(true).unwrap();
             let now = Instant::now();
             let permit = Permit::open(&tracker, now, Arrival::client(peer.ip())).unwrap();
             tokio::spawn(server.serve(HttpConnection {

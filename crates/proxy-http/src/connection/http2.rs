@@ -1,16 +1,17 @@
 //! An HTTP/2 connection.
 
 use super::downstream::Downstream;
+use super::multiplexed::{Beginning, Multiplexed};
+use super::seldom::Seldom;
 use super::streams::Streams;
 use super::{Call, Term};
 use crate::clock::Wheel;
-use crate::io::{ClientIo, Standstill, Unread};
+use crate::io::{Batched, ClientIo, Standstill, Unread};
 use crate::request;
 use conn_tracker::EventKind;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -33,35 +34,25 @@ const TICK: Duration = Duration::from_millis(500);
 pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
     let _over = Over(Arc::clone(&client));
     io.follow_frames();
-    let settings = &client.worker.current().generation;
-    let limit = settings.settings.timeouts.response_body;
-    let mut builder = http2::Builder::new(Streams { client: Arc::clone(&client), limit });
-    builder
-        .timer(Wheel(client.worker.timers.clone()))
-        .max_concurrent_streams(settings.settings.max_concurrent_streams)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .max_pending_accept_reset_streams(PENDING_RESETS)
-        .max_local_error_reset_streams(LOCAL_RESETS)
-        // What is beyond twice the limit goes no further than here; up to that it is refused, and counted, as elsewhere.
-        .max_header_list_size(u32::try_from(2 * settings.settings.max_request_header_bytes).unwrap_or(u32::MAX))
-        .enable_connect_protocol();
     let service = {
         let client = Arc::clone(&client);
         service_fn(move |request| request::answer(Arc::clone(&client), request))
     };
-    let connection = builder.serve_connection(TokioIo::new(io), service);
-    let mut connection = pin!(connection);
+    let io = Batched::new(io);
+    let connection = Multiplexed::new(io.clone(), |beginning| {
+        builder(beginning, &client).serve_connection(TokioIo::new(io), service)
+    });
+    let mut connection = Box::new(connection);
     let mut term = Term::new(&client);
     let mut idle = Idle::new(&client);
     let mut finishing = false;
-    let mut tick = client.worker.timers.after(Some(idle.tick()));
-    let mut called = Box::pin(term.called(false));
+    let mut tick = Seldom::new(client.worker.timers.after(Some(idle.tick())));
+    let mut called = Seldom::new(Box::pin(term.called(false)));
     let ended = loop {
         tokio::select! {
-            ended = connection.as_mut() => break ended,
-            call = called.as_mut() => {
+            biased;
+            ended = &mut *connection => break ended,
+            call = &mut called => {
                 drop(called);
                 if let Call::Stop(reason) = call {
                     return term.stopped(&client, reason);
@@ -70,18 +61,21 @@ pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
                     client.terminated("lifetime");
                 }
                 finishing = true;
-                connection.as_mut().graceful_shutdown();
-                called = Box::pin(term.called(true));
+                Pin::new(connection.connection()).graceful_shutdown();
+                called = Seldom::new(Box::pin(term.called(true)));
             }
             () = &mut tick => {
                 if let Some(reason) = idle.too_long(&client).filter(|_| !finishing) {
                     client.terminated(reason);
                     // A GOAWAY, and a moment for it to be sent.
-                    connection.as_mut().graceful_shutdown();
+                    Pin::new(connection.connection()).graceful_shutdown();
                     _ = client.worker.timers.within(Some(GOODBYE), connection).await;
                     return;
                 }
-                tick.set(Some(idle.tick()));
+                if !client.activity.is_busy() {
+                    connection.rest();
+                }
+                tick.get_mut().set(Some(idle.tick()));
             }
         }
     };
@@ -92,6 +86,26 @@ pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
     } else {
         idle.refused.told(&client, client.activity.unserved());
     }
+}
+
+/// How hyper serves a connection.
+fn builder(beginning: Beginning, client: &Arc<Downstream>) -> http2::Builder<Streams> {
+    let settings = &client.worker.current().generation.settings;
+    let (client, limit) = (Arc::clone(client), settings.timeouts.response_body);
+    let timers = client.worker.timers.clone();
+    let mut builder = http2::Builder::new(Streams { beginning, client, limit });
+    builder
+        .timer(Wheel(timers))
+        .max_concurrent_streams(settings.max_concurrent_streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(LOCAL_RESETS)
+        // What is beyond twice the limit goes no further than here; up to that it is refused, and counted, as elsewhere.
+        .max_header_list_size(u32::try_from(2 * settings.max_request_header_bytes).unwrap_or(u32::MAX))
+        .enable_connect_protocol();
+    builder
 }
 
 /// Tells the tunnels that were streams of a connection of its end.

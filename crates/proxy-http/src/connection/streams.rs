@@ -1,10 +1,10 @@
-//! The streams of an HTTP/2 connection as tasks, so that one whose client takes nothing of it ends.
+//! The streams of an HTTP/2 connection, watched so that one whose client takes nothing of it ends.
 //!
 //! hyper asks a response for more only when its client has made room, so neither the response nor anybody it knows is asked
-//! while there is none. The task of the stream is: what its request and its response have said of the turn tells whom it
-//! waits for.
+//! while there is none. The stream is: what its request and its response have said of the turn tells whom it waits for.
 
 use super::downstream::Downstream;
+use super::multiplexed::Beginning;
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 use proxy_tcp::Timer;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// What a task has done in its turn.
+/// What a stream has done in its turn.
 #[derive(Clone, Copy, Debug, Default)]
 struct Turn {
     /// It answers a request: it is no tunnel.
@@ -26,7 +26,7 @@ struct Turn {
 }
 
 thread_local! {
-    // Written within the poll of one task and read at its end, so no other task comes in between.
+    // Written within the poll of one stream and read at its end, so no other stream comes in between.
     static TURN: Cell<Turn> = const { Cell::new(Turn { answers: false, waits: false, moved: false }) };
 }
 
@@ -40,9 +40,10 @@ pub(crate) fn moves() {
     TURN.set(Turn { answers: true, moved: true, ..TURN.get() });
 }
 
-/// Runs the streams of a connection, each of which its client may leave untaken for so long.
+/// Begins the streams of a connection, each of which its client may leave untaken for so long.
 #[derive(Clone, Debug)]
 pub(super) struct Streams {
+    pub(super) beginning: Beginning,
     pub(super) client: Arc<Downstream>,
     pub(super) limit: Option<Duration>,
 }
@@ -53,7 +54,8 @@ where
 {
     fn execute(&self, stream: S) {
         let (client, limit) = (Arc::clone(&self.client), self.limit);
-        tokio::spawn(Watched { stream, client, limit, answers: false, since: None, before: None, timer: None });
+        let watched = Watched { stream, client, limit, answers: false, since: None, before: None, timer: None };
+        self.beginning.begin(watched);
     }
 }
 

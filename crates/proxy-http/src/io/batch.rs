@@ -1,0 +1,141 @@
+//! What the streams of one connection write in one turn, sent as one.
+//!
+//! h2 flushes behind every frame of data, so that each response would be a record of TLS and a system call of its own. So
+//! what it writes is gathered, and a flush is put off until whoever drives the connection has had all of its streams
+//! polled.
+
+use super::ClientIo;
+use parking_lot::Mutex;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A connection whose writes are gathered until [`Batched::poll_send`]. Clones are the same connection: hyper keeps one,
+/// whoever drives it the other.
+#[derive(Clone, Debug)]
+pub(crate) struct Batched(Arc<Mutex<Batch>>);
+
+#[derive(Debug)]
+struct Batch {
+    io: ClientIo,
+    out: Vec<u8>,
+    /// How much of it is written.
+    written: usize,
+    unflushed: bool,
+    /// Why nothing can be sent any more.
+    failed: Option<io::ErrorKind>,
+}
+
+/// As much as is gathered: a record of TLS.
+const MOST: usize = 16 * 1024;
+
+impl Batched {
+    pub(crate) fn new(io: ClientIo) -> Self {
+        Self(Arc::new(Mutex::new(Batch { io, out: Vec::new(), written: 0, unflushed: false, failed: None })))
+    }
+
+    /// Sends what was gathered. Pending until the client takes it; then the task is woken, and whoever had more to write
+    /// has to be polled: it is not told.
+    ///
+    /// # Errors
+    /// Once, if the client takes no more. So does whatever is written from here on.
+    pub(crate) fn poll_send(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut batch = self.0.lock();
+        if batch.is_sent() {
+            return Poll::Ready(Ok(()));
+        }
+        let sent = ready!(batch.poll_send(context));
+        batch.failed = sent.as_ref().err().map(io::Error::kind);
+        Poll::Ready(sent)
+    }
+
+    /// Gives back the memory for gathering, if it is not in use.
+    pub(crate) fn rest(&self) {
+        let mut batch = self.0.lock();
+        if batch.out.is_empty() {
+            batch.out = Vec::new();
+        }
+    }
+}
+
+impl Batch {
+    const fn is_sent(&self) -> bool {
+        self.out.is_empty() && !self.unflushed || self.failed.is_some()
+    }
+
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_out(context))?;
+        ready!(Pin::new(&mut self.io).poll_flush(context))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_out(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.out.len() {
+            self.unflushed = true;
+            match ready!(Pin::new(&mut self.io).poll_write(context, &self.out[self.written..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.written += count,
+            }
+        }
+        self.out.clear();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_gather(&mut self, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if let Some(kind) = self.failed {
+            return Poll::Ready(Err(kind.into()));
+        }
+        let count = slices.iter().map(|slice| slice.len()).sum::<usize>();
+        if self.out.len() + count > MOST {
+            ready!(self.poll_write_out(context))?;
+            if count > MOST {
+                // Nothing is gained by a copy.
+                self.unflushed = true;
+                return Pin::new(&mut self.io).poll_write_vectored(context, slices);
+            }
+        }
+        slices.iter().for_each(|slice| self.out.extend_from_slice(slice));
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl AsyncRead for Batched {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0.lock().io).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Batched {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.lock().poll_gather(context, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.lock().poll_gather(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Does nothing: [`Batched::poll_send`] follows.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut batch = self.0.lock();
+        if batch.failed.is_none() {
+            ready!(batch.poll_send(context))?;
+        }
+        Pin::new(&mut batch.io).poll_shutdown(context)
+    }
+}
