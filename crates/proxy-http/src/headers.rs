@@ -70,8 +70,8 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Header fields in one request.
-pub(crate) const MOST_HEADERS: usize = 128;
+/// Header fields in one request: as many as hyper has room for on its stack.
+pub(crate) const MOST_HEADERS: usize = 100;
 
 /// Whether a head is larger than one may be, as HTTP/2 counts it; there, nobody else looks.
 pub(crate) fn is_too_large(headers: &HeaderMap, most: usize) -> bool {

@@ -56,10 +56,11 @@ impl std::error::Error for Dropped {}
 pub(crate) fn answer(client: Arc<Downstream>, request: Request<Incoming>) -> Answering {
     client.activity.begin_request();
     client.wakes();
-    let mut flight = InFlight::new(client, &request);
+    let newest = client.worker.current();
+    let mut flight = InFlight::new(client, &request, &newest);
     let is_head = request.method() == Method::HEAD;
     let h1 = Downstream::speaks_h1(request.version());
-    match (Serving { flight: &mut flight, h1 }).serve(request) {
+    match (Serving { flight: &mut flight, h1 }).serve(&newest, request) {
         Err(dropped) => Answering::Now(Some(Err(dropped))),
         Ok(Served::Answered(response)) => Answering::Now(Some(Ok(Box::new(flight.answered(*response, is_head))))),
         Ok(Served::Ready(ready)) => Answering::Later(Box::pin(async move {
@@ -134,9 +135,9 @@ pub(crate) struct InFlight {
 const CLIENT_GONE: u16 = 499;
 
 impl InFlight {
-    fn new<B>(client: Arc<Downstream>, request: &Request<B>) -> Self {
+    fn new<B>(client: Arc<Downstream>, request: &Request<B>, newest: &HttpGeneration) -> Self {
         let worker = &client.worker;
-        let id = worker.ids.id(request.headers(), worker.current().generation.balancers.contains(client.client()));
+        let id = worker.ids.id(request.headers(), || newest.generation.balancers.contains(client.client()));
         let entry = worker.report.wants_access().then(|| Arc::new(Entry::new(request)));
         Self::with(client, id, entry)
     }
@@ -216,9 +217,8 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    fn serve(&mut self, mut request: Request<Incoming>) -> Result<Served, Dropped> {
+    fn serve(&mut self, newest: &Arc<HttpGeneration>, mut request: Request<Incoming>) -> Result<Served, Dropped> {
         let client = Arc::clone(&self.flight.client);
-        let newest = client.worker.current();
         if !self.h1 {
             headers::join_cookies(request.headers_mut());
         }
@@ -236,16 +236,16 @@ impl Serving<'_> {
                 return Ok(self.final_answer(self.text(status)).into());
             }
         };
-        if misdirected::is(&newest, &client, &target) {
+        if misdirected::is(newest, &client, &target) {
             self.event(EventKind::BadRequest, "misdirected", for_whom);
             return Ok(self.unbound_answer(self.text(StatusCode::MISDIRECTED_REQUEST)).into());
         }
-        let Some(route) = self.route(&newest, &request, &target, for_whom) else {
+        let Some(route) = self.route(newest, &request, &target, for_whom) else {
             self.event(EventKind::BadRequest, "no_route", for_whom);
             return Ok(self.unbound_answer(self.text(StatusCode::NOT_FOUND)).into());
         };
         self.flight.route = Some(route.id);
-        if let Some(reason) = refusal(&newest, &route, client.client(), for_whom) {
+        if let Some(reason) = refusal(newest, &route, client.client(), for_whom) {
             self.event(EventKind::Blocked, reason, for_whom);
             return Ok(self.unbound_answer(self.text(StatusCode::FORBIDDEN)).into());
         }
@@ -255,7 +255,7 @@ impl Serving<'_> {
             self.event(kind, reason, for_whom);
             return Ok(self.unbound_answer(self.text(status)).into());
         }
-        if let Some(refused) = self.admit(&newest, &route, for_whom) {
+        if let Some(refused) = self.admit(newest, &route, for_whom) {
             return refused.map(Served::from);
         }
         // After the limits, so that guessing is limited too.
@@ -270,7 +270,7 @@ impl Serving<'_> {
             }
         }
         Ok(match &route.action {
-            Action::Forward(rules) => match self.prepare(&newest, &route, rules, request, &target, for_whom) {
+            Action::Forward(rules) => match self.prepare(newest, &route, rules, request, &target, for_whom) {
                 Ok(ready) => Served::Ready(ready),
                 Err(answer) => Served::Answered(answer),
             },

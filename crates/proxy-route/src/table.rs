@@ -311,6 +311,9 @@ impl ByDomain {
 
     /// The first route in order, of all whose domain has `host`, that `fits`; `path` is that of a request, in normal form.
     fn find(&self, host: &str, path: Option<&str>, fits: impl Fn(&RoutedRoute) -> bool) -> Option<&Arc<RoutedRoute>> {
+        if self.exact.is_empty() && self.below.is_empty() {
+            return self.any.find(path, &fits);
+        }
         let host = normal_host(host);
         let exact = self.exact.get(host.as_ref()).map(|list| (Specificity::Exact, list));
         let below =

@@ -4,9 +4,9 @@
 //! a moment is taken back from it: socket, TLS state, permit and one timer stay. The next byte builds it anew.
 
 use super::downstream::Downstream;
+use super::seldom::Seldom;
 use super::{Call, Serving, Term, lifetime_end};
-use crate::clock::{NEVER, Wheel, later};
-use crate::headers::MOST_HEADERS;
+use crate::clock::{NEVER, later};
 use crate::io::{ClientIo, Standstill, Unread};
 use crate::request;
 use crate::tunnel;
@@ -89,26 +89,27 @@ async fn active(mut io: ClientIo, client: Arc<Downstream>) -> Next {
     let tick = [settings.keep_alive.http_idle, timeouts.request_header, timeouts.initial_data, timeouts.response_body];
     let tick = tick.into_iter().flatten().map(|limit| limit / 4).fold(TICK, Duration::min);
     let mut builder = http1::Builder::new();
+    // The time of a head is looked after below: a timer of hyper's would be set and dropped with each request.
     builder
-        .timer(Wheel(client.worker.timers.clone()))
-        .header_read_timeout(timeouts.request_header)
+        .header_read_timeout(None)
         .max_header_size(settings.max_request_header_bytes)
-        .max_buf_size(settings.max_request_header_bytes.max(MOST_BUFFERED))
-        .max_headers(MOST_HEADERS);
+        .max_buf_size(settings.max_request_header_bytes.max(MOST_BUFFERED));
     drop(newest);
     let service = {
         let client = Arc::clone(client);
         service_fn(move |request| request::answer(Arc::clone(&client), request))
     };
     let mut connection = Box::new(builder.serve_connection(TokioIo::new(io), service));
-    let mut timer = client.worker.timers.after(Some(tick));
+    let mut timer = Seldom::new(client.worker.timers.after(Some(tick)));
     // Until its first request the connection is pending, however slowly it goes on.
     let first = timeouts.initial_data.map(|limit| Instant::from_std(client.accepted) + limit);
     let mut idle: Option<(Instant, usize)> = None;
     let (mut standstill, longest) = (Standstill::new(), client.longest_standstill());
     let mut unread = Unread::new(timeouts.response_body);
+    // When it was last seen that nothing of a head had come.
+    let mut none_of_head = Instant::now();
     let mut finishing = false;
-    let mut called = Box::pin(term.called(false));
+    let mut called = Seldom::new(Box::pin(term.called(false)));
     let ended = loop {
         tokio::select! {
             biased;
@@ -116,7 +117,7 @@ async fn active(mut io: ClientIo, client: Arc<Downstream>) -> Next {
             () = &mut timer => {
                 let requests = client.activity.requests();
                 let now = Instant::now();
-                timer.set_at(Some(now + tick));
+                timer.get_mut().set_at(Some(now + tick));
                 if requests == 0 && first.is_some_and(|first| first <= now) {
                     client.terminated("initial_data_timeout");
                     let mut io = connection.into_parts().io.into_inner();
@@ -124,6 +125,16 @@ async fn active(mut io: ClientIo, client: Arc<Downstream>) -> Next {
                         time_out(&mut io, client).await;
                         linger(io, client).await;
                     }
+                    return Next::Over;
+                }
+                if !client.activity.is_partial() {
+                    none_of_head = now;
+                } else if timeouts.request_header.is_some_and(|limit| now - none_of_head >= limit) {
+                    client.terminated("request_header_timeout");
+                    // A client that has sent nothing of a request would take an answer for that to its next one.
+                    let mut io = connection.into_parts().io.into_inner();
+                    time_out(&mut io, client).await;
+                    linger(io, client).await;
                     return Next::Over;
                 }
                 if unread.is_too_long(&client.activity) {
@@ -150,7 +161,7 @@ async fn active(mut io: ClientIo, client: Arc<Downstream>) -> Next {
                     _ => idle = Some((now, requests)),
                 }
             }
-            call = called.as_mut() => {
+            call = &mut called => {
                 drop(called);
                 if let Call::Stop(reason) = call {
                     term.stopped(client, reason);
@@ -161,7 +172,7 @@ async fn active(mut io: ClientIo, client: Arc<Downstream>) -> Next {
                 }
                 finishing = true;
                 Pin::new(&mut *connection).graceful_shutdown();
-                called = Box::pin(term.called(true));
+                called = Seldom::new(Box::pin(term.called(true)));
             }
         }
     };
@@ -174,7 +185,7 @@ async fn active(mut io: ClientIo, client: Arc<Downstream>) -> Next {
         return Next::Tunnel(io);
     }
     if let Err(error) = ended {
-        failed(&error, &mut io, client).await;
+        failed(&error, client);
     }
     if client.ends_abruptly() {
         _ = io.reset();
@@ -187,17 +198,9 @@ async fn active(mut io: ClientIo, client: Arc<Downstream>) -> Next {
 /// The smallest bound on what hyper buffers; more than the largest head in any case.
 const MOST_BUFFERED: usize = 64 * 1024;
 
-/// Says why hyper gave a connection up, to the client where hyper did not.
-async fn failed(error: &hyper::Error, io: &mut ClientIo, client: &Downstream) {
-    if error.is_timeout() {
-        let begun = client.activity.is_partial();
-        client.terminated(if begun { "request_header_timeout" } else { "idle_timeout" });
-        if begun {
-            // A client that has sent nothing of a request would take an answer for that to its next one.
-            time_out(io, client).await;
-            client.end_gently();
-        }
-    } else if error.is_parse() {
+/// Says why hyper gave a connection up.
+fn failed(error: &hyper::Error, client: &Downstream) {
+    if error.is_parse() {
         let reason = if error.is_parse_too_large() { "header_too_large" } else { "request_malformed" };
         client.worker.event(EventKind::BadRequest, reason, None, client.client());
         client.end_gently();

@@ -23,8 +23,8 @@ impl Ids {
     }
 
     /// The id of a request: the one that it brings, if its peer is trusted and the id is one, else a new one.
-    pub(super) fn id(&self, headers: &HeaderMap, trusted: bool) -> HeaderValue {
-        let brought = headers.get(X_REQUEST_ID).filter(|value| trusted && is_id(value.as_bytes()));
+    pub(super) fn id(&self, headers: &HeaderMap, trusted: impl FnOnce() -> bool) -> HeaderValue {
+        let brought = headers.get(X_REQUEST_ID).filter(|value| is_id(value.as_bytes()) && trusted());
         brought.cloned().unwrap_or_else(|| self.next())
     }
 
@@ -82,7 +82,7 @@ mod tests {
         ];
         for (brought, trusted, taken) in cases {
             let headers = HeaderMap::from_iter([(X_REQUEST_ID, HeaderValue::from_str(brought).unwrap())]);
-            assert_eq!(ids.id(&headers, trusted) == brought, taken, "{brought:?} {trusted}");
+            assert_eq!(ids.id(&headers, || trusted) == brought, taken, "{brought:?} {trusted}");
         }
     }
 }

@@ -63,8 +63,7 @@ fn one(bytes: &mut Bytes, to_head: bool) -> Result<Option<Head>, Malformed> {
     for field in response.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed)?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| Malformed)?;
-        // A length that is given twice is passed on once.
-        if !reading.field(&name, &value)? {
+        if reading.field(&name, &value)? {
             headers.append(name, value);
         }
     }
@@ -91,14 +90,15 @@ struct Reading {
 }
 
 impl Reading {
-    /// Takes note of a field; whether it is one that was there already.
+    /// Takes note of a field; whether it is to be passed on. A length that is given twice is passed on once, and what is
+    /// of this connection alone, and of no tunnel, not at all.
     fn field(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<bool, Malformed> {
         if *name == CONTENT_LENGTH {
             let length = length(value.as_bytes())?;
             if self.length.is_some_and(|before| before != length) {
                 return Err(Malformed);
             }
-            return Ok(self.length.replace(length).is_some());
+            return Ok(self.length.replace(length).is_none());
         }
         if *name == TRANSFER_ENCODING {
             // Another coding would be lost with the field, as it is one of this connection, and stay on the body.
@@ -106,13 +106,19 @@ impl Reading {
                 return Err(Malformed);
             }
             self.coded = true;
-        } else if *name == CONNECTION {
-            for token in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                self.closes |= token.eq_ignore_ascii_case(b"close");
-                self.stays |= token.eq_ignore_ascii_case(b"keep-alive");
-            }
+            return Ok(false);
         }
-        Ok(false)
+        if *name == CONNECTION {
+            let mut others = false;
+            for token in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                let (closes, stays) = (token.eq_ignore_ascii_case(b"close"), token.eq_ignore_ascii_case(b"keep-alive"));
+                self.closes |= closes;
+                self.stays |= stays;
+                others |= !closes && !stays;
+            }
+            return Ok(others);
+        }
+        Ok(true)
     }
 
     fn framing(&mut self, status: StatusCode, to_head: bool, is_1_1: bool) -> Result<Framing, Malformed> {
