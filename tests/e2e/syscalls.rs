@@ -6,6 +6,7 @@ use crate::support::http::Http;
 use crate::support::ports::free_port;
 use crate::support::strace::{Traced, by_name};
 use crate::support::{admin, certs, eventually, on_eight_threads};
+use futures_util::future::join_all;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -163,4 +164,40 @@ fn a_request_over_kept_connections_is_four_calls() {
 #[test]
 fn a_request_over_kept_connections_is_four_calls_inside_tls() {
     on_eight_threads(pass_on(true));
+}
+
+/// What many streams of one connection are answered at once leaves together.
+async fn answer_streams() {
+    let port = free_port();
+    let body = "x".repeat(1024);
+    let routes = format!(
+        "bind: [\"127.0.0.1\"]
+routes:
+  - name: web
+    match: {{ ports: {port}, domains: end.test, protocol: http }}
+    action: {{ type: static, static: {{ status: 200, body: {body} }}, tls: {{ mode: terminate, certificate: {} }} }}
+",
+        certs::inline()
+    );
+    let Some(traced) = Traced::start(&routes) else { return };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let http = Http::connect(Ipv4Addr::LOCALHOST.into(), address, "h2").await.expect("a connection");
+    assert_eq!(http.another().status("/", &[]).await, 200);
+    let before = traced.calls().len();
+    for _ in 0..REQUESTS / STREAMS {
+        let all = (0..STREAMS).map(|_| http.another()).map(|mut http| async move { http.status("/", &[]).await });
+        assert!(join_all(all).await.into_iter().all(|status| status == 200));
+    }
+    let calls = traced.calls().split_off(before);
+    let sent =
+        calls.iter().filter(|(name, _)| matches!(name.as_str(), "write" | "writev" | "sendto" | "sendmsg")).count();
+    // A record of TLS has room for fifteen of them. How many the client asks for at once is its business.
+    assert!(sent <= REQUESTS / 2, "{sent} writes for {REQUESTS} answers: {:?}", by_name(&calls));
+}
+
+const STREAMS: usize = 32;
+
+#[test]
+fn the_answers_to_many_streams_share_their_calls() {
+    on_eight_threads(answer_streams());
 }

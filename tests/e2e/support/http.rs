@@ -25,6 +25,17 @@ impl Http {
         })
     }
 
+    /// Another one over the same connection.
+    ///
+    /// # Panics
+    /// In HTTP/1.1, which has one request at a time.
+    pub(crate) fn another(&self) -> Self {
+        match self {
+            Self::One(_) => panic!("one request at a time"),
+            Self::Two(sender) => Self::Two(sender.clone()),
+        }
+    }
+
     pub(crate) async fn ask(&mut self, path: &str, headers: &[(&str, &str)]) -> Response<Incoming> {
         let body = Empty::<Bytes>::new().map_err(|never| match never {}).boxed();
         let mut request = match self {

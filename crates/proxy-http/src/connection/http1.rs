@@ -118,15 +118,7 @@ async fn active(mut io: ClientIo, client: Arc<Downstream>) -> Next {
                 let requests = client.activity.requests();
                 let now = Instant::now();
                 timer.get_mut().set_at(Some(now + tick));
-                if requests == 0 && first.is_some_and(|first| first <= now) {
-                    client.terminated("initial_data_timeout");
-                    let mut io = connection.into_parts().io.into_inner();
-                    if client.activity.is_partial() {
-                        time_out(&mut io, client).await;
-                        linger(io, client).await;
-                    }
-                    return Next::Over;
-                }
+                // Before the other one: where both have passed it says more.
                 if !client.activity.is_partial() {
                     none_of_head = now;
                 } else if timeouts.request_header.is_some_and(|limit| now - none_of_head >= limit) {
@@ -135,6 +127,15 @@ async fn active(mut io: ClientIo, client: Arc<Downstream>) -> Next {
                     let mut io = connection.into_parts().io.into_inner();
                     time_out(&mut io, client).await;
                     linger(io, client).await;
+                    return Next::Over;
+                }
+                if requests == 0 && first.is_some_and(|first| first <= now) {
+                    client.terminated("initial_data_timeout");
+                    let mut io = connection.into_parts().io.into_inner();
+                    if client.activity.is_partial() {
+                        time_out(&mut io, client).await;
+                        linger(io, client).await;
+                    }
                     return Next::Over;
                 }
                 if unread.is_too_long(&client.activity) {
