@@ -60,18 +60,17 @@ impl<C: Future + Unpin> Multiplexed<C> {
         self.io.rest();
     }
 
-    /// Sends what was written. The connection, which believes that all of it was, is told when it can go on, or has to end.
-    fn poll_send(&mut self, context: &mut Context<'_>) {
+    /// Sends what was written; whether the connection, which believes that all of it was, has to be polled because it can
+    /// go on, or has to end.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> bool {
         let was_blocked = self.blocked;
         let sent = self.io.poll_send(context);
         self.blocked = sent.is_pending();
-        if was_blocked && !self.blocked {
+        let tells = was_blocked && !self.blocked || matches!(sent, Poll::Ready(Err(_)));
+        if tells {
             self.connection.get_mut();
         }
-        if let Poll::Ready(Err(_gone)) = sent {
-            self.connection.get_mut();
-            context.waker().wake_by_ref();
-        }
+        tells
     }
 
     fn poll_all(&mut self, context: &mut Context<'_>) -> Poll<C::Output> {
@@ -98,7 +97,9 @@ impl<C: Future + Unpin> Future for Multiplexed<C> {
             this.poll_send(context);
         }
         let polled = this.poll_all(context);
-        this.poll_send(context);
+        if this.poll_send(context) {
+            context.waker().wake_by_ref();
+        }
         polled
     }
 }
