@@ -43,9 +43,10 @@ const NO_ERROR: &[u8] = &[0; 4];
 #[tokio::test]
 async fn a_reset_without_an_error_is_no_end_of_a_response() {
     type Case = (&'static str, &'static [(u8, u8, &'static [u8])], bool, Option<&'static str>);
-    let cases: [Case; 5] = [
+    let cases: [Case; 6] = [
         ("whole", &[(HEADERS, 4, OK), (0, 1, b"hello")], false, Some("hello")),
         ("cut short", &[(HEADERS, 4, OK), (0, 0, b"hello"), (RESET, 0, NO_ERROR)], false, None),
+        ("cut short early", &[(HEADERS, 4, OK), (0, 0, b"hello"), (RESET, 0, NO_ERROR)], true, None),
         ("shorter than promised", &[(HEADERS, 4, NINE), (0, 0, b"hello"), (RESET, 0, NO_ERROR)], true, None),
         ("enough of the request", &[(HEADERS, 4, OK), (0, 1, b"hello"), (RESET, 0, NO_ERROR)], true, Some("hello")),
         ("a body where there is none", &[(HEADERS, 4, NOTHING), (0, 1, b"hello")], false, Some("")),

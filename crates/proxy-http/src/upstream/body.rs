@@ -45,17 +45,6 @@ pub(super) struct Work {
     pub(super) progress: Option<Arc<Progress>>,
 }
 
-impl Work {
-    /// Whether a response over HTTP/2 that has come to an end is not whole.
-    ///
-    /// A reset without an error passes for an end, as a backend may send one behind its response to have no more of the
-    /// request. So it is none where the request had no body, or the response was to be longer.
-    fn is_cut_short(&self, incoming: &Incoming) -> bool {
-        let is_short = incoming.size_hint().exact().is_some_and(|left| left > 0);
-        !incoming.is_end_stream() && (is_short || self.progress.is_none())
-    }
-}
-
 impl UpstreamBody {
     pub(super) fn new(incoming: Option<Incoming>, work: Box<Work>) -> Self {
         let mut body = Self { incoming, work: Some(work), broken: false, why: None };
@@ -119,8 +108,10 @@ impl Body for UpstreamBody {
             return Poll::Ready(Some(Err(why)));
         }
         let polled = match (&mut this.incoming, this.work.as_deref_mut()) {
-            (Some(incoming), work) => match Pin::new(&mut *incoming).poll_frame(context) {
-                Poll::Ready(None) if work.is_some_and(|work| work.is_cut_short(incoming)) => {
+            (Some(incoming), _) => match Pin::new(&mut *incoming).poll_frame(context) {
+                // A reset without an error passes for an end, as a backend may send one behind its response to have no
+                // more of the request. It is none in front of the end.
+                Poll::Ready(None) if !incoming.is_end_stream() => {
                     Poll::Ready(Some(Err("the backend reset the stream in the middle of a response".into())))
                 }
                 polled => polled.map(|frame| frame.map(|frame| frame.map_err(Into::into))),
