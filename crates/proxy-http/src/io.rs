@@ -146,6 +146,8 @@ impl ClientIo {
                 let followed = frames.follow(&buffer.filled()[before..], std::time::Instant::now);
                 // Ordering: written and read by the connection's task.
                 self.activity.in_head.store(frames.is_in_head(), Ordering::Relaxed);
+                // Other frames than those of a head are the beginning of nothing: the connection stays idle.
+                self.activity.partial.store(frames.is_in_head(), Ordering::Relaxed);
                 self.activity.opened.store(frames.opened(), Ordering::Relaxed);
                 return followed.map_err(|frames::Flood| {
                     self.activity.flooding.store(true, Ordering::Relaxed);

@@ -15,7 +15,7 @@ pub(crate) struct Activity {
     /// Requests ever begun, wrapping.
     requests: AtomicUsize,
     /// Whether bytes came while no request was in flight: the beginning of the next one.
-    partial: AtomicBool,
+    pub(super) partial: AtomicBool,
     /// Whether written bytes wait to be flushed.
     unflushed: AtomicBool,
     /// Whether the last read found nothing.
