@@ -67,6 +67,7 @@ The workspace's own tools.
         --fast                  leaves the end-to-end tests out
   cargo xtask bench [options]   smartproxy beside HAProxy, nginx, Envoy and Caddy: CPU per unit of work, latency, memory
         --quick                 3 rounds of 1 s instead of 9 rounds of 2 s
+        --rounds N --secs S     other numbers of them
         --only NAME[,NAME]      some scenarios alone
         --list                  the scenarios, without running them
         --peers-only            the others alone: no build of smartproxy

@@ -74,7 +74,7 @@ impl<'a> Contender<'a> {
     fn new(scenario: &Scenario, proxy: &'a dyn Proxy, bench: &Bench) -> Outcome<Self> {
         let work = match scenario.kind {
             Kind::Work(work) => Some(work),
-            Kind::Bystander(listener) => Some(Work::Refused(listener)),
+            Kind::Bystander(listener, _) => Some(Work::Refused(listener)),
             _ => None,
         };
         let running = work.map(|work| start(proxy, work::setup(work, bench)?, &[PROXY_CORE])).transpose()?;
@@ -91,7 +91,7 @@ impl<'a> Contender<'a> {
         let (proxy, running) = (self.proxy, self.running.as_ref());
         match (&scenario.kind, running) {
             (Kind::Work(work), Some(running)) => work::sample(*work, running, bench),
-            (Kind::Bystander(listener), Some(running)) => bystander::sample(*listener, running, bench),
+            (Kind::Bystander(listener, pace), Some(running)) => bystander::sample(*listener, *pace, running, bench),
             (Kind::Idle(listener), _) => memory::idle(*listener, proxy, bench),
             (Kind::Closed(listener), _) => memory::closed(*listener, proxy, bench),
             (Kind::Clients, _) => memory::clients(proxy, bench),
@@ -99,7 +99,7 @@ impl<'a> Contender<'a> {
             (Kind::Reloads, _) => reload::again_and_again(proxy, bench),
             (Kind::Workers, _) => workers::sample(proxy, bench),
             (Kind::Together, _) => together::sample(proxy, bench),
-            (Kind::Work(_) | Kind::Bystander(_), None) => unreachable!("these were started with the contender"),
+            (Kind::Work(_) | Kind::Bystander(..), None) => unreachable!("these were started with the contender"),
         }
     }
 }
@@ -121,7 +121,7 @@ fn start_one(proxy: &dyn Proxy, bench: &Bench, listener: Listener) -> Outcome<St
 fn rounds(kind: &Kind, bench: &Bench) -> usize {
     let all = bench.options.rounds;
     match kind {
-        Kind::Work(_) | Kind::Bystander(_) | Kind::Workers => all,
+        Kind::Work(_) | Kind::Bystander(..) | Kind::Workers => all,
         Kind::Idle(_) | Kind::Closed(_) | Kind::Clients => (all * 2 / 3).max(1),
         Kind::RaisedLimit | Kind::Reloads | Kind::Together => (all / 3).max(1),
     }

@@ -15,7 +15,7 @@ mod wrk;
 pub(crate) use bulk::source;
 pub(crate) use crowd::Crowd;
 pub(crate) use each::paced;
-pub(crate) use knock::{fill, start as flood};
+pub(crate) use knock::{Pace, fill, start as flood};
 
 /// Load that has begun. It ends when it drops, at the latest.
 pub(crate) trait Load {
@@ -35,7 +35,7 @@ pub(crate) fn start(work: Work, proxy: &Started, bench: &Bench, duration: Durati
         Work::Bulk => Box::new(bulk::start(port(work.listener()))),
         Work::Each(listener) => Box::new(each::start(listener, port(listener))),
         Work::Shed => Box::new(shed::start(port(work.listener()))),
-        Work::Refused(listener) => Box::new(flood(listener, port(listener))),
+        Work::Refused(listener) => Box::new(flood(listener, port(listener), None)),
     })
 }
 

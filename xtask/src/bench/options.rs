@@ -2,7 +2,7 @@
 
 use super::scenarios::{SCENARIOS, Scenario};
 use crate::Outcome;
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 #[derive(Debug)]
 pub(crate) struct Options {
@@ -30,6 +30,8 @@ impl Options {
         while let Some(word) = words.next() {
             match *word {
                 "--quick" => (options.rounds, options.window) = (3, Duration::from_secs(1)),
+                "--rounds" => options.rounds = number("--rounds", words.next())?,
+                "--secs" => options.window = Duration::from_secs(number("--secs", words.next())?),
                 "--peers-only" => options.peers_only = true,
                 "--list" => options.list = true,
                 "--only" => {
@@ -43,6 +45,12 @@ impl Options {
         }
         Ok(options)
     }
+}
+
+/// The number behind an option, which is not zero.
+fn number<N: FromStr + PartialEq + Default>(option: &str, word: Option<&&str>) -> Outcome<N> {
+    let number = word.and_then(|word| word.parse().ok()).filter(|number| *number != N::default());
+    number.ok_or_else(|| format!("`{option}` needs a number that is not zero."))
 }
 
 fn chosen(names: &str) -> Outcome<Vec<&'static Scenario>> {
@@ -62,15 +70,22 @@ mod tests {
     fn options_combine() {
         let quick = Options::parse(&["--only", "tls1,http1", "--quick", "--peers-only"]).unwrap();
         assert_eq!((quick.rounds, quick.peers_only, quick.report.as_str()), (3, true, "http1,tls1"));
+        let long = Options::parse(&["--rounds", "15", "--secs", "10"]).unwrap();
+        assert_eq!((long.rounds, long.window), (15, Duration::from_secs(10)));
         let full = Options::parse(&[]).unwrap();
         assert!(full.rounds >= 9 && full.scenarios.len() == SCENARIOS.len() && !full.peers_only && !full.list);
     }
 
     #[test]
     fn mistakes_are_named() {
-        for (words, named) in
-            [(&["--only"][..], "`--only`"), (&["--only", "http1,nothing"], "`nothing`"), (&["--fast"], "`--fast`")]
-        {
+        for (words, named) in [
+            (&["--only"][..], "`--only`"),
+            (&["--only", "http1,nothing"], "`nothing`"),
+            (&["--fast"], "`--fast`"),
+            (&["--rounds"], "`--rounds`"),
+            (&["--secs", "0"], "`--secs`"),
+            (&["--secs", "2s"], "`--secs`"),
+        ] {
             assert!(Options::parse(words).unwrap_err().contains(named), "{words:?}");
         }
     }

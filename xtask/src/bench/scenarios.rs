@@ -1,6 +1,9 @@
 //! What is measured.
 
-use super::peers::{Listener, Need};
+use super::{
+    load::Pace,
+    peers::{Listener, Need},
+};
 
 /// One line of work, the same for every proxy.
 #[derive(Debug)]
@@ -32,7 +35,7 @@ pub(crate) enum Kind {
     /// CPU time per unit of work, all proxies running and loaded in turns.
     Work(Work),
     /// The latency of one client while another one floods.
-    Bystander(Listener),
+    Bystander(Listener, Pace),
     /// Resident memory per idle connection.
     Idle(Listener),
     /// Resident memory that is left when many connections have closed.
@@ -131,12 +134,17 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     bystander(
         "bystander",
         "p99 of a client that connects and asks 200 times a second while another one, at its limit of 8, knocks without pause; plain HTTP",
-        Listener::Http,
+        Kind::Bystander(Listener::Http, None),
     ),
     bystander(
         "bystander-tls",
         "the same inside TLS, both with full handshakes as far as the proxy lets them",
-        Listener::Tls,
+        Kind::Bystander(Listener::Tls, None),
+    ),
+    bystander(
+        "bystander-paced",
+        "the same inside TLS with 1,600 knocks a second, which is what all of them can refuse",
+        Kind::Bystander(Listener::Tls, Some(1600)),
     ),
     Scenario {
         needs: &[Need::ClientRate],
@@ -208,9 +216,9 @@ const fn refusal(name: &'static str, sentence: &'static str, listener: Listener)
     Scenario { unit: "refusals", needs, ..work(name, sentence, Work::Refused(listener)) }
 }
 
-const fn bystander(name: &'static str, sentence: &'static str, listener: Listener) -> Scenario {
+const fn bystander(name: &'static str, sentence: &'static str, kind: Kind) -> Scenario {
     let (cost, needs) = (Cost::Least("ms p99"), &[Need::ClientLimit]);
-    Scenario { name, sentence, unit: "refusals", cost, needs, kind: Kind::Bystander(listener) }
+    Scenario { name, sentence, unit: "refusals", cost, needs, kind }
 }
 
 const fn memory(name: &'static str, sentence: &'static str, cost: &'static str, kind: Kind) -> Scenario {

@@ -3,7 +3,7 @@
 use super::{
     super::{
         Bench,
-        load::{self, Load},
+        load::{self, Load, Pace},
         peers::{Listener, Started},
         stats::Sample,
     },
@@ -17,9 +17,9 @@ use std::{
 };
 
 /// The bystander's 99th percentile in milliseconds; the rate is that of the flood.
-pub(super) fn sample(listener: Listener, proxy: &Started, bench: &Bench) -> Outcome<Sample> {
+pub(super) fn sample(listener: Listener, pace: Pace, proxy: &Started, bench: &Bench) -> Outcome<Sample> {
     let port = proxy.port(listener);
-    let flood = Box::new(load::flood(listener, port));
+    let flood = Box::new(load::flood(listener, port, pace));
     thread::sleep(WARM_UP);
     let (before, start) = (flood.units(), Instant::now());
     let bystander = Box::new(load::paced(BYSTANDER, listener, port, INTERVAL));

@@ -8,22 +8,33 @@ use crate::{
         peers::Listener,
     },
 };
-use rustix::process::setpriority_process;
+use rustix::{process::setpriority_process, thread::gettid};
 use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, TcpStream},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
+/// How often a second a client knocks; `None` is without pause.
+pub(crate) type Pace = Option<u32>;
+
 /// Begins to knock; the work is what is refused. The client must be at its limit.
-pub(crate) fn start(listener: Listener, port: u16) -> Crowd {
+pub(crate) fn start(listener: Listener, port: u16, pace: Pace) -> Crowd {
+    let size = if pace.is_some() { PACED_BURST } else { BURST };
+    let between_bursts = pace.map(|pace| Duration::from_secs((THREADS * size) as u64) / pace);
     Crowd::start(THREADS, move |member| {
-        // Behind everybody else on this core: a flood is no reason for others to be served late by the load itself.
-        setpriority_process(None, LAST_IN_LINE)?;
+        last_in_line()?;
+        let mut due = Instant::now();
         while member.goes_on() {
+            if let Some(pause) = between_bursts {
+                // A burst that took longer is not made up for: a late one would be no flood but a wave.
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+                due = Instant::now() + pause;
+            }
             // The kernel completes connections before the proxy accepts them, so a whole burst waits for it.
-            let burst = (0..BURST).map(|_| knock(listener, port)).collect::<Vec<_>>();
+            let burst = (0..size).map(|_| knock(listener, port)).collect::<Vec<_>>();
             for stream in burst {
                 refusal(listener, stream)
                     .map_err(|error| io::Error::new(error.kind(), format!("not refused: {error}")))?;
@@ -32,6 +43,18 @@ pub(crate) fn start(listener: Listener, port: u16) -> Crowd {
         }
         Ok(())
     })
+}
+
+/// Puts this thread behind everybody else on its core: a flood is no reason for others to be served late by the load
+/// itself.
+pub(super) fn last_in_line() -> io::Result<()> {
+    let thread = gettid().as_raw_nonzero().to_string();
+    // At once, where this may be had (the program does what would take an unsafe call here), or when its slice is used up.
+    let idle = Command::new("chrt").args(["--idle", "--pid", "0", &thread]).stderr(Stdio::null()).status();
+    if !idle.is_ok_and(|status| status.success()) {
+        setpriority_process(None, 19)?;
+    }
+    Ok(())
 }
 
 /// Takes all connections up to a limit.
@@ -113,12 +136,13 @@ fn closed(error: io::Error) -> io::Result<()> {
 const THREADS: usize = 2;
 /// Connections that a thread opens before it waits for the first to be closed.
 const BURST: usize = 32;
-/// The lowest priority there is.
-pub(super) const LAST_IN_LINE: i32 = 19;
+/// The same of one that knocks at a pace.
+const PACED_BURST: usize = 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::load::Load;
     use std::net::TcpListener;
 
     #[test]
@@ -133,6 +157,21 @@ mod tests {
         });
         let held = hold(Listener::Tcp, port).unwrap();
         assert_eq!(held.socket().local_addr().unwrap(), server.join().unwrap().peer_addr().unwrap());
+    }
+
+    #[test]
+    fn a_pace_is_kept() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || listener.incoming().for_each(drop));
+        let begin = Instant::now();
+        let crowd = start(Listener::Tcp, port, Some(400));
+        while crowd.units() < 40 {
+            thread::yield_now();
+        }
+        // The third burst of either thread is due by then, and the second one was not enough.
+        assert!(begin.elapsed() >= Duration::from_millis(80), "too fast");
+        drop(crowd);
     }
 
     #[test]

@@ -2,10 +2,7 @@
 
 use super::{Crowd, knock};
 use crate::bench::peers::Listener;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::setpriority_process,
-};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     io,
@@ -16,7 +13,7 @@ use std::{
 /// Begins to knock; the work is attempts that led nowhere, refused or unanswered. The client must be at its limit.
 pub(crate) fn start(port: u16) -> Crowd {
     Crowd::start(THREADS, move |member| {
-        setpriority_process(None, knock::LAST_IN_LINE)?;
+        knock::last_in_line()?;
         while member.goes_on() {
             let burst = (0..BURST).map(|_| attempt(port)).collect::<io::Result<Vec<_>>>()?;
             let begin = Instant::now();
