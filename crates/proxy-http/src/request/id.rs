@@ -1,5 +1,6 @@
 //! The id of a request: in the request to the backend, in the answer, and in the access log.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,29 +14,38 @@ const LONGEST: usize = 128;
 /// Makes the ids of one worker: a random half that is its own, and a count. They tell requests apart and are no secret.
 #[derive(Debug)]
 pub(crate) struct Ids {
-    prefix: u64,
+    prefix: [u8; 16],
     count: AtomicU64,
 }
 
 impl Ids {
     pub(crate) fn new() -> Self {
-        Self { prefix: RandomState::new().hash_one(0), count: AtomicU64::new(0) }
+        Self { prefix: digits(RandomState::new().hash_one(0)), count: AtomicU64::new(0) }
     }
 
     /// The id of a request: the one that it brings, if its peer is trusted and the id is one, else a new one.
     pub(super) fn id(&self, headers: &HeaderMap, trusted: impl FnOnce() -> bool) -> HeaderValue {
         let brought = headers.get(X_REQUEST_ID).filter(|value| is_id(value.as_bytes()) && trusted());
-        brought.cloned().unwrap_or_else(|| self.next())
+        let mut id = brought.cloned().unwrap_or_else(|| self.next());
+        // It is no secret, but no other answer has it: the table of HPACK need not remember it, nor be searched for it.
+        id.set_sensitive(true);
+        id
     }
 
     fn next(&self) -> HeaderValue {
         // Ordering: only that the numbers differ matters.
         let count = self.count.fetch_add(1, Ordering::Relaxed);
-        let number = u128::from(self.prefix) << 64 | u128::from(count);
-        // Without the machinery of formatting: this is done for every request.
-        let digits: [u8; 32] = std::array::from_fn(|place| DIGITS[(number >> (124 - 4 * place)) as usize & 15]);
-        HeaderValue::from_bytes(&digits).expect("hexadecimal digits are text")
+        let mut id = [0; 32];
+        id[..16].copy_from_slice(&self.prefix);
+        id[16..].copy_from_slice(&digits(count));
+        // One allocation for text and count of references, as there will be several.
+        HeaderValue::from_maybe_shared(Bytes::from_owner(id)).expect("hexadecimal digits are text")
     }
+}
+
+/// A number as text, without the machinery of formatting: this is done for every request.
+fn digits(number: u64) -> [u8; 16] {
+    std::array::from_fn(|place| DIGITS[(number >> (60 - 4 * place)) as usize & 15])
 }
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -62,7 +72,7 @@ mod tests {
             assert!(text(id).len() == 32 && is_id(id.as_bytes()), "{id:?}");
             assert!(!ids[..index].contains(id), "{ids:?}");
         }
-        let ids = Ids { prefix: 0x0123_4567_89ab_cdef, count: AtomicU64::new(0xfedc_ba98_7654_3210) };
+        let ids = Ids { prefix: digits(0x0123_4567_89ab_cdef), count: AtomicU64::new(0xfedc_ba98_7654_3210) };
         assert_eq!(ids.next(), "0123456789abcdeffedcba9876543210");
     }
 
@@ -82,7 +92,9 @@ mod tests {
         ];
         for (brought, trusted, taken) in cases {
             let headers = HeaderMap::from_iter([(X_REQUEST_ID, HeaderValue::from_str(brought).unwrap())]);
-            assert_eq!(ids.id(&headers, || trusted) == brought, taken, "{brought:?} {trusted}");
+            let id = ids.id(&headers, || trusted);
+            assert_eq!(id == brought, taken, "{brought:?} {trusted}");
+            assert!(id.is_sensitive(), "HPACK remembers {brought:?}");
         }
     }
 }
