@@ -20,9 +20,10 @@ use http_body::{Body, Frame, SizeHint};
 use request::Sent;
 use response::{Framing, Malformed};
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// A connection, and the exchange that is under way on it. Dropped, it is closed at once.
 #[derive(Debug)]
@@ -235,6 +236,9 @@ impl Http1 {
     /// Reads more behind what was not taken yet. No memory is held while there is nothing to read.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         ready!(self.io.poll_readable(context))?;
+        if self.ask == FIRST_READ && self.unread.is_empty() {
+            return self.poll_first(context);
+        }
         let mut space = match std::mem::take(&mut self.unread) {
             unread if unread.is_empty() => BytesMut::with_capacity(self.ask),
             unread => {
@@ -254,6 +258,20 @@ impl Http1 {
             self.unread = space.freeze();
         }
         polled
+    }
+
+    /// Reads by way of the stack, and keeps no more memory than came: most responses are much smaller than the space that
+    /// a read has to have, and many of them wait at once for what their clients take.
+    fn poll_first(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut space = [const { MaybeUninit::uninit() }; FIRST_READ];
+        let mut space = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.io).poll_read(context, &mut space))?;
+        let count = space.filled().len();
+        if count == FIRST_READ {
+            self.ask *= 2;
+        }
+        self.unread = Bytes::copy_from_slice(space.filled());
+        Poll::Ready(Ok(count))
     }
 }
 
