@@ -13,7 +13,7 @@ use crate::{
 use bytes::{Buf, Bytes, BytesMut};
 use conn_tracker::{Event, EventKind, Permit, RouteId, canonical};
 use proxy_route::{FirstStep, HelloDecision, HelloFacts, ProxyVersion, RoutedRoute};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -96,8 +96,8 @@ const FIRST_READ: usize = 2048;
 /// What is left to do for a connection whose way is found.
 type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The task of a connection that has to find its way first. It lives as long as the connection, so it is written out: two
-/// pointers, of which the first is gone, with all that only finding needs, once there is the second.
+/// The task of a connection. It lives as long as the connection, and the runtime moves it about, so it is written out: two
+/// pointers, of which the first is gone, with all that only finding the way needs, once there is the second.
 enum Run {
     Finding(Pin<Box<dyn Future<Output = Option<Rest>> + Send>>),
     Going(Rest),
@@ -141,12 +141,7 @@ impl Connection {
 
     /// Takes it to a backend of `route`, to which it is bound.
     pub(crate) fn forward(self, route: Arc<RoutedRoute>) -> impl Future<Output = ()> + Send {
-        let linking = Box::pin(self.link(route));
-        async move {
-            if let Some(mut link) = linking.await {
-                link.carry().await;
-            }
-        }
+        Run::Finding(Box::pin(self.linked(route)))
     }
 
     async fn find(mut self, next: Next) -> Option<Rest> {
@@ -157,16 +152,18 @@ impl Connection {
             Err(TimedOut) => self.turn_down(EventKind::Terminated, "initial_data_timeout"),
         };
         match destination {
-            Some(Destination::Tunnel(route)) => {
-                let mut link = self.link(route).await?;
-                Some(Box::pin(async move { link.carry().await }))
-            }
+            Some(Destination::Tunnel(route)) => self.linked(route).await,
             Some(Destination::Http(hello)) => self.hand_over(hello),
             None => {
                 turn_away(self.io, self.generation.settings.on_reject);
                 None
             }
         }
+    }
+
+    async fn linked(self, route: Arc<RoutedRoute>) -> Option<Rest> {
+        let mut link = self.link(route).await?;
+        Some(Box::pin(async move { link.carry().await }))
     }
 
     /// Connects it to a backend of `route`.
@@ -389,7 +386,7 @@ impl Connection {
     /// then as if it had left.
     async fn readable(&mut self) -> io::Result<()> {
         if !self.received.is_empty() {
-            return self.io.readable().await;
+            return poll_fn(|context| self.io.poll_read_ready(context)).await;
         }
         let drained = async {
             self.drain.draining().await;
@@ -397,7 +394,7 @@ impl Connection {
         };
         tokio::select! {
             biased;
-            readable = self.io.readable() => readable,
+            readable = poll_fn(|context| self.io.poll_read_ready(context)) => readable,
             () = drained => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
@@ -468,6 +465,6 @@ mod tests {
         // Every connection has one for as long as it lives: a tunnel of its own, HTTP beside what serves it.
         // With no more than that the runtime needs 128 bytes for it, and otherwise 256.
         assert!(size(Connection::run) <= 24, "{}", size(Connection::run));
-        assert!(size(Connection::forward) <= 1312, "{}", size(Connection::forward));
+        assert!(size(Connection::forward) <= 24, "{}", size(Connection::forward));
     }
 }
