@@ -10,10 +10,12 @@ use conn_tracker::{ClientKey, EventKind};
 use proxy_route::{Settings, TlsVersion};
 use proxy_tcp::{HttpConnection, Timers};
 use rustls::{ProtocolVersion, ServerConfig};
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -42,7 +44,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Finds out what a connection speaks, ending its TLS; `None` if it is over, and reported.
 pub(super) async fn open(worker: Arc<Worker>, connection: HttpConnection) -> Option<Opened> {
-    let HttpConnection { io: socket, received, peer, client, local, permit, port, hello, accepted } = connection;
+    let HttpConnection { io: mut socket, received, peer, client, local, permit, port, hello, accepted } = connection;
     let newest = worker.current();
     let patience = newest.generation.settings.timeouts.initial_data.unwrap_or(OPENING);
     let deadline = later(Instant::from_std(accepted), patience);
@@ -56,7 +58,7 @@ pub(super) async fn open(worker: Arc<Worker>, connection: HttpConnection) -> Opt
     if is_plain {
         let first = tokio::select! {
             biased;
-            first = worker.timers.until(Some(deadline), first_bytes(&socket, received)) => first,
+            first = worker.timers.until(Some(deadline), first_bytes(&mut socket, received)) => first,
             // Nothing was asked for, though there was time.
             () = async { worker.drain.draining().await; worker.timers.after(Some(FIRST_REQUEST)).await } => return None,
         };
@@ -131,7 +133,7 @@ async fn handshake(
 }
 
 /// Reads until the bytes are those of HTTP/2, or cannot become them.
-async fn first_bytes(socket: &TcpStream, mut received: BytesMut) -> io::Result<(Bytes, Speaks)> {
+async fn first_bytes(socket: &mut TcpStream, mut received: BytesMut) -> io::Result<(Bytes, Speaks)> {
     loop {
         let compared = received.len().min(PREFACE.len());
         if received[..compared] != PREFACE[..compared] {
@@ -142,10 +144,10 @@ async fn first_bytes(socket: &TcpStream, mut received: BytesMut) -> io::Result<(
         }
         if compared == 0 {
             // An idle connection takes no buffer.
-            socket.readable().await?;
+            poll_fn(|context| socket.poll_read_ready(context)).await?;
         }
         received.reserve(FIRST_READ);
-        if read_some(socket, &mut received).await? == 0 {
+        if socket.read_buf(&mut received).await? == 0 {
             return match compared {
                 0 => Err(io::ErrorKind::UnexpectedEof.into()),
                 // Whatever it was, hyper says what is wrong with it.
@@ -156,12 +158,3 @@ async fn first_bytes(socket: &TcpStream, mut received: BytesMut) -> io::Result<(
 }
 
 const FIRST_READ: usize = 1024;
-
-async fn read_some(socket: &TcpStream, received: &mut BytesMut) -> io::Result<usize> {
-    loop {
-        match socket.try_read_buf(received) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.readable().await?,
-            read => return read,
-        }
-    }
-}
