@@ -157,7 +157,6 @@ pub(crate) fn forward(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
 pub(crate) struct Stamp {
     pub(crate) from: IpAddr,
     pub(crate) tls: bool,
-    pub(crate) host: Option<HeaderValue>,
     pub(crate) port: u16,
     pub(crate) id: HeaderValue,
 }
@@ -168,15 +167,15 @@ impl Stamp {
         !headers.keys().any(|name| *name == EXPECT || *name == X_REQUEST_ID || speaks_for_others(name))
     }
 
-    /// Writes the fields as HTTP/1.1 has them.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let Self { from, tls, host, port, id } = self;
+    /// Writes the fields as HTTP/1.1 has them, for a request of this host.
+    pub(crate) fn write(&self, host: Option<&[u8]>, out: &mut Vec<u8>) {
+        let Self { from, tls, port, id } = self;
         out.extend_from_slice(b"x-forwarded-for: ");
         write_address(*from, out);
         out.extend_from_slice(if *tls { b"\r\nx-forwarded-proto: https" } else { b"\r\nx-forwarded-proto: http" });
         if let Some(host) = host {
             out.extend_from_slice(b"\r\nx-forwarded-host: ");
-            out.extend_from_slice(host.as_bytes());
+            out.extend_from_slice(host);
         }
         out.extend_from_slice(b"\r\nx-forwarded-port: ");
         write_number(*port, out);
@@ -185,10 +184,10 @@ impl Stamp {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Puts the fields among others.
-    pub(crate) fn insert(self, headers: &mut HeaderMap) {
-        let Self { from, tls, host, port, id } = self;
-        forward(headers, &Forwarding { from, trusted: false, tls, host: host.as_ref(), port });
+    /// Puts the fields among others, for a request of this host.
+    pub(crate) fn insert(self, host: Option<&HeaderValue>, headers: &mut HeaderMap) {
+        let Self { from, tls, port, id } = self;
+        forward(headers, &Forwarding { from, trusted: false, tls, host, port });
         headers.insert(X_REQUEST_ID, id);
     }
 }

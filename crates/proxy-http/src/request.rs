@@ -57,14 +57,14 @@ pub(crate) fn answer(client: Arc<Downstream>, request: Request<Incoming>) -> Ans
     client.activity.begin_request();
     client.wakes();
     let newest = client.worker.current();
-    let mut flight = InFlight::new(client, &request, &newest);
+    let mut flight = InFlight::new(Arc::clone(&client), &request, &newest);
     let is_head = request.method() == Method::HEAD;
     let h1 = Downstream::speaks_h1(request.version());
-    match (Serving { flight: &mut flight, h1 }).serve(&newest, request) {
+    match (Serving { client: &client, flight: &mut flight, h1 }).serve(&newest, request) {
         Err(dropped) => Answering::Now(Some(Err(dropped))),
         Ok(Served::Answered(response)) => Answering::Now(Some(Ok(Box::new(flight.answered(*response, is_head))))),
         Ok(Served::Ready(ready)) => Answering::Later(Box::pin(async move {
-            let response = Serving { flight: &mut flight, h1 }.forward(ready).await;
+            let response = Serving { client: &client, flight: &mut flight, h1 }.forward(&newest, ready).await;
             flight.answered(response, is_head)
         })),
     }
@@ -212,13 +212,14 @@ impl Drop for InFlight {
 
 /// A request on its way to an answer.
 struct Serving<'a> {
+    client: &'a Arc<Downstream>,
     flight: &'a mut InFlight,
     h1: bool,
 }
 
 impl Serving<'_> {
-    fn serve(&mut self, newest: &Arc<HttpGeneration>, mut request: Request<Incoming>) -> Result<Served, Dropped> {
-        let client = Arc::clone(&self.flight.client);
+    fn serve(&mut self, newest: &HttpGeneration, mut request: Request<Incoming>) -> Result<Served, Dropped> {
+        let client = self.client;
         if !self.h1 {
             headers::join_cookies(request.headers_mut());
         }
@@ -236,7 +237,7 @@ impl Serving<'_> {
                 return Ok(self.final_answer(self.text(status)).into());
             }
         };
-        if misdirected::is(newest, &client, &target) {
+        if misdirected::is(newest, client, &target) {
             self.event(EventKind::BadRequest, "misdirected", for_whom);
             return Ok(self.unbound_answer(self.text(StatusCode::MISDIRECTED_REQUEST)).into());
         }
@@ -245,7 +246,7 @@ impl Serving<'_> {
             return Ok(self.unbound_answer(self.text(StatusCode::NOT_FOUND)).into());
         };
         self.flight.route = Some(route.id);
-        if let Some(reason) = refusal(newest, &route, client.client(), for_whom) {
+        if let Some(reason) = refusal(newest, route, client.client(), for_whom) {
             self.event(EventKind::Blocked, reason, for_whom);
             return Ok(self.unbound_answer(self.text(StatusCode::FORBIDDEN)).into());
         }
@@ -255,7 +256,7 @@ impl Serving<'_> {
             self.event(kind, reason, for_whom);
             return Ok(self.unbound_answer(self.text(status)).into());
         }
-        if let Some(refused) = self.admit(newest, &route, for_whom) {
+        if let Some(refused) = self.admit(newest, route, for_whom) {
             return refused.map(Served::from);
         }
         // After the limits, so that guessing is limited too.
@@ -270,7 +271,7 @@ impl Serving<'_> {
             }
         }
         Ok(match &route.action {
-            Action::Forward(rules) => match self.prepare(newest, &route, rules, request, &target, for_whom) {
+            Action::Forward(rules) => match self.prepare(newest, route, rules, request, &target, for_whom) {
                 Ok(ready) => Served::Ready(ready),
                 Err(answer) => Served::Answered(answer),
             },
@@ -283,26 +284,26 @@ impl Serving<'_> {
         })
     }
 
-    fn route(
+    fn route<'n>(
         &self,
-        newest: &HttpGeneration,
+        newest: &'n HttpGeneration,
         request: &Request<Incoming>,
         target: &Target,
         for_whom: IpAddr,
-    ) -> Option<Arc<RoutedRoute>> {
+    ) -> Option<&'n Arc<RoutedRoute>> {
         let facts = RequestFacts {
-            tls: self.flight.client.tls,
-            host: &target.host,
+            tls: self.client.tls,
+            host: target.host(),
             path: target.path(),
             headers: &Lookup(request.headers()),
             client: Some(for_whom),
         };
-        newest.generation.table.port(self.flight.client.port)?.by_request(&facts).cloned()
+        newest.generation.table.port(self.client.port)?.by_request(&facts)
     }
 
     fn event(&self, kind: EventKind, reason: &'static str, for_whom: IpAddr) {
         self.flight.ends(reason);
-        self.flight.client.worker.event(kind, reason, self.flight.route, for_whom);
+        self.client.worker.event(kind, reason, self.flight.route, for_whom);
     }
 
     fn text(&self, status: StatusCode) -> Answer {
@@ -313,21 +314,20 @@ impl Serving<'_> {
     fn final_answer(&self, mut answer: Answer) -> Answer {
         if self.h1 {
             answers::close(&mut answer);
-            self.flight.client.end_gently();
+            self.client.end_gently();
         }
         answer
     }
 
     /// An answer to a request that no route took. A connection that has no route at all would go on being pending.
     fn unbound_answer(&self, answer: Answer) -> Answer {
-        if self.flight.client.is_bound() { answer } else { self.final_answer(answer) }
+        if self.client.is_bound() { answer } else { self.final_answer(answer) }
     }
 
     /// The answer to a connection that its first route refused: its slots are free at once, the answer lingers.
     fn released_answer(&self, answer: Answer) -> Result<Answer, Dropped> {
-        let client = &self.flight.client;
-        client.release();
-        if client.linger() { Ok(self.final_answer(answer)) } else { Err(Dropped) }
+        self.client.release();
+        if self.client.linger() { Ok(self.final_answer(answer)) } else { Err(Dropped) }
     }
 }
 

@@ -10,7 +10,7 @@ use proxy_tcp::{DrainWatch, HttpConnection, ServeHttp, Timers};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::watch;
 
 /// Serves the HTTP connections of one worker. Make one per worker, on its runtime: the connections to backends that it
@@ -33,9 +33,11 @@ impl HttpServer {
     ) -> Self {
         let current = Arc::clone(&newest.borrow_and_update());
         let pools = Pools::new(PoolLimits::default(), Arc::clone(&report));
+        let reclaims = AtomicBool::new(current.generation.settings.idle_reclaim);
         let live = Mutex::new(Live { newest, current });
         let worker = Worker {
             live,
+            reclaims,
             pools,
             report,
             drain,
@@ -60,6 +62,8 @@ impl ServeHttp for HttpServer {
 #[derive(Debug)]
 pub(crate) struct Worker {
     live: Mutex<Live>,
+    /// Whether a full route may take the slot of an idle connection, by the configuration that was asked for last.
+    reclaims: AtomicBool,
     pub(crate) pools: Pools,
     pub(crate) report: Arc<dyn Report>,
     pub(crate) drain: DrainWatch,
@@ -85,6 +89,8 @@ impl Worker {
         let mut live = self.live.lock();
         if live.newest.has_changed().unwrap_or(false) {
             let newest = Arc::clone(&live.newest.borrow_and_update());
+            // Ordering: it stands for itself.
+            self.reclaims.store(newest.generation.settings.idle_reclaim, Ordering::Relaxed);
             live.current = newest;
         }
         Arc::clone(&live.current)
@@ -92,7 +98,8 @@ impl Worker {
 
     /// Whether a full route may take the slot of an idle connection.
     pub(crate) fn reclaims(&self) -> bool {
-        self.live.lock().current.generation.settings.idle_reclaim
+        // Ordering: see `current`.
+        self.reclaims.load(Ordering::Relaxed)
     }
 
     /// Tells of an event.

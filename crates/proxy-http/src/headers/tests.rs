@@ -162,11 +162,11 @@ fn a_stamp_says_what_its_fields_would() {
         ("2001:db8::1", true, Some("a"), u16::MAX),
     ] {
         let host = host.map(HeaderValue::from_static);
-        let stamp = Stamp { from: from.parse().unwrap(), tls, host, port, id: id.clone() };
+        let stamp = Stamp { from: from.parse().unwrap(), tls, port, id: id.clone() };
         let mut written = Vec::new();
-        stamp.write(&mut written);
+        stamp.write(host.as_ref().map(HeaderValue::as_bytes), &mut written);
         let mut fields = HeaderMap::new();
-        stamp.insert(&mut fields);
+        stamp.insert(host.as_ref(), &mut fields);
         let mut inserted: Vec<_> =
             fields.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         let mut lines: Vec<_> = std::str::from_utf8(&written).unwrap().split_terminator("\r\n").collect();

@@ -98,6 +98,10 @@ impl Batch {
                 return Pin::new(&mut self.io).poll_write_vectored(context, slices);
             }
         }
+        if self.out.capacity() == 0 {
+            // What comes in small pieces is not to be moved about while it grows.
+            self.out.reserve_exact(MOST);
+        }
         slices.iter().for_each(|slice| self.out.extend_from_slice(slice));
         Poll::Ready(Ok(count))
     }

@@ -20,7 +20,7 @@ impl Serving<'_> {
         route: &RoutedRoute,
         for_whom: IpAddr,
     ) -> Option<Result<Answer, Dropped>> {
-        let client = Arc::clone(&self.flight.client);
+        let client = self.client;
         let now = self.flight.began;
         let mut bound = client.bind(now, route.id);
         if newest.generation.settings.idle_reclaim {

@@ -31,7 +31,6 @@ enum Asked {
 
 /// A request that is ready to be sent.
 pub(super) struct Ready {
-    newest: Arc<HttpGeneration>,
     route: Arc<RoutedRoute>,
     letter: Letter,
     asked: Asked,
@@ -47,7 +46,7 @@ impl Serving<'_> {
     /// Makes a request ready to be sent to a backend of the route; what the client gets if that cannot be.
     pub(super) fn prepare(
         &self,
-        newest: &Arc<HttpGeneration>,
+        newest: &HttpGeneration,
         route: &Arc<RoutedRoute>,
         rules: &Forward,
         mut request: Request<Incoming>,
@@ -62,20 +61,20 @@ impl Serving<'_> {
         let pace = (!request.body().is_end_stream()).then(|| {
             let (kind, source) = (EventKind::Terminated, Some(for_whom));
             let event = Event { kind, reason: TOO_SLOW, route: Some(route.id), source };
-            Arc::new(Pace::new(Arc::clone(&self.flight.client.worker.report), event))
+            Arc::new(Pace::new(Arc::clone(&self.client.worker.report), event))
         });
         let letter = self.outgoing(newest, route, request, target, &asked, pace.as_ref());
-        let (newest, route) = (Arc::clone(newest), Arc::clone(route));
-        Ok(Box::new(Ready { newest, route, letter, asked, pace, for_whom }))
+        Ok(Box::new(Ready { route: Arc::clone(route), letter, asked, pace, for_whom }))
     }
 
     /// Sends a request to a backend of the route and prepares its answer.
-    pub(super) async fn forward(&mut self, ready: Box<Ready>) -> Answer {
+    pub(super) async fn forward(&mut self, newest: &HttpGeneration, ready: Box<Ready>) -> Answer {
         let mut ready = ready;
-        let Ready { newest, route, letter, asked, pace, for_whom } = &mut *ready;
+        let Ready { route, letter, asked, pace, for_whom } = &mut *ready;
         let for_whom = *for_whom;
-        let client = Arc::clone(&self.flight.client);
+        let client = self.client;
         let exchange = Exchange {
+            began: self.flight.began,
             timers: &client.worker.timers,
             generation: &newest.generation,
             tls: &newest.backends,
@@ -125,18 +124,26 @@ impl Serving<'_> {
         asked: &Asked,
         pace: Option<&Arc<Pace>>,
     ) -> Letter {
-        let client = &self.flight.client;
+        let client = self.client;
         let settings = &newest.generation.settings;
         let (parts, body) = request.into_parts();
         let (method, mut fields) = (parts.method, parts.headers);
         headers::remove_hop_by_hop(&mut fields);
-        let host = name_host(&mut fields, target, client.local);
         let (from, tls, port, id) = (client.client(), client.tls.is_some(), client.port, self.flight.id.clone());
         let shown = client.certificate.as_deref().filter(|_| route.client_auth.is_some());
-        let stamp = if route.headers.request.0.is_empty() && Stamp::fits(&fields) {
-            certificate::tell(&mut fields, shown);
-            Some(Stamp { from, tls, host, port, id })
+        let stamped = route.headers.request.0.is_empty() && Stamp::fits(&fields);
+        // HTTP/2 names the host in the URI, and there it is found where no rule looks for it.
+        let uri = if stamped && target.uri.authority().is_some() && !fields.contains_key(HOST) {
+            target.uri.clone()
         } else {
+            name_host(&mut fields, target, client.local);
+            origin_form(&target.uri)
+        };
+        let stamp = if stamped {
+            certificate::tell(&mut fields, shown);
+            Some(Stamp { from, tls, port, id })
+        } else {
+            let host = fields.get(HOST).cloned();
             let trusted = newest.generation.balancers.contains(from);
             headers::forward(&mut fields, &Forwarding { from, trusted, tls, host: host.as_ref(), port });
             fields.insert(X_REQUEST_ID, id);
@@ -173,7 +180,7 @@ impl Serving<'_> {
         };
         let mut head = Request::new(());
         *head.method_mut() = method;
-        *head.uri_mut() = origin_form(&target.uri);
+        *head.uri_mut() = uri;
         *head.headers_mut() = fields;
         Letter::new(head, stamp, body)
     }
@@ -209,7 +216,7 @@ impl Serving<'_> {
         mut response: UpstreamResponse,
         asked: Asked,
     ) -> Answer {
-        let client = Arc::clone(&self.flight.client);
+        let client = Arc::clone(self.client);
         let agreed = match &asked {
             Asked::No => false,
             Asked::Upgrade(_) => true,
@@ -274,14 +281,12 @@ fn ask_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
 }
 
 /// Has the fields say which host is asked for, which is the proxy itself where the client named none.
-fn name_host(fields: &mut HeaderMap, target: &Target, local: SocketAddr) -> Option<HeaderValue> {
-    match fields.get(HOST) {
-        Some(host) if !target.host.is_empty() && host.as_bytes() == target.host.as_bytes() => Some(host.clone()),
-        _ => {
-            let local = target.host.is_empty().then(|| local.to_string());
-            let host = HeaderValue::from_str(local.as_deref().unwrap_or(&target.host)).ok()?;
-            fields.insert(HOST, host.clone());
-            Some(host)
+fn name_host(fields: &mut HeaderMap, target: &Target, local: SocketAddr) {
+    let asked = target.host();
+    if asked.is_empty() || fields.get(HOST).is_none_or(|host| host.as_bytes() != asked.as_bytes()) {
+        let local = asked.is_empty().then(|| local.to_string());
+        if let Ok(host) = HeaderValue::from_str(local.as_deref().unwrap_or(asked)) {
+            fields.insert(HOST, host);
         }
     }
 }

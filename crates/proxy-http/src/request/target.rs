@@ -3,14 +3,14 @@
 use crate::headers::imitates_framing;
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use std::net::Ipv6Addr;
 
 /// What a request asks for.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
-    /// The host, as the client wrote it; empty if it named none.
-    pub(super) host: String,
+    /// The `Host`, unless the URI says it.
+    named: Option<HeaderValue>,
     /// The URI, in whatever form it came.
     pub(super) uri: Uri,
 }
@@ -39,11 +39,15 @@ impl Target {
         if !uri.path().starts_with('/') && !of_server {
             return Err(StatusCode::BAD_REQUEST);
         }
-        let host = uri.authority().map_or(named, |authority| authority.as_str());
-        if !is_host(host) {
-            return Err(StatusCode::BAD_REQUEST);
-        }
-        Ok(Self { host: host.to_owned(), uri })
+        let named = if uri.authority().is_some() { None } else { request.headers().get(HOST).cloned() };
+        let target = Self { named, uri };
+        if is_host(target.host()) { Ok(target) } else { Err(StatusCode::BAD_REQUEST) }
+    }
+
+    /// The host, as the client wrote it; empty if it named none.
+    pub(super) fn host(&self) -> &str {
+        let named = || self.named.as_ref().and_then(|named| std::str::from_utf8(named.as_bytes()).ok());
+        self.uri.authority().map(|authority| authority.as_str()).or_else(named).unwrap_or_default()
     }
 
     /// The path, without query.
@@ -58,9 +62,9 @@ impl Target {
 
     /// The host without its port.
     pub(super) fn domain(&self) -> &str {
-        match self.host.rsplit_once(':') {
+        match self.host().rsplit_once(':') {
             Some((domain, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => domain,
-            _ => &self.host,
+            _ => self.host(),
         }
     }
 }
@@ -165,8 +169,8 @@ mod tests {
             (Version::HTTP_2, "/x", &[], Err(bad)),
         ];
         for (version, uri, hosts, expected) in cases {
-            let found = target(*version, "GET", uri, hosts).map(|target| target.host);
-            assert_eq!(found.as_deref().map_err(|status| *status), *expected, "{uri} {hosts:?}");
+            let found = target(*version, "GET", uri, hosts);
+            assert_eq!(found.as_ref().map(Target::host).map_err(|status| *status), *expected, "{uri} {hosts:?}");
         }
     }
 

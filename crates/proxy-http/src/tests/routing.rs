@@ -2,8 +2,8 @@
 
 use super::client::{exchange, get, get2, text};
 use super::*;
-use http::StatusCode;
-use proxy_route::{HeaderPattern, Redirect, Respond};
+use http::{HeaderValue, Request, StatusCode};
+use proxy_route::{BackendProtocol, HeaderPattern, Redirect, Respond};
 
 #[tokio::test]
 async fn every_protocol_is_forwarded() {
@@ -28,6 +28,38 @@ async fn every_protocol_is_forwarded() {
     world.settled().await;
     assert_eq!(world.log.outcomes(), [200; 8]);
     assert!(world.log.events().is_empty(), "{:?}", world.log.events());
+}
+
+#[tokio::test]
+async fn a_host_arrives_however_it_was_named() {
+    let (h1, h2) = (Backend::start().await, Backend::start_h2().await);
+    let to_h2 = forward_with("h2", &h2, |rules| rules.backend_protocol = BackendProtocol::Http2);
+    for (backend, mut route, named) in
+        [(&h1, forward("h1", &h1), "\nhost: shop.test:81\n"), (&h2, to_h2, "GET http://shop.test:81/a\n")]
+    {
+        // With a rule for fields the host is among them, without one it stays where it came.
+        for rules in [vec![], vec![("x-env".into(), Some("prod".into()))]] {
+            route.headers.request.0 = rules;
+            let world = World::new(vec![route.clone()]).await;
+            let (mut http1, mut http2) = (world.http1().await, world.http2().await);
+            let absolute = Request::builder().uri("http://shop.test:81/a").header("host", "other.test");
+            let mut cased = get2("shop.test:81", "/a");
+            cased.headers_mut().insert("host", HeaderValue::from_static("SHOP.test:81"));
+            for response in [
+                soon(http1.send_request(get("shop.test:81", "/a"))).await,
+                soon(http1.send_request(absolute.body(Default::default()).unwrap())).await,
+                soon(http2.send_request(get2("shop.test:81", "/a"))).await,
+                soon(http2.send_request(cased)).await,
+            ] {
+                assert_eq!(text(response.unwrap()).await, "you asked for /a");
+                let seen = backend.seen.lock().clone();
+                assert!(seen.contains(named), "{named:?} is not in {seen}");
+                let told: Vec<_> = seen.lines().filter(|line| line.contains("host: ")).collect();
+                assert!(told.contains(&"x-forwarded-host: shop.test:81"), "{seen}");
+                assert_eq!(told.len(), if named.contains("host") { 2 } else { 1 }, "{seen}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

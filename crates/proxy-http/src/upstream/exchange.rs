@@ -6,10 +6,13 @@ use proxy_route::RoutedRoute;
 use proxy_tcp::{Generation, Timers};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What a request brings along on its way to a backend.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exchange<'a> {
+    /// When the request began, by which what is done at once is timed: clocks are not free.
+    pub(crate) began: Instant,
     /// The time-outs of the worker.
     pub(crate) timers: &'a Timers,
     /// The configuration that the request is served by.

@@ -3,7 +3,8 @@
 use super::outgoing::{Outgoing, Progress};
 use crate::body::RequestBody;
 use crate::headers::Stamp;
-use http::Request;
+use http::header::HOST;
+use http::{HeaderValue, Request};
 use std::sync::Arc;
 
 /// A request on its way to whichever backend takes it. It stays where it is while one after the other is tried.
@@ -43,7 +44,11 @@ impl Letter {
     /// Puts the stamp among the fields, for those who read them there.
     pub(super) fn stamp(&mut self) {
         if let Some(stamp) = self.stamp.take() {
-            stamp.insert(self.head.headers_mut());
+            let host = self.head.headers().get(HOST).cloned().or_else(|| {
+                let authority = self.head.uri().authority()?;
+                HeaderValue::from_str(authority.as_str()).ok()
+            });
+            stamp.insert(host.as_ref(), self.head.headers_mut());
         }
     }
 

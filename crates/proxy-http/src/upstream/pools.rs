@@ -77,21 +77,20 @@ impl Pools {
         let Some(Some(cluster)) = exchange.generation.clusters.get(exchange.route.index) else {
             return Err(UpstreamError::Unreachable { timed_out: false });
         };
-        let witness =
-            Witness { report: Arc::clone(&self.shared.report), route: exchange.route.id, client: exchange.client };
-        for backend in cluster.order(exchange.client, std::time::Instant::now()) {
+        let witness = || self.witness(exchange);
+        for backend in cluster.order(exchange.client, exchange.began) {
             let Some(in_flight) = backend.count() else {
                 full = true;
                 continue;
             };
-            match self.try_backend(backend, in_flight, exchange, &witness, letter).await {
+            match self.try_backend(backend, in_flight, exchange, letter).await {
                 Tried::Answered(response) => {
                     backend.succeeded();
                     return Ok(response);
                 }
                 Tried::Failed(error) => {
                     if let Some(reason) = error.reason() {
-                        witness.backend_failed(reason);
+                        witness().backend_failed(reason);
                     }
                     if error == UpstreamError::Lost {
                         cluster.failed(backend, std::time::Instant::now(), error.label());
@@ -99,13 +98,13 @@ impl Pools {
                     return Err(error);
                 }
                 Tried::Unreachable(error) => {
-                    witness.backend_failed(error.reason);
+                    witness().backend_failed(error.reason);
                     cluster.failed(backend, std::time::Instant::now(), error.reason);
                     failure = Some(UpstreamError::Unreachable { timed_out: error.timed_out });
                 }
                 Tried::Lost => {
                     let error = UpstreamError::Lost;
-                    witness.backend_failed(error.label());
+                    witness().backend_failed(error.label());
                     cluster.failed(backend, std::time::Instant::now(), error.label());
                     failure = Some(error);
                 }
@@ -114,7 +113,7 @@ impl Pools {
         // Nobody was even tried.
         Err(failure.unwrap_or_else(|| {
             let error = if full { UpstreamError::Full } else { UpstreamError::NoneHealthy };
-            witness.nobody_tried(error);
+            witness().nobody_tried(error);
             error
         }))
     }
@@ -125,14 +124,13 @@ impl Pools {
         backend: &Arc<Backend>,
         in_flight: InFlight,
         exchange: &Exchange<'_>,
-        witness: &Witness,
         letter: &mut Letter,
     ) -> Tried {
         let speech = Speech::new(exchange);
         let response_timeout = exchange.generation.settings.timeouts.response;
         // A connection with a PROXY header speaks for one client: it has no home.
         let home = backend.send_proxy.is_none().then(|| self.pool(backend, exchange));
-        let mut kept = home.as_deref().and_then(|pool| pool.kept(speech));
+        let mut kept = home.as_deref().and_then(|pool| pool.kept(speech, exchange.began.into()));
         loop {
             let reused = kept.is_some();
             let mut lease = match kept.take() {
@@ -145,7 +143,8 @@ impl Pools {
             match transmit(&mut lease, letter, exchange.timers, speech, response_timeout).await {
                 Outcome::Answered(response) => {
                     let (slots, progress) = (exchange.slots.cloned(), letter.progress().cloned());
-                    let work = Box::new(Work { lease, slots, home, in_flight, witness: witness.clone(), progress });
+                    let witness = self.witness(exchange);
+                    let work = Box::new(Work { lease, slots, home, in_flight, witness, progress });
                     return Tried::Answered(response.map(|incoming| UpstreamBody::new(incoming, work)));
                 }
                 Outcome::Failed(error) => return Tried::Failed(error),
@@ -157,6 +156,10 @@ impl Pools {
                 }
             }
         }
+    }
+
+    fn witness(&self, exchange: &Exchange<'_>) -> Witness {
+        Witness { report: Arc::clone(&self.shared.report), route: exchange.route.id, client: exchange.client }
     }
 
     fn pool(&self, backend: &Arc<Backend>, exchange: &Exchange<'_>) -> Arc<Pool> {
@@ -185,9 +188,9 @@ enum Tried {
 
 impl Pool {
     /// The connection to take before any new one.
-    fn kept(&self, speech: Speech<'_>) -> Option<Lease> {
+    fn kept(&self, speech: Speech<'_>, now: Instant) -> Option<Lease> {
         let stream = if speech.may_be_http2() { self.stream() } else { None };
-        stream.or_else(|| if speech.must_be_http2() { None } else { self.idle(Instant::now()) })
+        stream.or_else(|| if speech.must_be_http2() { None } else { self.idle(now) })
     }
 }
 

@@ -83,6 +83,7 @@ impl World {
 
     async fn send(&self, request: Request<RequestBody>) -> Result<UpstreamResponse, UpstreamError> {
         let exchange = Exchange {
+            began: std::time::Instant::now(),
             timers: &self.timers,
             generation: &self.generation,
             tls: &self.tls,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Tells of failures of backends during one request.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Witness {
     pub(super) report: Arc<dyn Report>,
     pub(super) route: RouteId,

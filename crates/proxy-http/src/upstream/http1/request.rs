@@ -33,21 +33,25 @@ pub(super) fn encode(head: &Request<()>, stamp: Option<&Stamp>, length: Option<u
     out.push(b' ');
     out.extend_from_slice(head.uri().path_and_query().map_or("/", |path| path.as_str()).as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    let mut claimed = false;
+    let (mut claimed, mut host) = (false, None);
     for (name, value) in head.headers() {
         if *name == CONTENT_LENGTH {
             claimed = true;
         } else if *name != TRANSFER_ENCODING {
             field(out, name.as_str(), value.as_bytes());
         }
+        if *name == HOST {
+            host = Some(value.as_bytes());
+        }
     }
-    if let Some(authority) = head.uri().authority()
-        && !head.headers().contains_key(HOST)
+    if host.is_none()
+        && let Some(authority) = head.uri().authority()
     {
+        host = Some(authority.as_str().as_bytes());
         field(out, "host", authority.as_str().as_bytes());
     }
     if let Some(stamp) = stamp {
-        stamp.write(out);
+        stamp.write(host, out);
     }
     let sent = match length {
         Some(length) => {
