@@ -10,6 +10,7 @@ mod limits;
 mod routing;
 mod strict;
 mod upgrades;
+mod wire;
 
 use crate::{HttpGeneration, HttpServer, TlsShared};
 use backend::Backend;
