@@ -1,5 +1,9 @@
 //! Bodies on their way through the proxy, in constant memory.
 
+mod channel;
+
+pub(crate) use channel::{Broken, Receiver, Sender, Wish, channel};
+
 use crate::connection;
 use crate::headers;
 use crate::io::Busy;
@@ -8,7 +12,6 @@ use crate::upstream::UpstreamBody;
 use bytes::Bytes;
 use conn_tracker::{Event, EventKind, Report};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use proxy_tcp::{Timer, Timers};
 use std::future::Future;
 use std::pin::Pin;
@@ -27,6 +30,65 @@ pub(crate) enum RequestBody {
     Empty,
     /// As it comes from the client.
     Streaming(Box<ClientBody>),
+}
+
+/// The body of a request as its connection gives it.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    /// There is none.
+    Empty,
+    Http1(Receiver),
+    Http2(hyper::body::Incoming),
+}
+
+impl Incoming {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Http1(body) => body.poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Cut::from))),
+            Self::Http2(body) => {
+                Pin::new(body).poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Cut::from)))
+            }
+        }
+    }
+
+    /// Whether there is nothing to take any more.
+    pub(crate) fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
+}
+
+/// Why a body of a client broke off.
+#[derive(Debug)]
+struct Cut {
+    /// Whether it is no body, rather than one that broke off.
+    malformed: bool,
+    why: BodyError,
+}
+
+impl From<Broken> for Cut {
+    fn from(broken: Broken) -> Self {
+        Self { malformed: broken == Broken::Malformed, why: broken.into() }
+    }
+}
+
+impl From<hyper::Error> for Cut {
+    fn from(error: hyper::Error) -> Self {
+        let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+        Self { malformed: cause.is_some_and(|cause| !cause.is_io() && !cause.is_remote()), why: error.into() }
+    }
 }
 
 /// Whether a client was too slow with the body of its request.
@@ -85,7 +147,7 @@ pub(crate) struct ClientBody {
     average: Average,
     pace: Arc<Pace>,
     entry: Option<Arc<Entry>>,
-    /// The connection cannot be taken from hyper while its body is being read.
+    /// The connection is not idle while its body is being read.
     _busy: Busy,
 }
 
@@ -106,7 +168,7 @@ impl ClientBody {
     }
 
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(context) {
+        if let Poll::Ready(frame) = self.incoming.poll_frame(context) {
             if let Some(since) = self.waiting.take() {
                 self.average.waited += since.elapsed();
             }
@@ -127,10 +189,10 @@ impl ClientBody {
                         return self.too_slow();
                     }
                 }
-                Some(Err(error)) if is_malformed(error) => self.pace.malformed(),
+                Some(Err(cut)) if cut.malformed => self.pace.malformed(),
                 Some(Err(_)) | None => {}
             }
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+            return Poll::Ready(frame.map(|frame| frame.map_err(|cut| cut.why)));
         }
         let begins = self.waiting.is_none();
         self.waiting.get_or_insert_with(Instant::now);
@@ -168,16 +230,6 @@ impl Average {
         let least = u128::from(self.rate) * self.waited.as_millis() / 1000;
         self.waited > self.after && u128::from(self.received) < least
     }
-}
-
-/// Whether a body is no body, rather than one that broke off.
-fn is_malformed(error: &hyper::Error) -> bool {
-    use std::io::ErrorKind::{InvalidData, InvalidInput};
-    let cause = std::error::Error::source(error);
-    let http1 = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
-    let http2 = cause.and_then(|cause| cause.downcast_ref::<h2::Error>());
-    http1.is_some_and(|error| matches!(error.kind(), InvalidData | InvalidInput))
-        || http2.is_some_and(|error| !error.is_io() && !error.is_remote())
 }
 
 impl Body for RequestBody {

@@ -10,6 +10,7 @@ mod seldom;
 mod streams;
 
 pub(crate) use downstream::{ClientCertificate, Downstream, Refusal};
+pub use http1::read_requests;
 pub(crate) use idle::Idle;
 pub(crate) use streams::{moves, waits};
 

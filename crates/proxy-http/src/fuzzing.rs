@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use proxy_route::{HeaderEdits, IpSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-pub use crate::io::{follow_frames as frames, follow_requests as requests};
+pub use crate::connection::read_requests as requests;
+pub use crate::io::follow_frames as frames;
 
 /// Rewrites the lines of a head as those of a request on its way to a backend.
 ///

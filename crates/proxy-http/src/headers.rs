@@ -70,7 +70,7 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Header fields in one request: as many as hyper has room for on its stack.
+/// Header fields in one request.
 pub(crate) const MOST_HEADERS: usize = 100;
 
 /// Whether a head is larger than one may be, as HTTP/2 counts it; there, nobody else looks.

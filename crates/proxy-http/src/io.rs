@@ -1,27 +1,24 @@
-//! The client's end of a connection, as hyper reads and writes it.
+//! The client's end of a connection.
 
 mod activity;
 mod batch;
 mod frames;
 mod gather;
-mod requests;
 
 pub(crate) use activity::{Activity, Busy, Standstill, Unread};
 pub(crate) use batch::Batched;
 pub use frames::follow_frames;
 pub(crate) use gather::Gathered;
-pub use requests::follow_requests;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use frames::Frames;
 use gather::poll_write_gathered;
-use requests::{POISON, Requests};
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -58,63 +55,62 @@ impl Transport {
 /// The client's end of a connection.
 #[derive(Debug)]
 pub(crate) struct ClientIo {
-    received: Bytes,
+    received: BytesMut,
     transport: Transport,
     activity: Arc<Activity>,
-    followed: Option<Box<Followed>>,
-}
-
-/// What the bytes of a client are, as far as they are looked at.
-#[derive(Debug)]
-enum Followed {
-    Requests(Requests),
-    Frames(Frames),
+    /// What is read, of HTTP/2.
+    frames: Option<Box<Frames>>,
 }
 
 impl ClientIo {
     /// `received` comes before anything that the transport gives.
-    pub(crate) fn new(received: Bytes, transport: Transport, activity: Arc<Activity>) -> Self {
-        Self { received, transport, activity, followed: None }
+    pub(crate) fn new(received: BytesMut, transport: Transport, activity: Arc<Activity>) -> Self {
+        Self { received, transport, activity, frames: None }
     }
 
-    /// From here on what is read are requests of HTTP/1.1. One that could be read in two ways is replaced by one that
-    /// cannot be read at all, and nothing comes after it.
-    pub(crate) fn follow_requests(&mut self) {
-        self.followed.get_or_insert_with(|| Box::new(Followed::Requests(Requests::default())));
-    }
-
-    /// Keeps nothing of requests that are over, until [`ClientIo::follow_requests`] is called again.
-    pub(crate) fn rest(&mut self) {
-        self.followed.take_if(|followed| matches!(&**followed, Followed::Requests(requests) if requests.is_between()));
-    }
-
-    /// From here on what is read is somebody else's business.
-    pub(crate) fn follow_nothing(&mut self) {
-        self.followed = None;
+    /// What was received before anything was read.
+    pub(crate) fn take_received(&mut self) -> BytesMut {
+        if !self.received.is_empty() {
+            self.activity.read(true);
+        }
+        std::mem::take(&mut self.received)
     }
 
     /// Puts bytes back that were read but not used. They come before all others.
-    pub(crate) fn put_back(&mut self, bytes: Bytes) {
-        if bytes.is_empty() {
-            return;
+    pub(crate) fn put_back(&mut self, bytes: BytesMut) {
+        debug_assert!(self.received.is_empty(), "bytes would change their order");
+        self.received = bytes;
+    }
+
+    /// Reads behind what `unread` has; how much. No memory is taken before there is something to read, where that can be
+    /// told; then it is room for `ask` bytes.
+    pub(crate) fn poll_fill(
+        &mut self,
+        unread: &mut BytesMut,
+        ask: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if unread.capacity() - unread.len() < LEAST_READ {
+            // In TLS, some may have been read and decrypted already.
+            if let Transport::Plain(socket) = &self.transport
+                && self.received.is_empty()
+                && socket.poll_read_ready(context)?.is_pending()
+            {
+                self.activity.read(false);
+                return Poll::Pending;
+            }
+            if unread.is_empty() && !unread.try_reclaim(ask) {
+                *unread = BytesMut::with_capacity(ask);
+            } else {
+                unread.reserve(ask);
+            }
         }
-        if let Some(Followed::Requests(requests)) = self.followed.as_deref_mut() {
-            requests.expect_again(bytes.len());
-        }
-        self.received = match self.received.is_empty() {
-            true => bytes,
-            false => [bytes, std::mem::take(&mut self.received)].concat().into(),
-        };
+        pin!(self.read_buf(unread)).poll(context)
     }
 
     /// From here on what is read are frames of HTTP/2. A client that keeps us busy with nothing is cut off.
     pub(crate) fn follow_frames(&mut self) {
-        self.followed = Some(Box::new(Followed::Frames(Frames::new(std::time::Instant::now()))));
-    }
-
-    /// Whether a client has not sent the body of its request whole, as far as was read.
-    pub(crate) fn is_in_body(&self) -> bool {
-        matches!(self.followed.as_deref(), Some(Followed::Requests(requests)) if requests.is_in_body())
+        self.frames = Some(Box::new(Frames::new(std::time::Instant::now())));
     }
 
     /// Whether bytes wait that no socket will announce.
@@ -132,41 +128,34 @@ impl ClientIo {
         !matches!(self.transport.socket().take_error(), Ok(None))
     }
 
+    /// Whether the end of the connection has to be said before it is closed.
+    pub(crate) const fn says_goodbye(&self) -> bool {
+        matches!(self.transport, Transport::Tls(_))
+    }
+
     /// Makes the coming close a reset.
     pub(crate) fn reset(&self) -> io::Result<()> {
         self.transport.socket().set_zero_linger()
     }
 
-    /// Follows what was read into `buffer` behind `before`.
-    fn follow(&mut self, buffer: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
-        let requests = match self.followed.as_deref_mut() {
-            None => return Ok(()),
-            Some(Followed::Requests(requests)) => requests,
-            Some(Followed::Frames(frames)) => {
-                let followed = frames.follow(&buffer.filled()[before..], std::time::Instant::now);
-                // Ordering: written and read by the connection's task.
-                self.activity.in_head.store(frames.is_in_head(), Ordering::Relaxed);
-                // Other frames than those of a head are the beginning of nothing: the connection stays idle.
-                self.activity.partial.store(frames.is_in_head(), Ordering::Relaxed);
-                self.activity.opened.store(frames.opened(), Ordering::Relaxed);
-                return followed.map_err(|frames::Flood| {
-                    self.activity.flooding.store(true, Ordering::Relaxed);
-                    io::ErrorKind::ConnectionAborted.into()
-                });
-            }
-        };
-        if let Err(kept) = requests.follow(&buffer.filled()[before..]) {
-            buffer.set_filled(before + kept);
-            // At least the line feed that ended the offending line is gone, so there is room for a byte.
-            let poison = POISON.len().min(buffer.remaining());
-            buffer.put_slice(&POISON[..poison]);
-            self.received = Bytes::from_static(&POISON[poison..]);
-        }
+    /// Follows the frames that were read.
+    fn follow(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(frames) = self.frames.as_deref_mut() else { return Ok(()) };
+        let followed = frames.follow(bytes, std::time::Instant::now);
         // Ordering: written and read by the connection's task.
-        self.activity.beyond.store(requests.is_beyond(), Ordering::Relaxed);
-        Ok(())
+        self.activity.in_head.store(frames.is_in_head(), Ordering::Relaxed);
+        // Other frames than those of a head are the beginning of nothing: the connection stays idle.
+        self.activity.partial.store(frames.is_in_head(), Ordering::Relaxed);
+        self.activity.opened.store(frames.opened(), Ordering::Relaxed);
+        followed.map_err(|frames::Flood| {
+            self.activity.flooding.store(true, Ordering::Relaxed);
+            io::ErrorKind::ConnectionAborted.into()
+        })
     }
 }
+
+/// With less room than this no read is begun.
+const LEAST_READ: usize = 1024;
 
 impl AsyncRead for ClientIo {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -180,7 +169,7 @@ impl AsyncRead for ClientIo {
         let any = polled.is_ready() && buffer.filled().len() > before;
         this.activity.read(any);
         if any {
-            this.follow(buffer, before)?;
+            this.follow(&buffer.filled()[before..])?;
         }
         polled
     }
@@ -206,7 +195,7 @@ impl AsyncWrite for ClientIo {
             // Ordering: see `Standstill`.
             this.activity.moves.fetch_add(1, Ordering::Relaxed);
             this.activity.writes.fetch_add(1, Ordering::Relaxed);
-            if let (Some(Followed::Frames(frames)), Ok(written)) = (this.followed.as_deref_mut(), written) {
+            if let (Some(frames), Ok(written)) = (this.frames.as_deref_mut(), written) {
                 frames.took(*written);
             }
         }
@@ -238,13 +227,13 @@ impl AsyncWrite for ClientIo {
 }
 
 /// Fills `buffer` from bytes that were received already.
-pub(crate) fn take(received: &mut Bytes, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-    let count = received.len().min(buffer.remaining());
-    buffer.put_slice(&received[..count]);
+pub(crate) fn take(received: &mut (impl Buf + Default), buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    let count = received.remaining().min(buffer.remaining());
+    buffer.put_slice(&received.chunk()[..count]);
     received.advance(count);
-    if received.is_empty() {
+    if !received.has_remaining() {
         // Lets go of the memory behind it.
-        *received = Bytes::new();
+        *received = Default::default();
     }
     Poll::Ready(Ok(()))
 }

@@ -65,10 +65,12 @@
 mod body;
 mod clock;
 mod connection;
+mod date;
 pub mod fuzzing;
 mod generation;
 mod headers;
 mod health;
+mod http1;
 mod io;
 mod request;
 mod server;

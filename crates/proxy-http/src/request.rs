@@ -15,7 +15,7 @@ pub(crate) use entry::Entry;
 pub(crate) use id::{Ids, X_REQUEST_ID};
 
 use crate::HttpGeneration;
-use crate::body::{ResponseBody, Source};
+use crate::body::{Incoming, ResponseBody, Source};
 use crate::connection::{self, Downstream};
 use crate::headers::{self, Lookup};
 use crate::io::Busy;
@@ -25,7 +25,6 @@ use entry::Outcome;
 use forward::Ready;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use proxy_route::{Action, RequestFacts, RoutedRoute};
 use std::fmt;
 use std::net::IpAddr;
@@ -52,7 +51,7 @@ impl std::error::Error for Dropped {}
 
 /// Answers a request. Counts it before anything else, so that its connection is not idle from here on.
 ///
-/// All that can be done without waiting is done at once. What is left is boxed: hyper moves what it is given.
+/// All that can be done without waiting is done at once. What is left is boxed: it is moved.
 pub(crate) fn answer(client: Arc<Downstream>, request: Request<Incoming>) -> Answering {
     client.activity.begin_request();
     client.wakes();
@@ -75,6 +74,15 @@ pub(crate) enum Answering {
     /// `None` once it was taken.
     Now(Option<Result<Box<Response<ResponseBody>>, Dropped>>),
     Later(Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>>),
+}
+
+impl fmt::Debug for Answering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Now(_) => "Now",
+            Self::Later(_) => "Later",
+        })
+    }
 }
 
 impl Future for Answering {
@@ -183,10 +191,6 @@ impl InFlight {
         if is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             // The length stays, the bytes do not, whatever a backend makes of it.
             *response.body_mut() = Source::Fixed(bytes::Bytes::new());
-        }
-        if self.client.activity.is_beyond() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            // What came for a tunnel that is not to be was not looked at, and must not be taken for a request.
-            answers::close(&mut response);
         }
         self.status = Some(response.status().as_u16());
         let request = (!self.tunnel).then_some(self);

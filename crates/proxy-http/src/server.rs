@@ -2,6 +2,7 @@
 
 use crate::HttpGeneration;
 use crate::connection::{self, Idle};
+use crate::date::Date;
 use crate::request::Ids;
 use crate::upstream::{PoolLimits, Pools};
 use conn_tracker::{Event, EventKind, Report, RouteId};
@@ -44,6 +45,7 @@ impl HttpServer {
             timers,
             ids: Ids::new(),
             idle: Idle::default(),
+            date: Date::default(),
             lingering: AtomicUsize::new(0),
             #[cfg(test)]
             parked: AtomicUsize::new(0),
@@ -70,6 +72,7 @@ pub(crate) struct Worker {
     pub(crate) timers: Timers,
     pub(crate) ids: Ids,
     pub(crate) idle: Idle,
+    pub(crate) date: Date,
     lingering: AtomicUsize,
     /// How often a connection was parked.
     #[cfg(test)]

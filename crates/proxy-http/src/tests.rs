@@ -9,6 +9,7 @@ mod lifecycle;
 mod limits;
 mod routing;
 mod strict;
+mod turns;
 mod upgrades;
 mod wire;
 

@@ -103,7 +103,7 @@ pub(super) async fn open(worker: Arc<Worker>, connection: HttpConnection) -> Opt
         let leaf = session.peer_certificates().and_then(<[_]>::first);
         Box::new(ClientCertificate { roots, leaf: leaf.map(|leaf| leaf.clone().into_owned()) })
     });
-    let io = ClientIo::new(Bytes::new(), Transport::Tls(Box::new(tls)), Arc::clone(&activity));
+    let io = ClientIo::new(BytesMut::new(), Transport::Tls(Box::new(tls)), Arc::clone(&activity));
     let client = Arc::new(Downstream::new(worker, identity, Security::Tls(version, shown), activity, permit));
     Some(Opened { io, client, speaks })
 }
@@ -133,14 +133,14 @@ async fn handshake(
 }
 
 /// Reads until the bytes are those of HTTP/2, or cannot become them.
-async fn first_bytes(socket: &mut TcpStream, mut received: BytesMut) -> io::Result<(Bytes, Speaks)> {
+async fn first_bytes(socket: &mut TcpStream, mut received: BytesMut) -> io::Result<(BytesMut, Speaks)> {
     loop {
         let compared = received.len().min(PREFACE.len());
         if received[..compared] != PREFACE[..compared] {
-            return Ok((received.freeze(), Speaks::Http1));
+            return Ok((received, Speaks::Http1));
         }
         if compared == PREFACE.len() {
-            return Ok((received.freeze(), Speaks::Http2));
+            return Ok((received, Speaks::Http2));
         }
         if compared == 0 {
             // An idle connection takes no buffer.
@@ -150,8 +150,8 @@ async fn first_bytes(socket: &mut TcpStream, mut received: BytesMut) -> io::Resu
         if socket.read_buf(&mut received).await? == 0 {
             return match compared {
                 0 => Err(io::ErrorKind::UnexpectedEof.into()),
-                // Whatever it was, hyper says what is wrong with it.
-                _ => Ok((received.freeze(), Speaks::Http1)),
+                // Whatever it was, it is no request.
+                _ => Ok((received, Speaks::Http1)),
             };
         }
     }

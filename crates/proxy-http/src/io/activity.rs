@@ -24,8 +24,6 @@ pub(crate) struct Activity {
     pub(super) moves: AtomicUsize,
     /// How often bytes went, wrapping.
     pub(super) writes: AtomicUsize,
-    /// Whether the client has sent what may not be a request.
-    pub(super) beyond: AtomicBool,
     /// Whether the head of a request on a stream of HTTP/2 has begun to come.
     pub(super) in_head: AtomicBool,
     /// Streams of HTTP/2 that the client has opened, wrapping.
@@ -96,6 +94,13 @@ impl Activity {
         self.partial.store(false, Ordering::Relaxed);
     }
 
+    /// Takes note that a request is over on a connection that has one at a time; `partial` is whether something of the next
+    /// one is there.
+    pub(crate) fn between(&self, partial: bool) {
+        // Ordering: read by the task that writes it.
+        self.partial.store(partial, Ordering::Relaxed);
+    }
+
     /// Keeps the connection busy until the answer drops.
     pub(crate) fn busy(self: &Arc<Self>) -> Busy {
         // Ordering: raised by the connection's task, which is the one to look at it.
@@ -127,7 +132,7 @@ impl Activity {
         self.partial.load(Ordering::Relaxed)
     }
 
-    /// Whether hyper can be taken off the socket without losing a byte.
+    /// Whether nothing is under way and nothing is left to be read or written: the socket tells of whatever comes.
     pub(crate) fn can_park(&self) -> bool {
         // Ordering: read by the task that writes them.
         self.is_idle() && !self.unflushed.load(Ordering::Relaxed) && self.drained.load(Ordering::Relaxed)
@@ -142,12 +147,6 @@ impl Activity {
         if any && self.busy.load(Ordering::Relaxed) == 0 {
             self.partial.store(true, Ordering::Relaxed);
         }
-    }
-
-    /// Whether something other than requests may have come, so that no further request can be taken from what did.
-    pub(crate) fn is_beyond(&self) -> bool {
-        // Ordering: read by the task that writes it.
-        self.beyond.load(Ordering::Relaxed)
     }
 
     /// Whether the head of a request on a stream of HTTP/2 has begun to come and is not whole.

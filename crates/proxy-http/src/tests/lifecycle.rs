@@ -21,7 +21,7 @@ async fn a_parked_connection_goes_on() {
     let world = World::new(vec![forward("all", &backend), over_tls(forward("tls", &backend))]).await;
     let parked = || world.server.worker.parked.load(Ordering::SeqCst);
     let mut streams: Vec<Box<dyn Stream>> = vec![Box::new(world.raw().await), Box::new(world.tls(&["http/1.1"]).await)];
-    // In plain, hyper does not even begin before the first byte.
+    // In plain, there is no conversation before the first byte.
     eventually("a silent connection is parked", || parked() == 1).await;
     for stream in &mut streams {
         stream.write_all(REQUEST).await.unwrap();

@@ -3,7 +3,6 @@
 //! Neither a task nor a channel stands between a request and its connection: the request's own task writes the head,
 //! moves the bodies and reads the answer. What is spoken is in the modules below, which know no socket.
 
-mod chunked;
 mod request;
 mod response;
 mod stream;
@@ -13,12 +12,11 @@ pub(super) use stream::BackendStream;
 use super::outgoing::Outgoing;
 use crate::body::BodyError;
 use crate::headers::Stamp;
+use crate::http1::{Chunked, Malformed, Sent, Step};
 use bytes::{Buf, Bytes, BytesMut};
-use chunked::{Chunked, Step};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use request::Sent;
-use response::{Framing, Malformed};
+use response::Framing;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};

@@ -145,7 +145,15 @@ async fn streaming(declared: usize) -> (RequestBody, DuplexStream) {
     let busy = Arc::new(Activity::default()).busy();
     let event = Event { kind: EventKind::Terminated, reason: "request_body_timeout", route: None, source: None };
     let pace = Pace::new(Arc::new(Ignore), event);
-    let body = ClientBody::new(receiver.await.unwrap(), None, 0, Arc::new(pace), None, busy, &Timers::new());
+    let body = ClientBody::new(
+        crate::body::Incoming::Http2(receiver.await.unwrap()),
+        None,
+        0,
+        Arc::new(pace),
+        None,
+        busy,
+        &Timers::new(),
+    );
     (RequestBody::Streaming(Box::new(body)), client)
 }
 

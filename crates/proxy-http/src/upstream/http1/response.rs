@@ -1,5 +1,6 @@
 //! How the head of a response of HTTP/1 is read. Pure.
 
+use crate::http1::{Malformed, decimal};
 use bytes::{Buf, Bytes};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -25,10 +26,6 @@ pub(super) enum Framing {
     /// There is no body: what follows is another protocol.
     Switched,
 }
-
-/// It is not HTTP, or could be understood in two ways.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
 
 /// Takes the head of the response from `bytes`, behind any that only inform; `None` if it is not there whole. `to_head`:
 /// it answers a HEAD, so it has no body whatever it says.
@@ -149,13 +146,7 @@ impl Reading {
 fn length(value: &[u8]) -> Result<u64, Malformed> {
     let mut length = None;
     for digits in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-        if digits.is_empty() {
-            return Err(Malformed);
-        }
-        let number = digits.iter().try_fold(0_u64, |number, digit| {
-            let digit = char::from(*digit).to_digit(10).ok_or(Malformed)?;
-            number.checked_mul(10).and_then(|number| number.checked_add(digit.into())).ok_or(Malformed)
-        })?;
+        let number = decimal(digits)?;
         if length.replace(number).is_some_and(|before| before != number) {
             return Err(Malformed);
         }

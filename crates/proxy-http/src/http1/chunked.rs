@@ -1,12 +1,13 @@
 //! How a body in chunks is read. Pure.
 
-use super::response::Malformed;
+use super::Malformed;
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use memchr::memchr;
 
 /// How far a body in chunks is.
 #[derive(Debug, Default)]
-pub(super) struct Chunked {
+pub(crate) struct Chunked {
     stage: Stage,
     /// The bytes of the line, or of the trailers, that are there already.
     gathered: Vec<u8>,
@@ -27,7 +28,7 @@ enum Stage {
 
 /// What the bytes at hand give.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Nothing without more of them.
     More,
     Data(Bytes),
@@ -37,16 +38,17 @@ pub(super) enum Step {
 
 impl Chunked {
     /// Takes the next piece of the body from `bytes`.
-    pub(super) fn next(&mut self, bytes: &mut Bytes) -> Result<Step, Malformed> {
-        while !bytes.is_empty() {
+    pub(crate) fn next(&mut self, bytes: &mut impl Buf) -> Result<Step, Malformed> {
+        while bytes.has_remaining() {
             match &mut self.stage {
                 Stage::Data(left) => {
-                    let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                    let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.remaining());
                     *left -= count as u64;
                     if *left == 0 {
                         self.stage = Stage::DataEnd;
                     }
-                    return Ok(Step::Data(bytes.split_to(count)));
+                    // Nothing is copied out of what was read.
+                    return Ok(Step::Data(bytes.copy_to_bytes(count)));
                 }
                 Stage::Size => {
                     if self.gather_line(bytes, LONGEST_LINE)? {
@@ -76,13 +78,14 @@ impl Chunked {
     }
 
     /// Gathers bytes up to a line end; whether it is there. A line that was begun before is gone on with.
-    fn gather_line(&mut self, bytes: &mut Bytes, most: usize) -> Result<bool, Malformed> {
-        let feed = bytes.iter().position(|byte| *byte == b'\n');
-        let count = feed.map_or(bytes.len(), |feed| feed + 1);
+    fn gather_line(&mut self, bytes: &mut impl Buf, most: usize) -> Result<bool, Malformed> {
+        let line = bytes.chunk();
+        let feed = memchr(b'\n', line);
+        let count = feed.map_or(line.len(), |feed| feed + 1);
         if self.gathered.len() + count > most {
             return Err(Malformed);
         }
-        self.gathered.extend_from_slice(&bytes[..count]);
+        self.gathered.extend_from_slice(&line[..count]);
         bytes.advance(count);
         if feed.is_some() && !self.gathered.ends_with(LINE_END) {
             return Err(Malformed);
@@ -103,7 +106,8 @@ fn size(line: &[u8]) -> Result<u64, Malformed> {
     let line = line.strip_suffix(LINE_END).ok_or(Malformed)?;
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let extension = line[digits..].trim_ascii_start();
-    if digits == 0 || digits > 16 || extension.contains(&b'\r') || !extension.is_empty() && extension[0] != b';' {
+    let is_odd = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
+    if digits == 0 || digits > 16 || extension.iter().any(is_odd) || !extension.is_empty() && extension[0] != b';' {
         return Err(Malformed);
     }
     let add = |size: u64, digit: &u8| size << 4 | u64::from(char::from(*digit).to_digit(16).unwrap_or(0));
@@ -188,6 +192,7 @@ mod tests {
             b"1 x\r\na\r\n",
             b"0x1\r\na\r\n",
             b"1;a\rb\r\na\r\n",
+            b"1;a\0b\r\na\r\n",
             b"1\r\nab\r\n",
             b"1\r\na\n0\r\n\r\n",
             b"1\r\na0\r\n\r\n",
