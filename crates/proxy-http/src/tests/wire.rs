@@ -1,6 +1,7 @@
 //! HTTP/1.1 towards clients as bytes: what they may send, in whatever pieces, and what comes back.
 
 mod answer;
+mod attacks;
 mod backend;
 mod cases;
 mod edges;

@@ -85,16 +85,20 @@ impl Active {
     /// What follows when there are no more requests.
     fn ended(&mut self, end: End) -> Next {
         let Some(conversation) = self.conversation.take() else { return Next::Over };
-        let lingers = self.client.ends_gently() || conversation.is_in_body();
+        let in_body = conversation.is_in_body();
+        let breaks_off = conversation.would_look_whole() && end != End::Answered;
         let (mut io, unread) = conversation.into_parts();
         if end == End::Tunnel {
             io.put_back(unread);
             return Next::Tunnel(io);
         }
-        if self.client.ends_abruptly() {
+        if breaks_off || self.client.ends_abruptly() {
             _ = io.reset();
             return Next::Over;
         }
+        // Where more has come than was taken, some may wait in the socket, and a close would be a reset.
+        let more = end == End::Answered && !unread.is_empty();
+        let lingers = in_body || more || self.client.ends_gently();
         // Elsewhere the close says it as well.
         let shutdown = matches!(end, End::Answered | End::Gone) && (lingers || io.says_goodbye());
         if !shutdown && !lingers {
@@ -105,11 +109,17 @@ impl Active {
 
     fn judged(&mut self, verdict: &Verdict) -> Next {
         let Some(conversation) = self.conversation.take() else { return Next::Over };
+        let breaks_off = conversation.would_look_whole();
         let (io, _) = conversation.into_parts();
         match verdict {
             Verdict::Idle(since) => Next::Park(io, *since),
             Verdict::TimedOut => Next::End(io, Farewell { answer: true, shutdown: true, linger: true }),
-            Verdict::Stop => Next::Over,
+            Verdict::Stop => {
+                if breaks_off {
+                    _ = io.reset();
+                }
+                Next::Over
+            }
         }
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Conversation {
     answer: Answer,
     asker: Asker,
     sending: Sending,
+    /// Whether the answer under way has its end where the connection has its own.
+    until_close: bool,
     /// Whether what is under way is the last.
     finishing: bool,
     /// The place for fields of a response that was sent, for those of the next request.
@@ -70,7 +72,8 @@ impl Conversation {
         let intake = Intake::new(io.take_received(), most);
         let asker = Asker { version: Version::HTTP_11, is_head: false, keeps: true, trailers: false };
         let (answer, sending) = (Answer::None, Sending::default());
-        Self { io, client, intake, answer, asker, sending, finishing: false, spare: HeaderMap::new() }
+        let (until_close, finishing) = (false, false);
+        Self { io, client, intake, answer, asker, sending, until_close, finishing, spare: HeaderMap::new() }
     }
 
     /// Has the request under way be the last; whether there is none.
@@ -87,6 +90,11 @@ impl Conversation {
     /// Whether a client has not sent the body of its request whole, as far as was read.
     pub(super) const fn is_in_body(&self) -> bool {
         self.intake.is_in_body()
+    }
+
+    /// Whether the end of the connection, now, would be taken for that of an answer that is not whole.
+    pub(super) const fn would_look_whole(&self) -> bool {
+        self.until_close
     }
 
     /// The client's end of the connection, and what was read and not taken.
@@ -132,6 +140,7 @@ impl Conversation {
         self.asker.keeps &= !self.finishing && !self.intake.is_over();
         let (sent, keeps) = response::encode(status, headers, &self.asker, length, date, &mut self.sending.out);
         self.asker.keeps = keeps;
+        self.until_close = matches!(sent, Sent::UntilClose);
         sent
     }
 
@@ -175,10 +184,6 @@ impl Conversation {
             Some(Err(_)) => (false, None),
         };
         if !fits || !self.sending.end(trailers.as_ref(), sent) {
-            if matches!(sent, Sent::UntilClose) {
-                // A mere end would make it look whole.
-                _ = self.io.reset();
-            }
             return Err(End::Broken);
         }
         self.answer = Answer::Taken;

@@ -104,6 +104,8 @@ impl Intake {
     /// Expects the next request; whether something of it is there.
     pub(super) fn next(&mut self) -> bool {
         (self.stage, self.seen, self.ask) = (Stage::Head, 0, FIRST_READ);
+        // Some clients send a line end behind a body, which begins nothing.
+        skip_blank_lines(&mut self.unread);
         !self.unread.is_empty()
     }
 

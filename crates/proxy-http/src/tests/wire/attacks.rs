@@ -1,0 +1,95 @@
+//! Ends that could be taken for other ends.
+
+use super::super::backend::read_head;
+use super::*;
+use tokio::net::TcpSocket;
+
+const FIELD: &str = "HTTP/1.1\r\nHost: shop.test\r\n";
+
+/// A backend that begins an answer whose end is that of its connection, and does not come to that.
+async fn endless() -> Backend {
+    Backend::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nab").await.unwrap();
+        _ = stream.read(&mut [0]).await;
+    })
+    .await
+}
+
+/// Asks as a client does to whom only the end of the connection says that an answer is whole, and reads its beginning.
+async fn begun(world: &World) -> Wire<TcpStream> {
+    let mut wire = Wire::new(world.raw().await);
+    wire.send("GET /a HTTP/1.0\r\nHost: shop.test\r\n\r\n").await;
+    while !wire.got.ends_with(b"\r\n\r\nab") {
+        wire.fill().await;
+    }
+    wire
+}
+
+#[tokio::test]
+async fn an_answer_that_was_cut_short_does_not_look_whole_to_http_1_0() {
+    let backend = endless().await;
+    let world = World::with(vec![forward("all", &backend)], |settings| {
+        settings.timeouts.graceful_shutdown = Some(Duration::from_millis(100));
+    })
+    .await;
+    for leaves in [true, false] {
+        let mut wire = begun(&world).await;
+        if leaves {
+            wire.stream.shutdown().await.unwrap();
+        } else {
+            world.drain.start();
+        }
+        while wire.end.is_none() {
+            wire.fill().await;
+        }
+        assert_eq!(wire.end, Some(false), "it ended in order, leaves: {leaves}");
+        world.settled().await;
+    }
+}
+
+#[tokio::test]
+async fn a_line_end_behind_a_body_is_not_the_beginning_of_a_request() {
+    let backend = Backend::scripted().await;
+    let world = World::with(vec![forward("all", &backend)], |settings| {
+        settings.timeouts.request_header = Some(Duration::from_millis(800));
+    })
+    .await;
+    let mut wire = Wire::new(world.raw().await);
+    for end in ["", "\r\n", "\n\r\n"] {
+        let parked = world.server.worker.parked.load(Ordering::SeqCst);
+        wire.send(format!("POST /a {FIELD}Content-Length: 2\r\n\r\nhi{end}")).await;
+        wire.answers(&["200 =POST /a 2:hi"], End::Open).await;
+        eventually("it is parked", || world.server.worker.parked.load(Ordering::SeqCst) > parked).await;
+    }
+    wire.ends(End::Open, None, true).await;
+    world.settled().await;
+    assert!(world.log.events().is_empty(), "{:?}", world.log.events());
+}
+
+#[tokio::test]
+async fn the_last_answer_comes_whole_whatever_was_sent_behind_its_request() {
+    const LENGTH: usize = 2 * 1024 * 1024;
+    let backend = Backend::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n");
+        stream.write_all(&[head.as_bytes(), &vec![b'x'; LENGTH]].concat()).await.unwrap();
+    })
+    .await;
+    let world = World::new(vec![forward("all", &backend)]).await;
+    for behind in [0, 100, 300_000] {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(64 * 1024).unwrap();
+        let mut stream = socket.connect(world.address).await.unwrap();
+        let text = format!("GET /a {FIELD}Connection: close\r\n\r\n{}", "y".repeat(behind));
+        stream.write_all(text.as_bytes()).await.unwrap();
+        // The proxy has sent all it has to say before anything is read.
+        eventually("the answer is under way", || !world.log.outcomes().is_empty()).await;
+        world.log.outcomes.lock().clear();
+        let head = soon(read_head(&mut stream)).await;
+        assert!(head.contains("connection: close"), "{head}");
+        let mut body = vec![0; LENGTH];
+        soon(stream.read_exact(&mut body)).await.unwrap_or_else(|error| panic!("{error} with {behind} bytes behind"));
+    }
+    world.settled().await;
+}
