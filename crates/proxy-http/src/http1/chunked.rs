@@ -105,7 +105,9 @@ const MOST_TRAILERS: usize = 64;
 fn size(line: &[u8]) -> Result<u64, Malformed> {
     let line = line.strip_suffix(LINE_END).ok_or(Malformed)?;
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let extension = line[digits..].trim_ascii_start();
+    let is_blank = |byte: &&u8| matches!(byte, b' ' | b'\t');
+    let blanks = line[digits..].iter().take_while(is_blank).count();
+    let extension = &line[digits + blanks..];
     let is_odd = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
     if digits == 0 || digits > 16 || extension.iter().any(is_odd) || !extension.is_empty() && extension[0] != b';' {
         return Err(Malformed);
@@ -192,6 +194,9 @@ mod tests {
             b"1 x\r\na\r\n",
             b"0x1\r\na\r\n",
             b"1;a\rb\r\na\r\n",
+            b"1\r\r\na\r\n",
+            b"1\r;a\r\na\r\n",
+            b"1\x0c\r\na\r\n",
             b"1;a\0b\r\na\r\n",
             b"1\r\nab\r\n",
             b"1\r\na\n0\r\n\r\n",

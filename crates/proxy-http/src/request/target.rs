@@ -39,9 +39,12 @@ impl Target {
         if !uri.path().starts_with('/') && !of_server {
             return Err(StatusCode::BAD_REQUEST);
         }
-        let named = if uri.authority().is_some() { None } else { request.headers().get(HOST).cloned() };
+        // One that is overruled has to be a host, too.
+        let overruled = uri.authority().map(|_| named);
+        let named = if overruled.is_some() { None } else { request.headers().get(HOST).cloned() };
+        let is_odd = overruled.is_some_and(|named| !is_host(named));
         let target = Self { named, uri };
-        if is_host(target.host()) { Ok(target) } else { Err(StatusCode::BAD_REQUEST) }
+        if !is_odd && is_host(target.host()) { Ok(target) } else { Err(StatusCode::BAD_REQUEST) }
     }
 
     /// The host, as the client wrote it; empty if it named none.
@@ -161,6 +164,7 @@ mod tests {
             (Version::HTTP_11, "/", &["a[::1]"], Err(bad)),
             (Version::HTTP_11, "/", &["[::ffff:192.0.2.1]"], Ok("[::ffff:192.0.2.1]")),
             (Version::HTTP_11, "http://b.test/x", &["a.test"], Ok("b.test")),
+            (Version::HTTP_11, "http://b.test/x", &["a.test/y"], Err(bad)),
             (Version::HTTP_2, "https://b.test/x", &[], Ok("b.test")),
             (Version::HTTP_2, "https://b.test/x", &["B.test"], Ok("b.test")),
             (Version::HTTP_2, "https://b.test/x", &["a.test"], Err(bad)),
