@@ -6,6 +6,8 @@ mod backend;
 mod cases;
 mod edges;
 mod flow;
+mod model;
+mod random;
 
 use super::*;
 use answer::Found;

@@ -69,10 +69,11 @@ struct Arrived {
 impl Arrived {
     /// Reads one; `None` if none comes whole.
     async fn read(stream: &mut BufReader<TcpStream>) -> Option<Self> {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            (stream.read_line(&mut head).await.ok()? > 0).then_some(())?;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            (stream.read_until(b'\n', &mut head).await.ok()? > 0).then_some(())?;
         }
+        let head = String::from_utf8_lossy(&head).into_owned();
         let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
         let (mut body, mut trailers) = (Vec::new(), Vec::new());
         if field("transfer-encoding: ") == Some("chunked") {
@@ -121,14 +122,19 @@ impl Arrived {
 }
 
 async fn line(stream: &mut BufReader<TcpStream>) -> Option<String> {
-    let mut line = String::new();
-    stream.read_line(&mut line).await.ok()?;
-    Some(line.strip_suffix("\r\n")?.to_owned())
+    let mut line = Vec::new();
+    stream.read_until(b'\n', &mut line).await.ok()?;
+    Some(String::from_utf8_lossy(line.strip_suffix(b"\r\n")?).into_owned())
 }
 
 /// What says of a body which one it was.
 pub(super) fn told(method: &str, target: &str, body: &[u8]) -> String {
-    Arrived { head: format!("{method} {target} "), body: body.to_vec(), trailers: Vec::new() }.line()
+    told_with(method, target, body, &[])
+}
+
+/// The same of one with trailers.
+pub(super) fn told_with(method: &str, target: &str, body: &[u8], trailers: &[String]) -> String {
+    Arrived { head: format!("{method} {target} "), body: body.to_vec(), trailers: trailers.to_vec() }.line()
 }
 
 impl Backend {
