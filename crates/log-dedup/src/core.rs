@@ -10,6 +10,7 @@ use crate::local::{self, Local};
 use crate::sketch::number_of;
 use crate::sweep::Books;
 use crate::sync::{Arc, AtomicU64, Counter, Mutex, Ordering, Share, count_then_read, hasher};
+use crate::wording::Wording;
 use crate::{Folding, Kind, Occurrence, Settings, Sink};
 use ahash::RandomState;
 use std::borrow::Cow;
@@ -121,18 +122,12 @@ impl Core {
 
     /// Takes note of an event whose kind and reason are texts; whether it is to be written by whoever has it. Writes
     /// nothing itself, unless nobody sweeps any more.
-    pub(crate) fn record_texts(
-        &self,
-        kind: &[u8],
-        reason: &[u8],
-        route: RouteOf<&[u8]>,
-        origin: impl FnOnce(&Self) -> Option<Origin>,
-    ) -> bool {
+    pub(crate) fn record_texts(&self, wording: &Wording, origin: impl FnOnce(&Self) -> Option<Origin>) -> bool {
         let now = self.clock.now();
         let counted = local::with(self, |local| {
-            let (kind, number) = local.texts(self, kind, reason, route);
+            let (kind, number) = local.texts(self, wording);
             let state = self.kind(kind);
-            if state.word() & FOLDING == 0 && state.claim(now, || Key::of_texts(reason, route)) {
+            if state.word() & FOLDING == 0 && state.claim(now, || wording.key()) {
                 return None;
             }
             Some(state.count(&local.cell, kind, number, now, origin(self)))

@@ -3,9 +3,9 @@
 use crate::Dedup;
 use crate::cell::Origin;
 use crate::core::Core;
-use crate::keys::RouteOf;
 use crate::sketch::number_of;
-use crate::spelled::{Short, Spelled};
+use crate::spelled::Spelled;
+use crate::wording::{Part, Wording};
 use std::error::Error;
 use std::fmt::{self, Debug, Write};
 use std::net::IpAddr;
@@ -70,23 +70,15 @@ impl<S> Filter<S> for FoldFilter {
         }
         let mut seen = Seen::default();
         event.record(&mut seen);
-        let Seen { fold, reason, route, route_number, source, address, log_target } = &mut seen;
-        let kind = match (fold.bytes(), target) {
-            (b"", None) => return true,
-            (b"", Some(kind)) => core.kind(kind).kind.name().as_bytes(),
-            (named, _) => named,
-        };
-        let reason = match (reason.bytes(), log_target.bytes()) {
-            (b"", b"") => metadata.target().as_bytes(),
-            (b"", target) => target,
-            (reason, _) => reason,
-        };
-        let route = match (*route_number, route.bytes()) {
-            (Some(number), _) => RouteOf::Number(number),
-            (None, b"") => RouteOf::None,
-            (None, name) => RouteOf::Name(name),
-        };
-        core.record_texts(kind, reason, route, |core| origin(core, *address, source))
+        let Seen { wording, source, address } = &mut seen;
+        if !wording.has(Part::Kind) {
+            let Some(kind) = target else { return true };
+            wording.put(Part::Kind, |wording| wording.write_str(core.kind(kind).kind.name()));
+        }
+        if !wording.has(Part::Reason) {
+            wording.put(Part::Reason, |wording| wording.write_str(metadata.target()));
+        }
+        core.record_texts(wording, |core| origin(core, *address, source))
     }
 }
 
@@ -141,58 +133,67 @@ fn origin(core: &Core, given: Option<IpAddr>, source: &mut Spelled) -> Option<Or
 /// The fields that matter.
 #[derive(Default)]
 struct Seen {
-    fold: Short,
-    reason: Short,
-    route: Short,
-    route_number: Option<u32>,
+    wording: Wording,
     source: Spelled,
     address: Option<IpAddr>,
-    /// Where an event of the `log` crate comes from.
-    log_target: Short,
+}
+
+/// What a field is of.
+#[derive(Clone, Copy)]
+enum Role {
+    Part(Part),
+    Source,
 }
 
 impl Seen {
-    /// Where the text of a field goes; nowhere for fields that do not matter.
-    fn text_of(&mut self, field: &Field) -> Option<&mut Short> {
-        let text = match field.name() {
-            FOLD => &mut self.fold,
-            "reason" => &mut self.reason,
-            "route" => &mut self.route,
-            "log.target" => &mut self.log_target,
-            _ => return None,
-        };
-        Some(text)
+    /// Nothing for fields that do not matter.
+    fn role_of(&self, field: &Field) -> Option<Role> {
+        let name = field.name();
+        // By length first, as this is asked for every field of every event.
+        match name.len() {
+            4 if name == FOLD => Some(Role::Part(Part::Kind)),
+            5 if name == ROUTE => Some(Role::Part(Part::Route)),
+            6 if name == "reason" => Some(Role::Part(Part::Reason)),
+            6 if name == "source" => Some(Role::Source),
+            8.. => self.role_by_log(name),
+            _ => None,
+        }
+    }
+
+    /// Events of the `log` crate say by a field where they come from.
+    #[cold]
+    fn role_by_log(&self, name: &str) -> Option<Role> {
+        (name == "log.target" && !self.wording.has(Part::Reason)).then_some(Role::Part(Part::Reason))
     }
 }
 
 impl Visit for Seen {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        // What does not fit is cut off.
-        if field.name() == SOURCE {
-            write!(self.source, "{value:?}").unwrap_or_default();
-        } else if let Some(text) = self.text_of(field) {
-            write!(text, "{value:?}").unwrap_or_default();
+        match self.role_of(field) {
+            Some(Role::Source) => write!(self.source, "{value:?}").unwrap_or_default(),
+            Some(Role::Part(part)) => self.wording.put(part, |wording| write!(wording, "{value:?}")),
+            None => {}
         }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == SOURCE {
-            self.source.write_str(value).unwrap_or_default();
-        } else if let Some(text) = self.text_of(field) {
-            text.write_str(value).unwrap_or_default();
+        match self.role_of(field) {
+            Some(Role::Source) => self.source.write_str(value).unwrap_or_default(),
+            Some(Role::Part(part)) => self.wording.put(part, |wording| wording.write_str(value)),
+            None => {}
         }
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        match value.downcast_ref::<Source>() {
-            Some(Source(address)) if field.name() == SOURCE => self.address = Some(*address),
+        match (self.role_of(field), value.downcast_ref::<Source>()) {
+            (Some(Role::Source), Some(Source(address))) => self.address = Some(*address),
             _ => self.record_debug(field, &format_args!("{value}")),
         }
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
         match (field.name(), u32::try_from(value)) {
-            ("route", Ok(number)) => self.route_number = Some(number),
+            (ROUTE, Ok(number)) => self.wording.put_route(number),
             _ => self.record_debug(field, &value),
         }
     }
@@ -206,4 +207,4 @@ impl Visit for Seen {
 }
 
 const FOLD: &str = "fold";
-const SOURCE: &str = "source";
+const ROUTE: &str = "route";

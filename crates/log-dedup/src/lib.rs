@@ -55,6 +55,7 @@ mod summary;
 mod sweep;
 mod sync;
 mod text;
+mod wording;
 
 pub use clock::{Clock, SystemClock};
 pub use counts::{Count, Route};

@@ -4,6 +4,7 @@ use crate::cell::Cell;
 use crate::core::Core;
 use crate::keys::{Key, Keys, RouteOf};
 use crate::sync::Share;
+use crate::wording::{Kept, Part, Wording};
 use ahash::RandomState;
 use hashbrown::HashTable;
 use std::borrow::Cow;
@@ -20,7 +21,7 @@ pub(crate) struct Local {
     pub(crate) cell: Share<Cell>,
     hashes: RandomState,
     typed: HashTable<Typed>,
-    texts: HashTable<Texts>,
+    worded: HashTable<Worded>,
 }
 
 /// A key of the typed call: the reason by where its text is.
@@ -33,12 +34,10 @@ struct Typed {
     number: u32,
 }
 
-/// A key of a tracing event. As bytes, so that nobody has to find out again and again that they are a text.
+/// A key of a tracing event, as it is worded.
 #[derive(Debug)]
-struct Texts {
-    named: Box<[u8]>,
-    reason: Box<[u8]>,
-    route: RouteOf<Box<[u8]>>,
+struct Worded {
+    wording: Kept,
     hash: u64,
     kind: usize,
     number: u32,
@@ -96,7 +95,7 @@ impl Local {
             cell,
             hashes: core.hashes.clone(),
             typed: HashTable::new(),
-            texts: HashTable::new(),
+            worded: HashTable::new(),
         }
     }
 
@@ -123,22 +122,21 @@ impl Local {
         number
     }
 
-    /// Kind and number of a key whose kind and reason are texts of any origin.
-    pub(crate) fn texts(&mut self, core: &Core, named: &[u8], reason: &[u8], route: RouteOf<&[u8]>) -> (usize, u32) {
-        let hash = self.hashes.hash_one((named, reason, route));
-        let same = |key: &Texts| *key.reason == *reason && key.route.borrowed() == route && *key.named == *named;
-        if let Some(key) = self.texts.find(hash, same) {
+    /// Kind and number of a key that is given as texts of any origin.
+    pub(crate) fn texts(&mut self, core: &Core, wording: &Wording) -> (usize, u32) {
+        let hash = wording.hash(&self.hashes);
+        if let Some(key) = self.worded.find(hash, |key| wording.is(&key.wording)) {
             return (key.kind, key.number);
         }
-        let kind = core.kind_named(&String::from_utf8_lossy(named));
+        let kind = core.kind_named(&String::from_utf8_lossy(wording.text(Part::Kind)));
         if self.keys.overflowed() {
             return (kind, Keys::other(kind));
         }
-        let Key { reason: text, route: of } = Key::of_texts(reason, route);
-        let number = self.keys.number(&self.cell, kind, text, of.borrowed());
+        let Key { reason, route } = wording.key();
+        let number = self.keys.number(&self.cell, kind, reason, route.borrowed());
         if number != Keys::other(kind) {
-            let key = Texts { named: named.into(), reason: reason.into(), route: route.owned(), hash, kind, number };
-            self.texts.insert_unique(hash, key, |key| key.hash);
+            let key = Worded { wording: wording.keep(), hash, kind, number };
+            self.worded.insert_unique(hash, key, |key| key.hash);
         }
         (kind, number)
     }

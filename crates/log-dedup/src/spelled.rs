@@ -4,8 +4,8 @@ use crate::sketch::number_of;
 use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// A text of bounded length, without allocation.
-pub(crate) struct Short {
+/// A text of bounded length.
+struct Short {
     bytes: [u8; MOST_BYTES],
     length: usize,
 }
@@ -17,7 +17,7 @@ impl Default for Short {
 }
 
 impl Short {
-    pub(crate) fn bytes(&self) -> &[u8] {
+    fn bytes(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
 }
@@ -33,8 +33,7 @@ impl Write for Short {
 }
 
 /// A source as a text, most often that of an IPv4 address. Such a one comes in seven pieces, four numbers and the dots
-/// between them, and is read while it comes: to put it together and to take it apart again would take a quarter of what
-/// a whole event costs.
+/// between them, and is read while it comes, which takes less than to put it together and to take it apart again.
 #[derive(Default)]
 pub(crate) struct Spelled {
     /// The numbers so far.
@@ -42,7 +41,7 @@ pub(crate) struct Spelled {
     /// How many pieces of an address have come; [`ELSE`] if it is none.
     pieces: u32,
     /// Only if it is none.
-    text: Short,
+    text: Option<Short>,
 }
 
 impl Spelled {
@@ -51,7 +50,7 @@ impl Spelled {
         if self.pieces == WHOLE {
             return Some(number_of(IpAddr::V4(Ipv4Addr::from_bits(self.address))));
         }
-        let text = self.text.bytes();
+        let text = self.text.as_ref()?.bytes();
         if let Some(address) = ipv4(text) {
             return Some(number_of(IpAddr::V4(address)));
         }
@@ -63,56 +62,57 @@ impl Spelled {
     /// What it is if it is no address.
     pub(crate) fn text(&mut self) -> &[u8] {
         self.write_text("").unwrap_or_default();
-        self.text.bytes()
+        self.text.get_or_insert_default().bytes()
     }
 
     /// Puts together what has come, if it was no address until now, and then `piece`.
     #[cold]
     fn write_text(&mut self, piece: &str) -> fmt::Result {
+        let text = self.text.get_or_insert_default();
         if self.pieces == ELSE {
-            return self.text.write_str(piece);
+            return text.write_str(piece);
         }
         let parts = self.pieces.div_ceil(2);
         for piece in 0..std::mem::replace(&mut self.pieces, ELSE) {
             if piece % 2 == 0 {
-                write!(self.text, "{}", self.address >> (8 * (parts - 1 - piece / 2)) & 0xff)?;
+                write!(text, "{}", self.address >> (8 * (parts - 1 - piece / 2)) & 0xff)?;
             } else {
-                self.text.write_str(".")?;
+                text.write_str(".")?;
             }
         }
-        self.text.write_str(piece)
+        text.write_str(piece)
     }
 }
 
 impl Write for Spelled {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
-        if self.pieces % 2 == 1 {
-            if piece == "." && self.pieces < WHOLE {
-                self.pieces += 1;
-                return Ok(());
-            }
-        } else if let Some(part) = part(piece.as_bytes())
-            && self.pieces < WHOLE
-        {
-            self.address = self.address << 8 | part;
-            self.pieces += 1;
-            return Ok(());
+        if self.pieces >= WHOLE {
+            return self.write_text(piece);
         }
-        self.write_text(piece)
+        if self.pieces % 2 == 1 {
+            if piece != "." {
+                return self.write_text(piece);
+            }
+        } else {
+            let Some(part) = part(piece.as_bytes()) else { return self.write_text(piece) };
+            self.address = self.address << 8 | u32::from(part);
+        }
+        self.pieces += 1;
+        Ok(())
     }
 }
 
 /// The number of an address that these digits are, as they are usually written.
-fn part(digits: &[u8]) -> Option<u32> {
-    let digit = |byte: u8| u32::from(byte - b'0');
-    match *digits {
-        [a @ b'0'..=b'9'] => Some(digit(a)),
-        [a @ b'1'..=b'9', b @ b'0'..=b'9'] => Some(digit(a) * 10 + digit(b)),
-        [a @ b'1'..=b'2', b @ b'0'..=b'9', c @ b'0'..=b'9'] => {
-            Some(digit(a) * 100 + digit(b) * 10 + digit(c)).filter(|part| *part <= 255)
-        }
-        _ => None,
-    }
+fn part(digits: &[u8]) -> Option<u8> {
+    let digit = |byte: u8| Some(u32::from(byte.wrapping_sub(b'0'))).filter(|digit| *digit < 10);
+    let number = match *digits {
+        [a] => return digit(a).map(|a| a as u8),
+        [a, b] => digit(a)? * 10 + digit(b)?,
+        [a, b, c] => digit(a)? * 100 + digit(b)? * 10 + digit(c)?,
+        _ => return None,
+    };
+    let least = if digits.len() == 2 { 10 } else { 100 };
+    u8::try_from(number).ok().filter(|number| *number >= least)
 }
 
 /// What is an IPv4 address without a doubt, as one text. The parser of the standard library takes much longer.
@@ -120,13 +120,13 @@ fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
     let mut parts = text.splitn(4, |byte| *byte == b'.');
     let mut next = || part(parts.next()?);
     let [a, b, c, d] = [next()?, next()?, next()?, next()?];
-    Some(Ipv4Addr::from_bits(a << 24 | b << 16 | c << 8 | d))
+    Some(Ipv4Addr::new(a, b, c, d))
 }
 
 /// The pieces of a whole address.
 const WHOLE: u32 = 7;
 const ELSE: u32 = 8;
-const MOST_BYTES: usize = 64;
+pub(crate) const MOST_BYTES: usize = 64;
 
 #[cfg(test)]
 mod tests {
