@@ -2,7 +2,7 @@
 
 use crate::support::backend::Backend;
 use crate::support::client::{self, hold_http, in_time, ping, tcp, tls};
-use crate::support::ports::free_port;
+use crate::support::ports::{free_port, local};
 use crate::support::proxy::{Proxy, binary};
 use crate::support::{admin, certs, eventually, on_eight_threads};
 use bytes::Bytes;
@@ -13,7 +13,6 @@ use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -61,10 +60,6 @@ fn route(name: &str, port: u16, backend: u16, rest: &str) -> String {
 ",
         if name.starts_with("http") { ", protocol: http" } else { "" }
     )
-}
-
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 /// One request over HTTP/1.1 on a connection of its own; the whole answer.

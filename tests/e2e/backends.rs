@@ -2,23 +2,18 @@
 
 use crate::support::backend::Backend;
 use crate::support::client::{hold_http, http1, in_time, ping, tcp};
-use crate::support::ports::free_port;
+use crate::support::ports::{free_port, local};
 use crate::support::proxy::Proxy;
 use crate::support::{admin, eventually, on_eight_threads};
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
-}
 
 /// A configuration with one HTTP route on `port`; `more` are keys of its action.
 fn config(port: u16, targets: &str, more: &str) -> String {
@@ -68,12 +63,6 @@ async fn state(proxy: &Proxy, port: u16, expected: &str) {
         if one["state"] == expected { Ok(()) } else { Err(one.to_string()) }
     })
     .await;
-}
-
-fn reload(proxy: &Proxy, text: &str) {
-    proxy.write(text);
-    let (status, told) = admin::post(proxy.admin, "/api/v1/reload");
-    assert_eq!(status, 200, "{told}");
 }
 
 /// A backend that says its name, and answers `/up` with a status that can be changed.
@@ -127,7 +116,7 @@ fn who_fails_its_checks_gets_nothing_until_it_is_well() {
         assert_eq!(proxy.log().matches("a backend is down").count(), 1, "{}", proxy.log());
 
         // What was found is not forgotten by a reload.
-        reload(&proxy, &text.replace("connectionRateLimitPerMinute: 0", "connectionRateLimitPerMinute: 100000"));
+        proxy.reload(&text.replace("connectionRateLimitPerMinute: 0", "connectionRateLimitPerMinute: 100000"));
         assert_eq!(shown(&proxy)[&local(one.port()).to_string()]["state"], "down");
 
         two_mood.store(503, Ordering::SeqCst);
@@ -141,7 +130,7 @@ fn who_fails_its_checks_gets_nothing_until_it_is_well() {
         assert_eq!(proxy.log().matches("a backend is up again").count(), 1, "{}", proxy.log());
 
         // Without checks nobody is down.
-        reload(&proxy, &config(port, &targets, "websocket: { enabled: true }"));
+        proxy.reload(&config(port, &targets, "websocket: { enabled: true }"));
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..10 {
             seen.insert(get(port, "/").await.1);
@@ -247,7 +236,7 @@ fn a_target_has_no_more_than_it_may_from_all_workers_together() {
         assert!(metrics.contains("{reason=\"target_limit\",route=\"raw\"} 8"), "{metrics}");
 
         // A raised limit counts at once, with those that are there.
-        reload(&proxy, &limit(4));
+        proxy.reload(&limit(4));
         requests.push(hold_http(tcp(local(port)).await.expect("accepted"), "end.test").await.expect("held"));
         assert_eq!(get(port, "/").await.0, 503);
         requests.clear();
@@ -335,7 +324,7 @@ fn names_of_backends_are_looked_up() {
         assert!(resolved.contains(&Value::from("127.0.0.1")), "{one}");
 
         // A name without an address is a bad gateway, and does not keep anybody waiting for the dial's whole time.
-        reload(&proxy, &config(port, "{ host: nowhere.invalid, port: 80 }", ""));
+        proxy.reload(&config(port, "{ host: nowhere.invalid, port: 80 }", ""));
         assert_eq!(get(port, "/").await.0, 502);
         assert!(admin::get(proxy.admin, "/metrics").1.contains("reason=\"dial_no_address\""));
     });

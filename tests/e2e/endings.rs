@@ -322,9 +322,7 @@ fn a_route_that_a_reload_removes_keeps_its_slots_until_its_connections_end() {
         let stream = tcp(at(web_port)).await.expect("accepted");
         let held = crate::support::client::hold_http(stream, "a").await.expect("an answer without end");
         assert_eq!(admin::active(proxy.admin, "global", None), 2);
-        proxy.write(&config(&rest));
-        let (status, told) = admin::post(proxy.admin, "/api/v1/reload");
-        assert_eq!(status, 200, "{told}");
+        proxy.reload(&config(&rest));
         tunnel = crate::support::client::ping(tunnel).await.expect("it goes on");
         assert_eq!(admin::active(proxy.admin, "global", None), 2, "who is there counts");
         drop((tunnel, held));

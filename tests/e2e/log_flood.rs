@@ -32,7 +32,8 @@ fn source(number: u32) -> Ipv4Addr {
     }
 }
 
-/// Where limits refuse everybody but the client that is exempt.
+/// Where limits refuse everybody but the client that is exempt. No line comes before its time: how often the pace of
+/// the attackers rises is up to the machine.
 fn config(port: u16, backend: u16, folder: &str, format: &str, note: u32) -> String {
     format!(
         "bind: [\"127.0.0.1\"]
@@ -42,7 +43,7 @@ connectionRateLimitPerMinute: 0
 exempt: [\"127.0.0.1/32\"]
 security: {{ ipBlockList: [\"127.200.0.0/16\"] }}
 onReject: reset
-logging: {{ format: {format}, dedup: {{ flushInterval: 1s, kinds: {{ blocked: {{ burst: 3 }} }} }} }}
+logging: {{ format: {format}, dedup: {{ flushInterval: 1s, riseFactor: 0, kinds: {{ blocked: {{ burst: 3 }} }} }} }}
 accessLog: {{ path: \"{folder}/access.log\" }}
 x-note: {note}
 routes:
@@ -81,7 +82,7 @@ impl Attack {
         let mut everywhere = false;
         while !everywhere || Instant::now() < until {
             for turn in (first..ADDRESSES).step_by(ATTACKERS as usize) {
-                // Scattered, so that neither kind comes in waves: each would begin anew, and its rise be told early.
+                // Scattered, so that neither kind comes in waves, each of which would begin anew.
                 let number = turn * SCATTER % ADDRESSES;
                 knock(source(number), address).expect("it is turned away");
                 let count = if number < ADDRESSES - BLOCKED { &self.limited } else { &self.blocked };
@@ -255,7 +256,7 @@ fn flood(format: &str, seconds: u64, lines_of: fn(&str, &str) -> Lines) {
             BTreeMap::from([("global_limit".into(), by_global), ("client_limit".into(), by_client)])
         );
         assert_eq!(turned_away.reasons, BTreeMap::from([("block_list".into(), blocked)]));
-        // One event as it is each time it begins (of blocked ones three, which come in waves), a line per interval, and one
+        // One event as it is each time it begins (of blocked ones three), a line per interval, and one
         // at the end.
         let written = |lines: &Lines, burst: usize| lines.written as usize <= burst * (lines.closings + 1);
         assert!(written(&refused, 1) && written(&turned_away, 3), "{log}");

@@ -1,25 +1,19 @@
 //! What the log says of kinds of events that no limit is behind, and by which settings.
 
 use crate::support::backend::Backend;
-use crate::support::client::{tcp, tcp_from};
-use crate::support::ports::free_port;
+use crate::support::client::{in_time, tcp, tcp_from};
+use crate::support::ports::{free_port, local};
 use crate::support::proxy::Proxy;
 use crate::support::{admin, certs, eventually, on_eight_threads};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use rustls::{ClientConnection, version::TLS12};
 use serde_json::Value;
-use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Nothing is told of before the end.
 const NEVER: &str = "flushInterval: 1h, riseFactor: 0";
-
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
-}
 
 /// A port that ends TLS, with these settings of folding.
 fn config(port: u16, backend: &Backend, dedup: &str) -> String {
@@ -60,7 +54,7 @@ async fn warn(port: u16) {
     const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 1, 100];
     bytes.extend(ALERT);
     let mut stream = tcp(local(port)).await.expect("it is open");
-    tokio::io::AsyncWriteExt::write_all(&mut stream, &bytes).await.expect("it is sent");
+    stream.write_all(&bytes).await.expect("it is sent");
     // The server's part of the handshake; then it has seen both.
     stream.read_exact(&mut [0; 5]).await.expect("an answer");
 }
@@ -91,11 +85,7 @@ fn warnings_of_libraries_fold_and_a_reload_changes_how() {
         assert_eq!(lines(&proxy.log(), summaries).len(), 0);
 
         // Another interval for this kind alone.
-        let reload = |dedup: &str| {
-            proxy.write(&config(port, &backend, dedup));
-            let (status, told) = admin::post(proxy.admin, "/api/v1/reload");
-            assert_eq!(status, 200, "{told}");
-        };
+        let reload = |dedup: &str| proxy.reload(&config(port, &backend, dedup));
         reload(&format!("{NEVER}, kinds: {{ library: {{ flushInterval: 1s, burst: 3 }} }}"));
         let told = || if lines(&proxy.log(), ends).is_empty() { Err(proxy.log()) } else { Ok(()) };
         eventually("it is told of, and then that it is over", PATIENCE, told).await;
@@ -164,17 +154,21 @@ fn a_process_without_descriptors_says_so_in_a_few_lines() {
         let free = (kept..).find(|number| !is_open(*number)).expect("there is an end");
         let most = Rlimit { current: Some(free), ..getrlimit(Resource::Nofile) };
         let before = prlimit(Some(pid), Resource::Nofile, most).expect("it is ours");
-        // Each takes a place below the limit that is free, or is turned away.
-        let mut turned_away = 0;
+        // Each takes a place below the limit, and waits; who finds none is turned away.
+        let places = || (3..free).filter(|number| !is_open(*number)).count();
         let mut held = Vec::new();
-        while turned_away < 5 {
-            let mut stream = TcpStream::connect(local(port)).expect("the system accepts");
-            stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a socket");
-            stream.write_all(b"\x16").unwrap_or_default();
-            match std::io::Read::read(&mut stream, &mut [0]) {
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock) => held.push(stream),
-                _ => turned_away += 1,
-            }
+        while places() > 0 {
+            let before = places();
+            let mut stream = tcp(local(port)).await.expect("the system accepts");
+            stream.write_all(b"\x16").await.expect("it is open");
+            held.push(stream);
+            let taken = || if places() < before { Ok(()) } else { Err(format!("{before} places are free")) };
+            eventually("it has a place", PATIENCE, taken).await;
+        }
+        for _ in 0..5 {
+            let mut stream = tcp(local(port)).await.expect("the system accepts");
+            // Closed or reset.
+            let _ = in_time("the end", stream.read(&mut [0])).await;
         }
         drop(held);
         prlimit(Some(pid), Resource::Nofile, before).expect("it is ours");

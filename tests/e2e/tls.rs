@@ -2,7 +2,7 @@
 
 use crate::support::backend::Backend;
 use crate::support::client::{http1, in_time, tcp};
-use crate::support::ports::free_port;
+use crate::support::ports::{free_port, local};
 use crate::support::proxy::Proxy;
 use crate::support::{admin, certs, eventually, is_installed, on_eight_threads};
 use base64::Engine;
@@ -13,7 +13,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, HandshakeKind};
 use serde_json::Value;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +20,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
-}
 
 /// A route that ends TLS; `matching` are more keys of its match, `tls` of its TLS.
 fn route(name: &str, port: u16, backend: &Backend, matching: &str, tls: &str) -> String {
@@ -94,10 +89,9 @@ fn sessions_are_resumed_across_workers_and_reloads() {
                 let kind = visit(port, &client).await;
                 assert_eq!(kind, Some(HandshakeKind::Resumed), "visitor {visitor} of round {round}");
             }
-            proxy.write(
+            proxy.reload(
                 &text.replace("connectionRateLimitPerMinute: 0", &format!("maxPendingConnections: {}", 900 + round)),
             );
-            assert_eq!(admin::post(proxy.admin, "/api/v1/reload").0, 200);
         }
     });
 }
@@ -314,8 +308,7 @@ fn a_handshake_that_stands_still_holds_its_turn_until_it_is_given_up() {
         }
 
         // A raised limit lets all of them begin.
-        proxy.write(&text.replace("maxTlsHandshakes: 1", "maxTlsHandshakes: 0"));
-        assert_eq!(admin::post(proxy.admin, "/api/v1/reload").0, 200);
+        proxy.reload(&text.replace("maxTlsHandshakes: 1", "maxTlsHandshakes: 0"));
         for _ in 0..3 {
             visit(port, &client).await;
         }

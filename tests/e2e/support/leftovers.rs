@@ -20,7 +20,7 @@ impl Baseline {
         Self { descriptors: descriptors(pid) }
     }
 
-    /// Within two seconds: every count is zero, the descriptors are back, no socket is open but listeners.
+    /// Within a hundred looks: every count is zero, the descriptors are back, no socket is open but listeners.
     pub(crate) async fn assert_restored(&self, proxy: &Proxy) {
         eventually("every count is zero", Duration::from_secs(2), || all_zero(proxy)).await;
         let pid = proxy.pid();

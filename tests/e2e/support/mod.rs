@@ -10,7 +10,7 @@ pub(crate) mod ports;
 pub(crate) mod proxy;
 pub(crate) mod strace;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Runs a test body on eight threads.
 pub(crate) fn on_eight_threads<T>(body: impl Future<Output = T>) -> T {
@@ -19,15 +19,18 @@ pub(crate) fn on_eight_threads<T>(body: impl Future<Output = T>) -> T {
     builder.worker_threads(8).enable_all().build().expect("a runtime starts").block_on(body)
 }
 
-/// Waits until `condition` holds; panics with `what` after `limit`.
+/// Looks fifty times a second whether `condition` holds; panics with `what` if it does not after as many looks as
+/// `limit` has room for. Looks are counted, not time: on a busy machine they take longer, like what they wait for.
 pub(crate) async fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> Result<(), String>) {
-    let deadline = Instant::now() + limit;
-    loop {
-        let Err(state) = condition() else { return };
-        assert!(Instant::now() < deadline, "{what}, but after {limit:?}: {state}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let mut looks = limit.as_millis() / PAUSE.as_millis();
+    while let Err(state) = condition() {
+        assert!(looks > 0, "{what}, but after {limit:?}: {state}");
+        looks -= 1;
+        tokio::time::sleep(PAUSE).await;
     }
 }
+
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A figure of a process in KiB, by its name in `/proc/PID/status`.
 pub(crate) fn memory(pid: u32, field: &str) -> u64 {

@@ -4,7 +4,7 @@
 //! outgoing connection. So these lie below the range of such ports, in blocks; whoever listens on the first port of a
 //! block owns the others, and keeps them until the process ends.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -20,6 +20,11 @@ pub(crate) fn free_port() -> u16 {
             None => owned.take_block(),
         }
     }
+}
+
+/// Where clients on this machine find it.
+pub(crate) fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 struct Owned {

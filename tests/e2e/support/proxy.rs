@@ -1,5 +1,6 @@
 //! The real binary as a process of its own.
 
+use super::admin;
 use super::ports::free_port;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -63,6 +64,14 @@ impl Proxy {
         let beside = self.folder.path().join("next");
         std::fs::write(&beside, format!("{}{routes_and_settings}", self.head)).expect("it can be written");
         std::fs::rename(beside, self.folder.path().join("proxy.yaml")).expect("it can be renamed");
+    }
+
+    /// Puts another configuration with the same first lines in force; what is told of it.
+    pub(crate) fn reload(&self, routes_and_settings: &str) -> String {
+        self.write(routes_and_settings);
+        let (status, told) = admin::post(self.admin, "/api/v1/reload");
+        assert_eq!(status, 200, "{told}");
+        told
     }
 
     pub(crate) fn pid(&self) -> u32 {
