@@ -163,7 +163,11 @@ impl Conversation {
         }
         match self.sending.poll(&mut self.io, context) {
             Poll::Pending => Ok(false),
-            Poll::Ready(Ok(())) => Ok(!starved && matches!(self.answer, Answer::Streaming(..))),
+            Poll::Ready(Ok(())) if starved => {
+                self.sending.rest();
+                Ok(false)
+            }
+            Poll::Ready(Ok(())) => Ok(matches!(self.answer, Answer::Streaming(..))),
             Poll::Ready(Err(_)) => Err(End::Gone),
         }
     }

@@ -27,6 +27,9 @@ pub(super) struct Sending {
 const TOGETHER: usize = 2 * 1024;
 const CHUNKS_TOGETHER: usize = 8 * 1024;
 
+/// Room that is kept: enough for most heads with a small body.
+const KEPT: usize = 2 * 1024;
+
 /// The end of a chunk, and of all of them.
 const LAST: &[u8] = b"\r\n0\r\n\r\n";
 
@@ -75,6 +78,11 @@ impl Sending {
             }
             sent => sent.end(trailers, &mut self.out),
         }
+    }
+
+    /// Gives back what memory can be had again, when everything has left and nobody knows when more comes.
+    pub(super) fn rest(&mut self) {
+        self.out.shrink_to(KEPT);
     }
 
     /// Writes all there is, and flushes it.
