@@ -203,3 +203,38 @@ async fn a_client_that_ends_its_side_is_gone_and_its_request_with_it() {
     assert!(!answer.contains("200"), "what is cut short does not look whole: {answer}");
     world.settled().await;
 }
+
+#[tokio::test]
+async fn a_body_that_another_task_sends_on_is_whole() {
+    // What goes to a backend in HTTP/2 is taken by the task of that connection.
+    let backend = Backend::start_h2().await;
+    let h2 = |forward: &mut Forward| forward.backend_protocol = proxy_route::BackendProtocol::Http2;
+    let world = World::new(vec![forward_with("all", &backend, h2)]).await;
+    let size = 1_000_000;
+    let chunks = format!("{}0\r\n\r\n", format!("3e8\r\n{}\r\n", "x".repeat(1000)).repeat(1000));
+    let framings = [
+        (format!("content-length: {size}\r\n"), "x".repeat(size)),
+        ("transfer-encoding: chunked\r\n".to_owned(), chunks),
+        ("transfer-encoding: chunked\r\n".to_owned(), "0\r\n\r\n".to_owned()),
+    ];
+    let mut all = String::new();
+    for (framing, body) in &framings {
+        all.push_str(&format!("POST /count HTTP/1.1\r\nhost: a\r\n{framing}\r\n{body}"));
+    }
+    all.push_str(LAST);
+    let (mut reading, mut writing) = world.raw().await.into_split();
+    let writing = tokio::spawn(async move { writing.write_all(all.as_bytes()).await.map(|()| writing) });
+    let mut answers = String::new();
+    soon(reading.read_to_string(&mut answers)).await.unwrap();
+    drop(writing.await.unwrap().unwrap());
+    assert_eq!(statuses(&answers), ["200"; 4]);
+    let counts: Vec<_> = answers.split("\r\n\r\n").skip(1).map(|text| text.split("HTTP").next().unwrap()).collect();
+    assert_eq!(counts, ["1000000", "1000000", "0", "you asked for /last"]);
+    // One that breaks off there does not look whole either.
+    let mut stream = world.raw().await;
+    stream.write_all(b"POST /count HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhel").await.unwrap();
+    eventually("it is under way", || world.limits.requests.load(Ordering::SeqCst) == 1).await;
+    drop(stream);
+    world.settled().await;
+    assert!(!world.log.outcomes()[4..].contains(&200), "{:?}", world.log.outcomes());
+}
