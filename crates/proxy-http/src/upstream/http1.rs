@@ -233,10 +233,10 @@ impl Http1 {
 
     /// Reads more behind what was not taken yet. No memory is held while there is nothing to read.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        ready!(self.io.poll_readable(context))?;
         if self.ask == FIRST_READ && self.unread.is_empty() {
             return self.poll_first(context);
         }
+        ready!(self.io.poll_readable(context))?;
         let mut space = match std::mem::take(&mut self.unread) {
             unread if unread.is_empty() => BytesMut::with_capacity(self.ask),
             unread => {

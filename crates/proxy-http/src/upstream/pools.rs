@@ -6,6 +6,7 @@ use super::pool::{Lease, Pool};
 use super::transmit::{Outcome, transmit};
 use super::witness::Witness;
 use super::{Exchange, Letter, UpstreamBody, UpstreamError, UpstreamResponse};
+use ahash::RandomState;
 use conn_tracker::Report;
 use parking_lot::Mutex;
 use proxy_tcp::{Backend, InFlight, TimedOut};
@@ -43,7 +44,7 @@ pub(crate) struct Pools {
 struct Shared {
     limits: PoolLimits,
     report: Arc<dyn Report>,
-    pools: Mutex<HashMap<Key, Arc<Pool>>>,
+    pools: Mutex<HashMap<Key, Arc<Pool>, RandomState>>,
     sweeper: OnceLock<AbortHandle>,
 }
 
@@ -241,7 +242,7 @@ async fn sweep(shared: Weak<Shared>, pause: Duration) {
     }
 }
 
-fn sweep_once(pools: &mut HashMap<Key, Arc<Pool>>, now: Instant) {
+fn sweep_once(pools: &mut HashMap<Key, Arc<Pool>, RandomState>, now: Instant) {
     // A pool in use by a request or a response is kept: its connection comes back to it.
     pools.retain(|_, pool| pool.sweep(now) || Arc::strong_count(pool) > 1);
 }
