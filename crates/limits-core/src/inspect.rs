@@ -1,7 +1,7 @@
 //! Reading the counts while they change.
 
 use crate::routes::{RouteSlot, RouteState};
-use crate::settings::Settings;
+use crate::settings::{Reasons, Settings};
 use crate::shard::{Admitted, Cold, Refused};
 use crate::sketch;
 use crate::sync::Arc;
@@ -149,12 +149,24 @@ impl Table {
 }
 
 fn route_scopes(settings: &Settings, route: RouteId, state: &RouteState) -> Vec<ScopeState> {
-    let rule = settings.route(route);
-    let connections = state.held(RouteSlot::Connection).read();
-    let requests = state.held(RouteSlot::Request).read();
-    let admitted = state.admitted(RouteSlot::Connection);
-    let begun = state.admitted(RouteSlot::Request);
-    let scope = |slot, scope, active: u32, limit, admitted, reasons: &[Reason]| ScopeState {
+    // Most routes have no limits of requests: they are shown where there is something to show.
+    let shown = |scope: &ScopeState| {
+        scope.limit.is_some() || scope.admitted > 0 || !scope.refused.is_empty() || !scope.would_refuse.is_empty()
+    };
+    let of_requests = slot_scopes(settings, route, state, RouteSlot::Request).into_iter().filter(shown);
+    slot_scopes(settings, route, state, RouteSlot::Connection).into_iter().chain(of_requests).collect()
+}
+
+/// The scopes of one kind of slot of a route: of all clients, and of one.
+fn slot_scopes(settings: &Settings, route: RouteId, state: &RouteState, slot: RouteSlot) -> [ScopeState; 2] {
+    let (rule, reasons) = (settings.route(route).of(slot), Reasons::of(slot));
+    let (active, active_of_clients) = state.held(slot).read();
+    let (admitted, admitted_of_clients) = state.admitted(slot);
+    let (all, client) = match slot {
+        RouteSlot::Connection => (Scope::Route, Scope::RouteClient),
+        RouteSlot::Request => (Scope::Requests, Scope::RequestsClient),
+    };
+    let scope = |scope, active: u32, limit, admitted, reasons: &[Reason]| ScopeState {
         scope,
         route: Some(route),
         active: active.into(),
@@ -163,48 +175,11 @@ fn route_scopes(settings: &Settings, route: RouteId, state: &RouteState) -> Vec<
         refused: occurred(reasons, |reason| state.refused(slot, reason, true)),
         would_refuse: occurred(reasons, |reason| state.refused(slot, reason, false)),
     };
-    let mut scopes = vec![
-        scope(
-            RouteSlot::Connection,
-            Scope::Route,
-            connections.0,
-            rule.connections.most.limit(),
-            admitted.0,
-            &[Reason::RouteLimit],
-        ),
-        scope(
-            RouteSlot::Connection,
-            Scope::RouteClient,
-            connections.1,
-            rule.connections.per_client.most.limit(),
-            admitted.1,
-            &[Reason::RouteClientLimit, Reason::RouteClientRate, Reason::TableFull],
-        ),
-    ];
-    let of_requests = [
-        scope(
-            RouteSlot::Request,
-            Scope::Requests,
-            requests.0,
-            rule.requests.most.limit(),
-            begun.0,
-            &[Reason::RequestLimit],
-        ),
-        scope(
-            RouteSlot::Request,
-            Scope::RequestsClient,
-            requests.1,
-            rule.requests.per_client.most.limit(),
-            begun.1,
-            &[Reason::RequestClientLimit, Reason::RequestRate, Reason::TableFull],
-        ),
-    ];
-    // Most routes have no limits of requests: they are shown where there is something to show.
-    let shown = |scope: &ScopeState| {
-        scope.limit.is_some() || scope.admitted > 0 || !scope.refused.is_empty() || !scope.would_refuse.is_empty()
-    };
-    scopes.extend(of_requests.into_iter().filter(shown));
-    scopes
+    let of_client = [reasons.client, reasons.rate, Reason::TableFull];
+    [
+        scope(all, active, rule.most.limit(), admitted, &[reasons.all]),
+        scope(client, active_of_clients, rule.per_client.most.limit(), admitted_of_clients, &of_client),
+    ]
 }
 
 fn occurred(reasons: &[Reason], count: impl Fn(Reason) -> u64) -> Vec<(Reason, u64)> {
