@@ -20,13 +20,27 @@ const SEGMENT: usize = if cfg!(any(loom, shuttle)) { 4 } else { 64 };
 /// Places behind the last home, for what is pushed beyond it.
 const SPARE: usize = SEGMENT / 4;
 
+/// The smallest piece of memory that a table has or gives up.
+type Segment<E> = Box<[E; SEGMENT]>;
+
+/// What a table can move into, or has left behind.
+#[derive(Debug)]
+pub(crate) struct Room<E>(Vec<Segment<E>>);
+
+impl<E> Room<E> {
+    /// Room for so many segments, as [`Dense::less`] says.
+    pub(crate) fn new(segments: usize) -> Self {
+        Self(Vec::with_capacity(segments))
+    }
+}
+
 /// Entries by hash. Only the lower 32 bits of a hash are used.
 ///
 /// The places `0..places()` hold the entries in the order of their hashes, each at its home or behind it without a
 /// vacant place between.
 #[derive(Debug)]
 pub(crate) struct Dense<E> {
-    segments: Box<[Box<[E; SEGMENT]>]>,
+    segments: Box<[Segment<E>]>,
     len: u32,
     /// Places that are the home of some hash.
     homes: u32,
@@ -99,13 +113,27 @@ impl<E: Entry> Dense<E> {
         self.len -= 1;
     }
 
-    /// Hands memory back if much of it is unused. Some room stays, so that a table at the edge does not grow and shrink
-    /// in turn.
-    pub(crate) fn shrink(&mut self, hash_of: impl Fn(&E) -> u64) {
+    /// With how few segments the table would do, if it has many more. Some are kept, so that a table at the edge does not
+    /// grow and shrink in turn.
+    pub(crate) fn less(&self) -> Option<usize> {
         let roomy = segments_for(self.len as usize + self.len as usize / 4);
-        if roomy < self.segments.len() - self.segments.len() / 4 {
-            self.resize(roomy, &hash_of);
+        (roomy < self.segments.len() - self.segments.len() / 4).then_some(roomy)
+    }
+
+    /// Moves into `room` if there is enough of it, and leaves what is not needed any more. No memory is asked for or freed
+    /// here: either may take an allocator milliseconds, as it may tidy up all that it has, and there is a lock around
+    /// the table.
+    pub(crate) fn shrink(&mut self, room: Room<E>, hash_of: impl Fn(&E) -> u64) -> Room<E> {
+        let Room(mut segments) = room;
+        let wanted = segments.capacity();
+        let fits = segments_for(self.len as usize) <= wanted && wanted < self.segments.len();
+        if !fits || self.spread_over(wanted, hash_of) > wanted {
+            return Room(segments);
         }
+        let mut left = Vec::from(std::mem::take(&mut self.segments));
+        segments.extend(left.drain(..wanted));
+        self.segments = segments.into_boxed_slice();
+        Room(left)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &E> + '_ {
@@ -146,8 +174,15 @@ impl<E: Entry> Dense<E> {
         true
     }
 
-    /// Spreads the entries over `wanted` segments. Where too many belong to the last homes, a segment more is behind them.
+    /// Spreads the entries over `wanted` segments.
     fn resize(&mut self, wanted: usize, hash_of: impl Fn(&E) -> u64) {
+        let used = self.spread_over(wanted, hash_of);
+        self.set_segments(used);
+    }
+
+    /// Spreads the entries over the homes of `wanted` segments, and answers how many segments are used. Where too many
+    /// entries belong to the last homes, it is one more.
+    fn spread_over(&mut self, wanted: usize, hash_of: impl Fn(&E) -> u64) -> usize {
         let homes = (wanted * SEGMENT).saturating_sub(SPARE);
         self.homes = u32::try_from(homes).expect("a table has fewer than 4 G places");
         self.set_segments(wanted.max(self.segments.len()));
@@ -157,7 +192,7 @@ impl<E: Entry> Dense<E> {
                 None => self.set_segments(self.segments.len() + 1),
             }
         };
-        self.set_segments(wanted.max(places.div_ceil(SEGMENT)));
+        wanted.max(places.div_ceil(SEGMENT))
     }
 
     /// The places up to the last entry, if they are enough; if not, all entries are still there in their order.

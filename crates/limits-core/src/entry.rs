@@ -50,7 +50,7 @@ impl PairUsage {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry<K, S, V> {
+pub(crate) struct Entry<K, S, V> {
     key: K,
     sub: S,
     value: V,
@@ -157,6 +157,23 @@ impl<S, V> Default for Counts<S, V> {
     }
 }
 
+/// What the table of one family can move into, or has left behind.
+#[derive(Debug)]
+pub(crate) enum Room<S, V> {
+    V4(dense::Room<Entry<u32, S, V>>),
+    V6(dense::Room<Entry<u64, S, V>>),
+}
+
+impl<S, V> Room<S, V> {
+    /// See [`dense::Room::new`].
+    pub(crate) fn new(family: Family, segments: usize) -> Self {
+        match family {
+            Family::V4 => Self::V4(dense::Room::new(segments)),
+            Family::V6 => Self::V6(dense::Room::new(segments)),
+        }
+    }
+}
+
 /// What a bounded step over the entries of one family did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Swept {
@@ -224,11 +241,19 @@ impl<S: Part, V: Value> Counts<S, V> {
         }
     }
 
-    /// Hands memory back where much of one family's table is unused.
-    pub(crate) fn shrink(&mut self, secret: &Secret, family: Family) {
+    /// See [`Dense::less`], for one family.
+    pub(crate) fn less(&self, family: Family) -> Option<usize> {
         match family {
-            Family::V4 => self.v4.shrink(rehash(secret)),
-            Family::V6 => self.v6.shrink(rehash(secret)),
+            Family::V4 => self.v4.less(),
+            Family::V6 => self.v6.less(),
+        }
+    }
+
+    /// See [`Dense::shrink`], for the family that `room` was made for.
+    pub(crate) fn shrink(&mut self, secret: &Secret, room: Room<S, V>) -> Room<S, V> {
+        match room {
+            Room::V4(room) => Room::V4(self.v4.shrink(room, rehash(secret))),
+            Room::V6(room) => Room::V6(self.v6.shrink(room, rehash(secret))),
         }
     }
 

@@ -1,9 +1,9 @@
 //! Forgetting clients that are as if they had never been seen, a bounded step at a time.
 
 use crate::capacity::Family;
-use crate::entry::Swept;
+use crate::entry::{self, Counts, Room, Swept, Value};
 use crate::shard::Shard;
-use crate::sync::Ordering;
+use crate::sync::{Mutex, Ordering};
 use crate::table::Table;
 use conn_tracker::{SweepQueue, Verdict};
 use std::time::Instant;
@@ -62,32 +62,44 @@ impl Table {
 
     /// Looks at a step's worth of places of one shard.
     fn look_through(&self, part: &mut Part, now: u64, budget: usize, expired: &mut Expired) -> Verdict {
-        let mut shard = self.shards[part.shard as usize].lock();
-        shard.advance(now);
-        let mut places = STEP.min(budget);
-        while places > 0 {
-            let (family, of_pairs) = PARTS[part.part as usize];
-            let swept = self.sweep(&mut shard, family, of_pairs, part.place, places);
-            let visited = swept.visited.max(1);
-            places = places.saturating_sub(visited);
-            expired.visited += visited;
-            *(if of_pairs { &mut expired.pairs } else { &mut expired.clients }) += swept.freed as usize;
-            if !swept.ended {
-                part.place += swept.visited;
-                continue;
-            }
-            if of_pairs {
-                shard.cold.pairs.shrink(&self.secret, family);
-            } else {
-                shard.clients.shrink(&self.secret, family);
-            }
-            (part.part, part.place) = (part.part + 1, 0);
-            if part.part as usize == PARTS.len() {
-                part.part = 0;
-                return Verdict::Later;
-            }
+        let shard = &self.shards[part.shard as usize];
+        let (family, of_pairs) = PARTS[part.part as usize];
+        let swept = {
+            let mut shard = shard.lock();
+            shard.advance(now);
+            self.sweep(&mut shard, family, of_pairs, part.place, STEP.min(budget))
+        };
+        expired.visited += swept.visited.max(1);
+        *(if of_pairs { &mut expired.pairs } else { &mut expired.clients }) += swept.freed as usize;
+        if !swept.ended {
+            part.place += swept.visited;
+            return Verdict::Again;
         }
-        Verdict::Again
+        if of_pairs {
+            self.hand_back(shard, family, |shard| &mut shard.cold.pairs);
+        } else {
+            self.hand_back(shard, family, |shard| &mut shard.clients);
+        }
+        (part.part, part.place) = (part.part + 1, 0);
+        if (part.part as usize) < PARTS.len() {
+            return Verdict::Again;
+        }
+        part.part = 0;
+        Verdict::Later
+    }
+
+    /// Hands memory of a hash table back, if much of it is unused. The allocator is called between two locks and behind
+    /// the second one, never under one.
+    fn hand_back<S: entry::Part, V: Value>(
+        &self,
+        shard: &Mutex<Shard>,
+        family: Family,
+        counts: impl Fn(&mut Shard) -> &mut Counts<S, V>,
+    ) {
+        let Some(segments) = counts(&mut shard.lock()).less(family) else { return };
+        let room = Room::new(family, segments);
+        let left = counts(&mut shard.lock()).shrink(&self.secret, room);
+        drop(left);
     }
 
     /// Looks for room for a new client in a few shards, without waiting for any lock.

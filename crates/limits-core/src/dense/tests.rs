@@ -22,6 +22,12 @@ fn find(table: &mut Dense<Pair>, key: u64) -> Option<usize> {
     table.find(key >> 32, |pair| pair.0 == key).map(|(place, _)| place)
 }
 
+fn shrink(table: &mut Dense<Pair>) {
+    if let Some(segments) = table.less() {
+        table.shrink(Room::new(segments), hash);
+    }
+}
+
 fn check(table: &Dense<Pair>, model: &BTreeMap<u64, u32>) {
     assert_eq!(table.len(), model.len());
     let mut all: Vec<_> = table.iter().map(|pair| (pair.0, pair.1)).collect();
@@ -88,7 +94,7 @@ proptest! {
                         table[place].1 = value;
                     }
                 }
-                Step::Shrink => table.shrink(hash),
+                Step::Shrink => shrink(&mut table),
             }
             if number % 16 == 0 {
                 check(&table, &model);
@@ -99,7 +105,7 @@ proptest! {
             let place = find(&mut table, *key).expect("it is there");
             table.remove(place, hash);
         }
-        table.shrink(hash);
+        shrink(&mut table);
         prop_assert_eq!((table.len(), table.bytes()), (0, 0));
     }
 }
@@ -122,7 +128,7 @@ fn memory_follows_the_number_of_entries_up_and_down() {
     for number in 0..20_000 {
         let place = find(&mut table, spread(number)).expect("it is there");
         table.remove(place, hash);
-        table.shrink(hash);
+        shrink(&mut table);
         let left = 19_999 - number as usize;
         assert!(table.places() <= left * 21 / 10 + 2 * SEGMENT, "{} places for {left}", table.places());
     }
@@ -136,7 +142,7 @@ fn a_table_at_the_edge_does_not_grow_and_shrink_in_turn() {
         let pair = Pair(spread(number), 1);
         table.insert(hash(&pair), pair, hash);
         let before = table.places();
-        table.shrink(hash);
+        shrink(&mut table);
         assert_eq!(table.places(), before, "at {number}");
     }
 }
@@ -158,4 +164,19 @@ fn a_walk_that_removes_misses_nothing() {
     }
     assert_eq!(table.len(), 1_000);
     assert!(table.iter().all(|pair| pair.1 % 3 == 0));
+}
+
+#[test]
+fn room_made_for_fewer_entries_is_left_alone() {
+    let mut table = Dense::default();
+    for number in 0..3_000 {
+        let pair = Pair(spread(number), 1);
+        table.insert(hash(&pair), pair, hash);
+    }
+    let before = table.places();
+    for segments in [0, 1, before / SEGMENT / 2, before / SEGMENT, before] {
+        table.shrink(Room::new(segments), hash);
+        assert_eq!((table.len(), table.places()), (3_000, before), "{segments}");
+    }
+    assert!((0..3_000).all(|number| find(&mut table, spread(number)).is_some()));
 }
