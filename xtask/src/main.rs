@@ -75,7 +75,7 @@ The workspace's own tools.
   cargo xtask bench icount      instructions on the hot paths, by valgrind; more than 5 % above xtask/icount.txt fails
         NAME                    one path alone: http1, tls1, or a case of the counting core; all of these: core
         --bless                 writes xtask/icount.txt
-  cargo xtask bench memory      memory of the core at 17 sizes per address family, what is left, the longest admission
+  cargo xtask bench memory      memory of the core at 17 sizes per address family, what is left, how long locks are held
         --quick                 two sizes
   cargo xtask loom [NAME]       the counting under a model checker: all interleavings of two threads, random ones of four
   cargo xtask faults [WORD]     one fault at a time in a copy of the counting; a named test must turn red for each

@@ -30,7 +30,7 @@ fn main() {
     map.extend((0..CLIENTS).map(|number| (mixed(number), (number, 0))));
 
     // Interleaved: what a neighbour does to one line it does to all of them.
-    let mut lines: [Vec<f64>; 8] = Default::default();
+    let mut lines: [Vec<f64>; 10] = Default::default();
     for round in 0..rounds {
         let known = |turn: u32| 1 + mixed(turn ^ round << 20) % (CLIENTS - 1);
         lines[0].push(cost(TURNS, |turn| {
@@ -45,6 +45,11 @@ fn main() {
         lines[5].push(threads(&table, now, 2, 0));
         lines[6].push(threads(&table, now, 1, 1_000));
         lines[7].push(threads(&table, now, 2, 1_000));
+        // What was found is part of the next key, so no look-up begins before the last one has ended.
+        let mut found = 0;
+        lines[8].push(cost(TURNS, |turn| found = map[&mixed(known(turn ^ (found & 1 << 31)))].0));
+        black_box(found);
+        lines[9].push(cost(TURNS, |_| drop(permit(&tracker, now, 1))));
     }
     let names = [
         "look-up in a map of 1 M with ahash",
@@ -55,6 +60,8 @@ fn main() {
         "back to back, two threads, each",
         "with 1 µs of work, work included, one thread",
         "with 1 µs of work, two threads, each",
+        "look-ups that wait for each other",
+        "admit + release, one known client",
     ];
     let medians = lines.map(|mut samples| {
         samples.sort_by(f64::total_cmp);
@@ -63,8 +70,9 @@ fn main() {
     for (name, [median, least, most]) in names.into_iter().zip(medians) {
         println!("{name:<44} {median:>7.1} ns  ({least:.1} to {most:.1})");
     }
-    let [map, known, .., alone, both, alone_at_work, both_at_work] = medians.map(|[median, ..]| median);
-    println!("\nadmit + release over the look-up: {:.1} ns", known - map);
+    let [map, known, _, _, alone, both, alone_at_work, both_at_work, waiting, _] = medians.map(|[median, ..]| median);
+    println!("\nadmit + release over the look-up: {:.1} ns,", known - map);
+    println!("over look-ups that wait for each other: {:.1} ns", known - waiting);
     println!("two threads do {:.2} times as much as one back to back,", 2.0 * alone / both);
     println!("and {:.2} times as much with 1 µs of work between", 2.0 * alone_at_work / both_at_work);
     drop((held, full));

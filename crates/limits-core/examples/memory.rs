@@ -1,15 +1,12 @@
 //! Resident memory per tracked client, and what is left once all are forgotten: `memory v4|v6 CLIENTS`.
 //!
 //! One size per process, because an allocator remembers. Each client has opened one connection, which is still held,
-//! and used up a token. Also the longest admissions, in CPU time of their thread: those in which a part of the table grows.
-//! Thousands of them do the same work, so the longest of all says what disturbed it, and the others what it takes.
+//! and used up a token. How long locks are held is measured by the example `locks`.
 #![allow(clippy::unwrap_used, reason = "a measurement that fails has no figures")]
 
 use conn_tracker::{Arrival, Hold, Inspect, Slots, TopBy};
 use limits_core::{Limits, Table, TableConfig};
 use rustix::time::{ClockId, clock_gettime};
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
@@ -26,18 +23,8 @@ fn main() {
     let table = Table::new(config, Limits { rate_per_minute: 60, ..Limits::default() }, now).unwrap();
     let tracker = table.for_worker();
     let start = resident();
-    // What the machine alone makes of it: the longest turn of a loop that does nothing.
-    let mut idle = Longest::default();
-    let mut longest = Longest::default();
-    for _ in 0..clients {
-        let before = cpu();
-        idle.note(cpu() - before);
-    }
     for number in 0..clients {
-        let before = cpu();
-        let hold = tracker.open(now, Arrival::client(address(is_v6, number))).unwrap();
-        longest.note(cpu() - before);
-        forget(hold);
+        tracker.open(now, Arrival::client(address(is_v6, number))).unwrap().settle();
     }
     let full = resident();
     let before = cpu();
@@ -57,50 +44,19 @@ fn main() {
     let end = resident();
     let per_client = (full - start) as f64 / f64::from(clients);
     println!(
-        "{} {clients:>8}: {per_client:.1} B a client, peak {:.1} B, left {} KB, the {LONGEST} longest admissions {} (doing nothing {}), walk {} ms, top {top}: {} µs a lock",
+        "{} {clients:>8}: {per_client:.1} B a client, peak {:.1} B, left {} KB, walk {} ms, top {top}: {} µs a lock",
         if is_v6 { "v6" } else { "v4" },
         (peak() - start) as f64 / f64::from(clients),
         end.saturating_sub(start) / 1024,
-        longest.shown(),
-        idle.shown(),
         walk.as_millis(),
         lock as f64 / 1_000.0,
     );
-}
-
-/// How many of the longest turns are kept: a part of the table grows more often.
-const LONGEST: usize = 1_000;
-
-/// The longest turns, in nanoseconds.
-#[derive(Default)]
-struct Longest(BinaryHeap<Reverse<i64>>);
-
-impl Longest {
-    fn note(&mut self, nanoseconds: i64) {
-        self.0.push(Reverse(nanoseconds));
-        if self.0.len() > LONGEST {
-            self.0.pop();
-        }
-    }
-
-    /// The median, the tenth longest and the longest, in microseconds.
-    fn shown(self) -> String {
-        let sorted = self.0.into_sorted_vec();
-        let [median, tenth, longest] =
-            [LONGEST / 2, 9, 0].map(|place| sorted.get(place).map_or(0, |turn| turn.0) / 1_000);
-        format!("{median}, {tenth}, {longest} µs")
-    }
 }
 
 fn address(is_v6: bool, number: u32) -> IpAddr {
     // An odd factor: every number gives another address, and neighbours are far apart.
     let bits = number.wrapping_mul(0x9e37_79b1);
     if is_v6 { Ipv6Addr::from_bits(u128::from(bits) << 64).into() } else { Ipv4Addr::from_bits(bits).into() }
-}
-
-/// Lets go of a hold without the slots, so that 10 million of them take no memory here.
-fn forget(mut hold: Hold) {
-    hold.settle();
 }
 
 fn again(table: &Table, address: IpAddr) -> Hold {

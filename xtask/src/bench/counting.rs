@@ -1,7 +1,10 @@
 //! What the counting core costs: time beside its rivals, instructions, memory.
 
 use crate::Outcome;
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::{Command, ExitStatus},
+};
 
 /// Time per admission and release, by criterion, beside what a program would otherwise take, and bytes per client.
 pub(crate) fn micro(root: &Path, words: &[&str]) -> Outcome {
@@ -14,7 +17,7 @@ pub(crate) fn micro(root: &Path, words: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// Resident bytes per client of every size, the peak, what is left, and the longest lock.
+/// Resident bytes per client of every size, the peak, what is left, and for how long locks are held.
 pub(crate) fn memory(root: &Path, words: &[&str]) -> Outcome {
     let quick = match words {
         [] => false,
@@ -29,6 +32,21 @@ pub(crate) fn memory(root: &Path, words: &[&str]) -> Outcome {
         for size in &sizes {
             print!("{}", output(program.as_os_str(), &[family, &size.to_string()])?);
         }
+    }
+    locks(root, if quick { "1000000" } else { "10000000" })
+}
+
+/// The longest that a lock is held. A table's secret is known here, so that several processes do the same: that is a flag
+/// of the compiler, which has a directory of its own, because it changes every crate.
+fn locks(root: &Path, size: &str) -> Outcome {
+    let target = root.join("target/known_secret");
+    let status = cargo_command(root, &["build", "--release", "--package", "limits-core", "--example", "locks"])
+        .env("RUSTFLAGS", "--cfg known_secret")
+        .env("CARGO_TARGET_DIR", &target)
+        .status();
+    ended("build", status)?;
+    for family in ["v4", "v6"] {
+        print!("{}", output(target.join("release/examples/locks").as_os_str(), &[family, size])?);
     }
     Ok(())
 }
@@ -56,9 +74,17 @@ fn instructions(program: &str, case: &str, turns: u32) -> Outcome<u64> {
 }
 
 fn cargo(root: &Path, arguments: &[&str]) -> Outcome {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let line = arguments.join(" ");
-    match Command::new(cargo).args(arguments).current_dir(root).status() {
+    ended(&arguments.join(" "), cargo_command(root, arguments).status())
+}
+
+fn cargo_command(root: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    command.args(arguments).current_dir(root);
+    command
+}
+
+fn ended(line: &str, status: std::io::Result<ExitStatus>) -> Outcome {
+    match status {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("`cargo {line}` ended with {status}.")),
         Err(error) => Err(format!("`cargo {line}` could not be started: {error}.")),
