@@ -3,6 +3,7 @@
 use super::client::{exchange, get, get2, text};
 use super::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
 
 const REQUEST: &[u8] = b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n";
 
@@ -98,10 +99,9 @@ async fn nothing_a_client_does_keeps_it_pending_for_longer() {
     let mut route = over_tls(forward("tls", &backend));
     route.matching.domains = vec!["shop.test".parse().unwrap()];
     let world = World::with(vec![forward("all", &backend), route], |settings| {
-        settings.timeouts.initial_data = Some(Duration::from_millis(800));
+        settings.timeouts.initial_data = Some(Duration::from_millis(1600));
     })
     .await;
-    let begun = Instant::now();
     // A head that never ends, begun late or within TLS; far from the time-out of a head.
     let plain = async {
         let stream = world.raw().await;
@@ -128,8 +128,6 @@ async fn nothing_a_client_does_keeps_it_pending_for_longer() {
         assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     }
     world.settled().await;
-    let took = begun.elapsed();
-    assert!(took < Duration::from_secs(5), "{took:?}");
     let pending = world.log.events().iter().filter(|event| **event == ("terminated", "initial_data_timeout")).count();
     assert_eq!(pending, 3, "{:?}", world.log.events());
 }
@@ -157,12 +155,17 @@ async fn a_client_that_left_unread_bytes_behind_ends_with_its_silent_backend() {
 
 #[tokio::test]
 async fn a_drain_finishes_what_is_under_way() {
-    let backend = Backend::raw(|mut stream| async move {
-        backend::read_head(&mut stream).await;
-        _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab").await;
-        // The rest waits for one more byte from the test.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        _ = stream.write_all(b"cd").await;
+    // The rest waits for a word from the test.
+    let rest = Arc::new(Semaphore::new(0));
+    let told = Arc::clone(&rest);
+    let backend = Backend::raw(move |mut stream| {
+        let told = Arc::clone(&told);
+        async move {
+            backend::read_head(&mut stream).await;
+            _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab").await;
+            told.acquire().await.unwrap().forget();
+            _ = stream.write_all(b"cd").await;
+        }
     })
     .await;
     let world = World::new(vec![forward("all", &backend), over_tls(forward("tls", &backend))]).await;
@@ -172,6 +175,7 @@ async fn a_drain_finishes_what_is_under_way() {
     let two = soon(http2.send_request(get2("a", "/"))).await.unwrap();
     world.drain.start();
     assert_eq!(exchange(idle, b"").await, "", "an idle connection is closed at once");
+    rest.add_permits(2);
     assert_eq!(text(one).await, "abcd");
     assert_eq!(text(two).await, "abcd");
     world.settled().await;

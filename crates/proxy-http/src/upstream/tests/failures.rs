@@ -139,12 +139,10 @@ async fn a_backend_that_stalls_before_requests_is_a_504_for_all_who_wait() {
     let insecure = |forward: &mut Forward| forward.backend_tls.insecure_skip_verify = true;
     let hurried = |settings: &mut Settings| settings.timeouts.connect = Some(Duration::from_millis(100));
     let world = World::with(&[backend.port], insecure, hurried, Some(TlsMode::TerminateAndReencrypt));
-    let begun = std::time::Instant::now();
     for answered in futures_util::future::join_all((0..8).map(|_| world.get("/"))).await {
         let error = answered.unwrap_err();
         assert_eq!((error, error.status().as_u16()), (UpstreamError::Unreachable { timed_out: true }, 504));
     }
-    assert!(begun.elapsed() < PATIENCE / 2, "they wait side by side, not one after the other");
     assert_eq!((world.events().len(), world.in_flight()), (8, 0));
 }
 
