@@ -71,13 +71,11 @@ impl Sender {
         if shared.left {
             return Poll::Ready(Wish::Nothing);
         }
-        if shared.wanted && shared.piece.is_none() {
-            return Poll::Ready(Wish::More);
-        }
+        // Also where there is a wish: the taker may go before the client sends anything.
         if !shared.giver.as_ref().is_some_and(|giver| giver.will_wake(context.waker())) {
             shared.giver = Some(context.waker().clone());
         }
-        Poll::Pending
+        if shared.wanted && shared.piece.is_none() { Poll::Ready(Wish::More) } else { Poll::Pending }
     }
 
     /// Whether nobody takes anything any more.
@@ -261,6 +259,17 @@ mod tests {
         assert!(!receiver.is_end_stream());
         assert_eq!(taken(&mut receiver, &Arc::default()), Poll::Ready(None));
         assert!(receiver.is_end_stream());
+    }
+
+    #[test]
+    fn a_taker_that_goes_is_missed_by_a_connection_that_waits_for_bytes() {
+        let (sender, mut receiver) = channel(None);
+        let (connection, other) = (Arc::new(Task::default()), Arc::new(Task::default()));
+        let waker = Waker::from(Arc::clone(&connection));
+        assert!(taken(&mut receiver, &other).is_pending());
+        assert_eq!(sender.poll_wish(&mut Context::from_waker(&waker)), Poll::Ready(Wish::More));
+        drop(receiver);
+        assert_eq!(connection.woken(), 1);
     }
 
     #[test]

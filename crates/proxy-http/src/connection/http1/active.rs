@@ -132,11 +132,16 @@ impl Future for Active {
         loop {
             let Some(conversation) = &mut this.conversation else { return Poll::Ready(Next::Over) };
             // Told at once, so that the answers that follow say that they are the last.
-            if this.client.worker.drain.is_draining() && this.watch.finishes(&this.client) && conversation.finish() {
-                return Poll::Ready(this.ended(End::Answered));
+            let finishes = this.client.worker.drain.is_draining() && this.watch.finishes(&this.client);
+            if finishes {
+                conversation.finish();
             }
             if let Poll::Ready(end) = Pin::new(&mut *conversation).poll(context) {
                 return Poll::Ready(this.ended(end));
+            }
+            // Only now: a request that is there already is answered.
+            if finishes && conversation.is_quiet() {
+                return Poll::Ready(this.ended(End::Answered));
             }
             ready!(Pin::new(&mut this.timer).poll(context));
             let now = Instant::now();
@@ -144,8 +149,11 @@ impl Future for Active {
             if let Some(verdict) = this.watch.look(&this.client, conversation, now) {
                 return Poll::Ready(this.judged(&verdict));
             }
-            if this.watch.finishing && conversation.finish() {
-                return Poll::Ready(this.ended(End::Answered));
+            if this.watch.finishing {
+                conversation.finish();
+                if conversation.is_quiet() {
+                    return Poll::Ready(this.ended(End::Answered));
+                }
             }
         }
     }

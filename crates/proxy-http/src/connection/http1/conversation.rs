@@ -76,10 +76,9 @@ impl Conversation {
         Self { io, client, intake, answer, asker, sending, until_close, finishing, spare: HeaderMap::new() }
     }
 
-    /// Has the request under way be the last; whether there is none.
-    pub(super) fn finish(&mut self) -> bool {
+    /// Has the request under way, or the next, be the last.
+    pub(super) const fn finish(&mut self) {
         self.finishing = true;
-        self.is_quiet()
     }
 
     /// Whether nothing is under way.

@@ -49,6 +49,29 @@ async fn an_answer_that_was_cut_short_does_not_look_whole_to_http_1_0() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_there_when_the_drain_begins_is_answered() {
+    let backend = Backend::scripted().await;
+    for parked in [false, true] {
+        let world = World::new(vec![forward("all", &backend)]).await;
+        let mut wire = Wire::new(world.raw().await);
+        let text = format!("GET /a {FIELD}\r\n");
+        wire.send(&text).await;
+        wire.answers(&["200 =GET /a"], End::Open).await;
+        if parked {
+            eventually("it is parked", || world.server.worker.parked.load(Ordering::SeqCst) == 1).await;
+        }
+        wire.send(&text).await;
+        // The socket tells of it now, and the connection's task has not run yet, or has.
+        tokio::task::yield_now().await;
+        world.drain.start();
+        let line = wire.answer(false).await;
+        assert_eq!(line.map(|line| line.replacen(" close", "", 1)).as_deref(), Some("200 =GET /a"), "parked: {parked}");
+        assert_eq!(wire.answer(false).await, None);
+        world.settled().await;
+    }
+}
+
+#[tokio::test]
 async fn a_line_end_behind_a_body_is_not_the_beginning_of_a_request() {
     let backend = Backend::scripted().await;
     let world = World::with(vec![forward("all", &backend)], |settings| {

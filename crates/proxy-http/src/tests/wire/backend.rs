@@ -94,8 +94,9 @@ impl Arrived {
                 }
             }
         } else if let Some(length) = field("content-length: ") {
-            body.resize(length.parse().expect("a length"), 0);
-            stream.read_exact(&mut body).await.ok()?;
+            let length = length.parse().expect("a length");
+            stream.take(length).read_to_end(&mut body).await.ok()?;
+            (body.len() as u64 == length).then_some(())?;
         }
         Some(Self { head, body, trailers })
     }
