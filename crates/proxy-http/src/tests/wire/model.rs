@@ -5,6 +5,8 @@
 pub(super) enum Expected {
     /// 200 with this text, and whether the connection ends with it.
     Served { text: String, is_head: bool, closes: bool },
+    /// 403, without a look at the body; then perhaps the end.
+    Blocked { is_head: bool },
     /// A refusal with this status, and the end.
     Refused(u16),
     /// Nothing, or a refusal, as it is not whole.
@@ -12,7 +14,7 @@ pub(super) enum Expected {
     /// Nobody says what.
     Unknown,
 }
-use Expected::{Partial, Refused, Served, Unknown};
+use Expected::{Blocked, Partial, Refused, Served, Unknown};
 
 /// Why there is no request.
 type Other = Expected;
@@ -29,6 +31,12 @@ pub(super) fn expect(bytes: &[u8], tell: impl Fn(&str, &str, &[u8], &[String]) -
             return all;
         }
         match reader.request() {
+            Ok(request) if request.target == BLOCKED => {
+                all.push(Blocked { is_head: request.method == "HEAD" });
+                if request.closes {
+                    return all;
+                }
+            }
             Ok(request) => {
                 let text = tell(&request.method, &request.target, &request.body, &request.trailers);
                 let is_head = request.method == "HEAD";
@@ -44,6 +52,9 @@ pub(super) fn expect(bytes: &[u8], tell: impl Fn(&str, &str, &[u8], &[String]) -
         }
     }
 }
+
+/// The target that is blocked.
+const BLOCKED: &str = "/no";
 
 struct Request {
     method: String,
@@ -144,7 +155,14 @@ impl<'a> Reader<'a> {
             return Err(Unknown);
         }
         let closes = says("close") || upgrades || !is_1_1 && !says("keep-alive");
-        let (body, trailers) = self.body(&framing)?;
+        if target.starts_with(BLOCKED) && target != BLOCKED {
+            return Err(Unknown);
+        }
+        let (body, trailers) = match self.body(&framing) {
+            // Nobody takes it, so nobody says what of it is wrong.
+            Err(_) if target == BLOCKED => return Err(Unknown),
+            body => body?,
+        };
         let announced = tokens("trailer");
         let passes = |name: &str| announced.contains(&name.as_bytes().to_vec());
         let trailers = trailers.iter().filter(|(name, _)| passes(name)).map(|(name, value)| format!("{name}: {value}"));
@@ -200,12 +218,16 @@ impl<'a> Reader<'a> {
                 return Err(BAD);
             }
         }
-        let mut trailers = Vec::new();
+        // They are judged when they are there whole.
+        let mut lines = Vec::new();
         loop {
-            let line = self.line()?;
-            if line.is_empty() {
-                break;
+            match self.raw_line()?.strip_suffix(b"\r").ok_or(BAD)? {
+                b"" => break,
+                line => lines.push(line),
             }
+        }
+        let mut trailers = Vec::new();
+        for line in lines {
             let (name, value) = field(line)?;
             trailers.push((name, String::from_utf8_lossy(value).into_owned()));
         }
