@@ -251,5 +251,5 @@ async fn requests_at_random_are_read_as_a_simple_reader_reads_them() {
     world.settled().await;
     // What is tried is neither all right nor all wrong.
     let all = counts.iter().sum::<usize>();
-    assert!(counts[0] > all / 2 && counts[1] > all / 20 && counts[2] > all / 100 && counts[3] < all / 10, "{counts:?}");
+    assert!(counts[0] > all / 3 && counts[1] > all / 20 && counts[2] > all / 100 && counts[3] < all / 10, "{counts:?}");
 }
