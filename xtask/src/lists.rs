@@ -2,7 +2,7 @@
 //!
 //! On stable Rust and without feedback from coverage: the bytes come from seeds, and a failing list is repeated by its own.
 
-use crate::Outcome;
+use crate::{Outcome, number};
 use std::{path::Path, process::Command};
 
 /// Runs the lists of bytes of `limits-core`'s simulation for longer than its test does.
@@ -28,8 +28,7 @@ fn parse(words: &[&str]) -> Outcome<(u64, u64)> {
     let (mut seconds, mut seed) = (60, 1_000_000);
     let mut words = words.iter();
     while let Some(&word) = words.next() {
-        let number = words.next().and_then(|number| number.parse().ok());
-        let number = number.ok_or_else(|| format!("`{word}` needs a number."));
+        let number = number(word, words.next());
         match word {
             "--seconds" => seconds = number?,
             "--seed" => seed = number?,

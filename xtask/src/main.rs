@@ -3,7 +3,7 @@
 //! One dispatch, no logic: every tool is a module with a `run`, and `--help` is the list of them.
 #![forbid(unsafe_code)]
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, str::FromStr};
 
 mod bench;
 mod check;
@@ -17,6 +17,11 @@ mod tidy;
 
 /// What a tool returns: nothing, or one or more sentences that say what is wrong.
 type Outcome<T = ()> = Result<T, String>;
+
+/// The number behind an option.
+fn number<N: FromStr>(option: &str, given: Option<&&str>) -> Outcome<N> {
+    given.and_then(|number| number.parse().ok()).ok_or_else(|| format!("`{option}` needs a number."))
+}
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -1,6 +1,6 @@
 //! The counting against its plain reference, over as many random histories as there is time for.
 
-use crate::Outcome;
+use crate::{Outcome, number};
 use std::{path::Path, process::Command};
 
 /// Runs the simulation of `limits-core` with other numbers than its test has.
@@ -34,10 +34,8 @@ impl Numbers {
         let mut numbers = Self { first: 0, seeds: 1_000, steps: 10_000 };
         let mut words = words.iter();
         while let Some(&word) = words.next() {
-            let number = || {
-                let given = words.clone().next().and_then(|number| number.parse::<u64>().ok());
-                given.ok_or_else(|| format!("`{word}` needs a number."))
-            };
+            let given = words.clone().next();
+            let number = || number(word, given);
             match word {
                 "--seeds" => numbers.seeds = number()?,
                 "--steps" => numbers.steps = number()?,

@@ -1,6 +1,6 @@
 //! The chaos test for as long as there is time.
 
-use crate::Outcome;
+use crate::{Outcome, number};
 use std::{path::Path, process::Command};
 
 /// Runs the chaos test with another length, and another seed if one is given.
@@ -34,8 +34,7 @@ impl Wish {
         let mut wish = Self { secs: 600, seed: None };
         let mut words = words.iter();
         while let Some(&word) = words.next() {
-            let number = words.next().and_then(|number| number.parse::<u64>().ok());
-            let number = number.ok_or_else(|| format!("`{word}` needs a number. See `cargo xtask --help`."))?;
+            let number = number(word, words.next()).map_err(|error| format!("{error} See `cargo xtask --help`."))?;
             match word {
                 "--secs" => wish.secs = number,
                 "--seed" => wish.seed = Some(number),

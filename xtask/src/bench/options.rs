@@ -1,7 +1,7 @@
 //! What `cargo xtask bench` was asked for.
 
 use super::scenarios::{SCENARIOS, Scenario};
-use crate::Outcome;
+use crate::{Outcome, number};
 use std::{str::FromStr, time::Duration};
 
 #[derive(Debug)]
@@ -30,8 +30,8 @@ impl Options {
         while let Some(word) = words.next() {
             match *word {
                 "--quick" => (options.rounds, options.window) = (3, Duration::from_secs(1)),
-                "--rounds" => options.rounds = number("--rounds", words.next())?,
-                "--secs" => options.window = Duration::from_secs(number("--secs", words.next())?),
+                "--rounds" => options.rounds = positive("--rounds", words.next())?,
+                "--secs" => options.window = Duration::from_secs(positive("--secs", words.next())?),
                 "--peers-only" => options.peers_only = true,
                 "--list" => options.list = true,
                 "--only" => {
@@ -48,8 +48,8 @@ impl Options {
 }
 
 /// The number behind an option, which is not zero.
-fn number<N: FromStr + PartialEq + Default>(option: &str, word: Option<&&str>) -> Outcome<N> {
-    let number = word.and_then(|word| word.parse().ok()).filter(|number| *number != N::default());
+fn positive<N: FromStr + PartialEq + Default>(option: &str, given: Option<&&str>) -> Outcome<N> {
+    let number = number(option, given).ok().filter(|number| *number != N::default());
     number.ok_or_else(|| format!("`{option}` needs a number that is not zero."))
 }
 
