@@ -21,6 +21,16 @@ fn statuses(answer: &str) -> Vec<&str> {
     answer.match_indices("HTTP/1.").map(|(at, _)| &answer[at + 9..at + 12]).collect()
 }
 
+/// All that is answered to what is sent without waiting for any of it.
+async fn answers_to(world: &World, all: String) -> String {
+    let (mut reading, mut writing) = world.raw().await.into_split();
+    let writing = tokio::spawn(async move { writing.write_all(all.as_bytes()).await.map(|()| writing) });
+    let mut answers = String::new();
+    soon(reading.read_to_string(&mut answers)).await.unwrap();
+    drop(writing.await.unwrap().unwrap());
+    answers
+}
+
 #[tokio::test]
 async fn requests_that_come_together_are_answered_in_their_order() {
     let backend = Backend::start().await;
@@ -36,11 +46,7 @@ async fn requests_that_come_together_are_answered_in_their_order() {
         all.push_str(&format!("GET /{number} HTTP/1.1\r\nhost: a\r\n\r\n"));
     }
     all.push_str(LAST);
-    let (mut reading, mut writing) = world.raw().await.into_split();
-    let writing = tokio::spawn(async move { writing.write_all(all.as_bytes()).await.map(|()| writing) });
-    let mut answers = String::new();
-    soon(reading.read_to_string(&mut answers)).await.unwrap();
-    drop(writing.await.unwrap().unwrap());
+    let answers = answers_to(&world, all).await;
     assert_eq!(statuses(&answers), vec!["200"; 101]);
     let mut rest = &answers[..];
     for number in 0..50 {
@@ -222,11 +228,7 @@ async fn a_body_that_another_task_sends_on_is_whole() {
         all.push_str(&format!("POST /count HTTP/1.1\r\nhost: a\r\n{framing}\r\n{body}"));
     }
     all.push_str(LAST);
-    let (mut reading, mut writing) = world.raw().await.into_split();
-    let writing = tokio::spawn(async move { writing.write_all(all.as_bytes()).await.map(|()| writing) });
-    let mut answers = String::new();
-    soon(reading.read_to_string(&mut answers)).await.unwrap();
-    drop(writing.await.unwrap().unwrap());
+    let answers = answers_to(&world, all).await;
     assert_eq!(statuses(&answers), ["200"; 4]);
     let counts: Vec<_> = answers.split("\r\n\r\n").skip(1).map(|text| text.split("HTTP").next().unwrap()).collect();
     assert_eq!(counts, ["1000000", "1000000", "0", "you asked for /last"]);
