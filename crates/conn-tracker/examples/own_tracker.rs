@@ -25,15 +25,15 @@ impl DayAndNight {
 }
 
 impl ConnectionTracker for DayAndNight {
-    fn open(&self, _now: Instant, _arrival: Arrival) -> Result<Hold, Rejection> {
+    fn open(&self, _now: Instant, _arrival: Arrival, hold: &mut Hold) -> Result<(), Rejection> {
         let limit = self.limit();
         // One step checks and takes, so two threads never get the last slot both. Ordering: as in a semaphore, what the
         // last holder of a slot did has happened for the next one.
         let take = |open| (open < limit).then_some(open + 1);
-        match self.open.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take) {
-            Ok(_) => Ok(Hold::new(None, Slots::GLOBAL)),
-            Err(_) => Err(Rejection::full(Reason::GlobalLimit, limit)),
-        }
+        let taken = self.open.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take);
+        taken.map_err(|_| Rejection::full(Reason::GlobalLimit, limit))?;
+        hold.fill(None, Slots::GLOBAL);
+        Ok(())
     }
 
     fn identify(&self, _now: Instant, _hold: &mut Hold, _client: IpAddr) -> Result<(), Rejection> {
@@ -51,18 +51,25 @@ impl ConnectionTracker for DayAndNight {
         hold.take(route);
     }
 
-    fn close(&self, mut hold: Hold) {
+    fn close(&self, hold: &mut Hold) {
         if hold.slots().has(Slots::GLOBAL) {
             self.open.fetch_sub(1, Ordering::Release);
         }
         hold.settle();
     }
 
-    fn begin(&self, _now: Instant, _client: Option<IpAddr>, route: RouteId) -> Result<RequestHold, Rejection> {
-        Ok(RequestHold::new(None, route, Slots::NONE))
+    fn begin(
+        &self,
+        _now: Instant,
+        _client: Option<IpAddr>,
+        route: RouteId,
+        hold: &mut RequestHold,
+    ) -> Result<(), Rejection> {
+        hold.fill(None, route, Slots::NONE);
+        Ok(())
     }
 
-    fn finish(&self, mut hold: RequestHold) {
+    fn finish(&self, hold: &mut RequestHold) {
         hold.settle();
     }
 }

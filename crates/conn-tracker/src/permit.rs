@@ -13,7 +13,8 @@ use std::time::Instant;
 #[clippy::has_significant_drop]
 pub struct Permit {
     tracker: Arc<dyn ConnectionTracker>,
-    hold: Option<Hold>,
+    // Filled where it is: an admission that were copied from place to place would cost twice as much.
+    hold: Hold,
 }
 
 impl Permit {
@@ -23,8 +24,9 @@ impl Permit {
     /// See [`ConnectionTracker::open`].
     #[inline]
     pub fn open(tracker: &Arc<dyn ConnectionTracker>, now: Instant, arrival: Arrival) -> Result<Self, Rejection> {
-        let hold = tracker.open(now, arrival)?;
-        Ok(Self { tracker: Arc::clone(tracker), hold: Some(hold) })
+        let mut permit = Self { tracker: Arc::clone(tracker), hold: Hold::vacant() };
+        tracker.open(now, arrival, &mut permit.hold)?;
+        Ok(permit)
     }
 
     /// Names the client of a connection that came through a trusted proxy.
@@ -32,8 +34,7 @@ impl Permit {
     /// # Errors
     /// See [`ConnectionTracker::identify`].
     pub fn identify(&mut self, now: Instant, client: IpAddr) -> Result<(), Rejection> {
-        let Self { tracker, hold } = self;
-        tracker.identify(now, hold.as_mut().expect(HELD), client)
+        self.tracker.identify(now, &mut self.hold, client)
     }
 
     /// Binds the connection to a route.
@@ -41,57 +42,54 @@ impl Permit {
     /// # Errors
     /// See [`ConnectionTracker::bind`].
     pub fn bind(&mut self, now: Instant, route: RouteId) -> Result<(), Rejection> {
-        let Self { tracker, hold } = self;
-        tracker.bind(now, hold.as_mut().expect(HELD), route)
+        self.tracker.bind(now, &mut self.hold, route)
     }
 
     /// Gives the slots of one route back.
     pub fn unbind(&mut self, route: RouteId) {
-        let Self { tracker, hold } = self;
-        tracker.unbind(hold.as_mut().expect(HELD), route);
+        self.tracker.unbind(&mut self.hold, route);
     }
 
     /// Whether the connection is bound to `route`.
     #[must_use]
     pub fn is_bound(&self, route: RouteId) -> bool {
-        self.hold.as_ref().expect(HELD).is_bound(route)
+        self.hold.is_bound(route)
     }
 
     /// The routes that the connection is bound to.
     pub fn routes(&self) -> impl Iterator<Item = RouteId> + '_ {
-        self.hold.as_ref().expect(HELD).bindings().map(Binding::route)
+        self.hold.bindings().map(Binding::route)
     }
 
     /// The client that the connection is counted for, if any.
     #[must_use]
     pub fn client(&self) -> Option<ClientKey> {
-        self.hold.as_ref().expect(HELD).client()
+        self.hold.client()
     }
 
     /// Whether a dry run admitted what a limit would have refused.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.hold.as_ref().expect(HELD).is_over()
+        self.hold.is_over()
     }
 
     /// Why the last decision would have refused the connection if limits were enforced; told once per decision.
     pub fn would_refuse(&mut self) -> Option<Reason> {
-        self.hold.as_mut().expect(HELD).take_would_refuse()
+        self.hold.take_would_refuse()
     }
 
     /// Gives every slot back while the connection lives on; from here on it holds none. For connections that only a dry
     /// run lets live: enforced, they would be closed here.
     pub fn let_go(&mut self) {
-        let over = Hold::new(self.client(), Slots::NONE);
-        if let Some(hold) = self.hold.replace(over) {
-            self.tracker.close(hold);
-        }
+        let client = self.client();
+        self.tracker.close(&mut self.hold);
+        self.hold.fill(client, Slots::NONE);
     }
 
     /// Whether the connection holds no slot at all: it would not be there if limits were enforced.
     #[must_use]
     pub fn is_unheld(&self) -> bool {
-        self.hold.as_ref().expect(HELD).slots() == Slots::NONE
+        self.hold.slots() == Slots::NONE
     }
 
     /// The tracker behind the permit, to begin requests with.
@@ -101,13 +99,11 @@ impl Permit {
     }
 }
 
-const HELD: &str = "a permit holds its slots until it drops";
-
 impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
-        if let Some(hold) = self.hold.take() {
-            self.tracker.close(hold);
+        if !self.hold.is_vacant() {
+            self.tracker.close(&mut self.hold);
         }
     }
 }
@@ -123,7 +119,7 @@ impl fmt::Debug for Permit {
 #[clippy::has_significant_drop]
 pub struct RequestPermit {
     tracker: Arc<dyn ConnectionTracker>,
-    hold: Option<RequestHold>,
+    hold: RequestHold,
 }
 
 impl RequestPermit {
@@ -137,21 +133,22 @@ impl RequestPermit {
         client: Option<IpAddr>,
         route: RouteId,
     ) -> Result<Self, Rejection> {
-        let hold = tracker.begin(now, client, route)?;
-        Ok(Self { tracker: Arc::clone(tracker), hold: Some(hold) })
+        let mut permit = Self { tracker: Arc::clone(tracker), hold: RequestHold::vacant() };
+        tracker.begin(now, client, route, &mut permit.hold)?;
+        Ok(permit)
     }
 
     /// Why the request would have been refused if limits were enforced.
     #[must_use]
     pub fn would_refuse(&self) -> Option<Reason> {
-        self.hold.as_ref().and_then(RequestHold::would_refuse)
+        self.hold.would_refuse()
     }
 }
 
 impl Drop for RequestPermit {
     fn drop(&mut self) {
-        if let Some(hold) = self.hold.take() {
-            self.tracker.finish(hold);
+        if !self.hold.is_vacant() {
+            self.tracker.finish(&mut self.hold);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Why a slot was refused.
 
 use std::fmt;
+use std::num::NonZero;
 use std::time::Duration;
 
 /// One thing that is limited.
@@ -131,28 +132,40 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A refusal: what was full, how much it takes, when to come back.
+/// A refusal: what was full, how much it takes, when to come back. 16 bytes, so that it is answered in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejection {
     /// The first limit, in the fixed order of the decision, that refused.
     pub reason: Reason,
     /// The limit in force, in connections, requests or connections per minute.
     pub limit: u32,
-    /// For rates: how long until the next one is admitted, if nothing else arrives.
-    pub retry_after: Option<Duration>,
+    /// In microseconds.
+    wait: Option<NonZero<u64>>,
 }
+
+const _: () = assert!(size_of::<Result<(), Rejection>>() == 16, "what is answered in registers");
 
 impl Rejection {
     /// A refusal by a limit on how many.
     #[must_use]
     pub const fn full(reason: Reason, limit: u32) -> Self {
-        Self { reason, limit, retry_after: None }
+        Self { reason, limit, wait: None }
     }
 
-    /// A refusal by a limit on how often.
+    /// A refusal by a limit on how often. What is less than a microsecond counts as one.
     #[must_use]
-    pub const fn too_fast(reason: Reason, limit: u32, retry_after: Duration) -> Self {
-        Self { reason, limit, retry_after: Some(retry_after) }
+    pub fn too_fast(reason: Reason, limit: u32, retry_after: Duration) -> Self {
+        let micros = u64::try_from(retry_after.as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX);
+        Self { reason, limit, wait: NonZero::new(micros.max(1)) }
+    }
+
+    /// For rates: how long until the next one is admitted, if nothing else arrives.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self.wait {
+            Some(micros) => Some(Duration::from_micros(micros.get())),
+            None => None,
+        }
     }
 }
 
@@ -167,6 +180,17 @@ impl std::error::Error for Rejection {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wait_is_rounded_up_to_what_is_kept() {
+        let after = |wait| Rejection::too_fast(Reason::ClientRate, 1, wait).retry_after().unwrap();
+        for (wait, kept) in
+            [(0, 1_000), (1, 1_000), (1_000, 1_000), (1_001, 2_000), (86_400_000_000_000, 86_400_000_000_000)]
+        {
+            assert_eq!(after(Duration::from_nanos(wait)), Duration::from_nanos(kept));
+        }
+        assert_eq!(Rejection::full(Reason::ClientLimit, 1).retry_after(), None);
+    }
 
     #[test]
     fn indexes_and_labels_are_distinct() {

@@ -13,6 +13,8 @@ pub const MAX_ROUTES: u32 = 1 << 24;
 pub struct RouteId(u32);
 
 impl RouteId {
+    pub(crate) const FIRST: Self = Self(0);
+
     /// The route with this index, or `None` from [`MAX_ROUTES`] on.
     #[must_use]
     pub const fn new(index: u32) -> Option<Self> {

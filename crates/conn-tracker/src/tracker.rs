@@ -50,11 +50,12 @@ impl Arrival {
 /// the client; `bind` at each route decision; `close` once. `now` must not run backwards by more than the calls of
 /// different threads overlap.
 pub trait ConnectionTracker: Debug + Send + Sync + 'static {
-    /// Admits a connection: client rate, client, table, pending, global, in this order.
+    /// Admits a connection: client rate, client, table, pending, global, in this order, and [fills](Hold::fill) its vacant
+    /// hold.
     ///
     /// # Errors
-    /// The first of them that is full.
-    fn open(&self, now: Instant, arrival: Arrival) -> Result<Hold, Rejection>;
+    /// The first of them that is full; the hold stays vacant.
+    fn open(&self, now: Instant, arrival: Arrival, hold: &mut Hold) -> Result<(), Rejection>;
 
     /// What [`ConnectionTracker::open`] would answer, changing nothing. Asked about clients whose connections are refused
     /// before they get here, to find out who could be let in. A tracker that does not know says that it would.
@@ -84,16 +85,22 @@ pub trait ConnectionTracker: Debug + Send + Sync + 'static {
     /// Gives the slots of one route back; a route that is not bound changes nothing.
     fn unbind(&self, hold: &mut Hold, route: RouteId);
 
-    /// Gives everything back. Cannot fail, reads no clock, never blocks on I/O.
-    fn close(&self, hold: Hold);
+    /// Gives everything back and [settles](Hold::settle) the hold. Cannot fail, reads no clock, never blocks on I/O.
+    fn close(&self, hold: &mut Hold);
 
     /// Admits a request of `client` (`None`: in no client scope) on `route`: request rate, requests of the client,
-    /// requests of the route, in this order.
+    /// requests of the route, in this order, and fills its vacant hold.
     ///
     /// # Errors
-    /// The first of them that is full.
-    fn begin(&self, now: Instant, client: Option<IpAddr>, route: RouteId) -> Result<RequestHold, Rejection>;
+    /// The first of them that is full; the hold stays vacant.
+    fn begin(
+        &self,
+        now: Instant,
+        client: Option<IpAddr>,
+        route: RouteId,
+        hold: &mut RequestHold,
+    ) -> Result<(), Rejection>;
 
-    /// Gives the slots of a request back.
-    fn finish(&self, hold: RequestHold);
+    /// Gives the slots of a request back and settles its hold.
+    fn finish(&self, hold: &mut RequestHold);
 }

@@ -22,14 +22,15 @@ impl Unlimited {
 }
 
 impl ConnectionTracker for Unlimited {
-    fn open(&self, _now: Instant, arrival: Arrival) -> Result<Hold, Rejection> {
+    fn open(&self, _now: Instant, arrival: Arrival, hold: &mut Hold) -> Result<(), Rejection> {
         // Ordering: see `active`.
         self.active.fetch_add(1, Ordering::Relaxed);
         let client = match arrival.origin {
             crate::Origin::Client(address) => Some(self.prefixes.key(address)),
             crate::Origin::Proxy | crate::Origin::Balancer => None,
         };
-        Ok(Hold::new(client, Slots::GLOBAL))
+        hold.fill(client, Slots::GLOBAL);
+        Ok(())
     }
 
     fn identify(&self, _now: Instant, hold: &mut Hold, client: IpAddr) -> Result<(), Rejection> {
@@ -48,17 +49,24 @@ impl ConnectionTracker for Unlimited {
         hold.take(route);
     }
 
-    fn close(&self, mut hold: Hold) {
+    fn close(&self, hold: &mut Hold) {
         // Ordering: see `active`.
         self.active.fetch_sub(u64::from(hold.slots().has(Slots::GLOBAL)), Ordering::Relaxed);
         hold.settle();
     }
 
-    fn begin(&self, _now: Instant, client: Option<IpAddr>, route: RouteId) -> Result<RequestHold, Rejection> {
-        Ok(RequestHold::new(client.map(|address| self.prefixes.key(address)), route, Slots::NONE))
+    fn begin(
+        &self,
+        _now: Instant,
+        client: Option<IpAddr>,
+        route: RouteId,
+        hold: &mut RequestHold,
+    ) -> Result<(), Rejection> {
+        hold.fill(client.map(|address| self.prefixes.key(address)), route, Slots::NONE);
+        Ok(())
     }
 
-    fn finish(&self, mut hold: RequestHold) {
+    fn finish(&self, hold: &mut RequestHold) {
         hold.settle();
     }
 }

@@ -47,7 +47,7 @@ async fn limited(
 fn refusal(rejection: Rejection) -> Response<Full<Bytes>> {
     let own = rejection.reason.is_clients_own();
     let status = if own { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::SERVICE_UNAVAILABLE };
-    let seconds = rejection.retry_after.unwrap_or_default().as_secs() + 1;
+    let seconds = rejection.retry_after().unwrap_or_default().as_secs() + 1;
     let builder = Response::builder().status(status).header("retry-after", seconds);
     builder.body(Full::from(rejection.to_string())).unwrap()
 }

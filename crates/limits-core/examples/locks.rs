@@ -47,13 +47,16 @@ fn once(is_v6: bool, clients: u32) {
     let mut times = vec![u32::MAX; clients as usize];
     for (number, time) in (0..).zip(&mut times) {
         let arrival = Arrival::client(address(is_v6, number));
-        *time = took(|| tracker.open(now, arrival).unwrap().settle());
+        let mut hold = Hold::vacant();
+        *time = took(|| tracker.open(now, arrival, &mut hold).unwrap());
+        hold.settle();
     }
     write(&times);
     for (number, time) in (0..).zip(&mut times) {
         let slots = Slots::GLOBAL.with(Slots::PENDING).with(Slots::CLIENT);
-        let hold = Hold::new(Some(table.explain(address(is_v6, number)).client), slots);
-        *time = took(|| tracker.close(hold));
+        let mut hold = Hold::vacant();
+        hold.fill(Some(table.explain(address(is_v6, number)).client), slots);
+        *time = took(|| tracker.close(&mut hold));
     }
     write(&times);
     let later = now + Duration::from_secs(120);

@@ -24,7 +24,9 @@ fn main() {
     let tracker = table.for_worker();
     let start = resident();
     for number in 0..clients {
-        tracker.open(now, Arrival::client(address(is_v6, number))).unwrap().settle();
+        let mut hold = Hold::vacant();
+        tracker.open(now, Arrival::client(address(is_v6, number)), &mut hold).unwrap();
+        hold.settle();
     }
     let full = resident();
     let before = cpu();
@@ -32,7 +34,7 @@ fn main() {
     let lock = (cpu() - before) / i64::from(TableConfig::default().shards);
     // What was forgotten above is built again: a hold is plain data.
     for number in 0..clients {
-        tracker.close(again(&table, address(is_v6, number)));
+        tracker.close(&mut again(&table, address(is_v6, number)));
     }
     let later = now + Duration::from_secs(120);
     let before = Instant::now();
@@ -61,7 +63,9 @@ fn address(is_v6: bool, number: u32) -> IpAddr {
 
 fn again(table: &Table, address: IpAddr) -> Hold {
     let slots = Slots::GLOBAL.with(Slots::PENDING).with(Slots::CLIENT);
-    Hold::new(Some(table.explain(address).client), slots)
+    let mut hold = Hold::vacant();
+    hold.fill(Some(table.explain(address).client), slots);
+    hold
 }
 
 /// CPU time of this thread in nanoseconds.

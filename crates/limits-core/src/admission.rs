@@ -17,27 +17,29 @@ use std::time::Instant;
 
 impl Table {
     #[inline]
-    pub(crate) fn open(&self, desk: usize, now: Instant, arrival: Arrival) -> Result<Hold, Rejection> {
+    pub(crate) fn open(&self, desk: usize, now: Instant, arrival: Arrival, hold: &mut Hold) -> Result<(), Rejection> {
         let now = self.micros(now);
         let slots = if arrival.pending { Slots::GLOBAL.with(Slots::PENDING) } else { Slots::GLOBAL };
         match arrival.origin {
-            Origin::Client(address) => self.open_client(now, canonical(address), slots),
-            Origin::Proxy | Origin::Balancer => self.open_anonymous(desk, now, slots),
+            Origin::Client(address) => self.open_client(now, canonical(address), slots, hold),
+            Origin::Proxy | Origin::Balancer => self.open_anonymous(desk, now, slots, hold),
         }
     }
 
     #[inline]
-    fn open_client(&self, now: u64, address: IpAddr, slots: Slots) -> Result<Hold, Rejection> {
+    fn open_client(&self, now: u64, address: IpAddr, slots: Slots, hold: &mut Hold) -> Result<(), Rejection> {
         let place = self.place(address);
         let mut shard = self.lock(place, now);
         if shard.settings.is_exempt(address) && self.process.exempt(Slots::NONE, shard.settings.most) {
             shard.cold.exempt += 1;
-            return Ok(Hold::new(None, Slots::EXEMPT));
+            hold.fill(None, Slots::EXEMPT);
+            return Ok(());
         }
         if self.take_known(&mut shard, place, slots) {
-            return Ok(opened(&mut shard, place, slots));
+            opened(&mut shard, place, slots, hold);
+            return Ok(());
         }
-        self.open_slowly(shard, place, now, slots)
+        self.open_slowly(shard, place, now, slots, hold)
     }
 
     /// The same decision for those who are not known or not admitted.
@@ -48,25 +50,35 @@ impl Table {
         place: Place,
         now: u64,
         slots: Slots,
-    ) -> Result<Hold, Rejection> {
+        hold: &mut Hold,
+    ) -> Result<(), Rejection> {
         let (mut shard, answer) = self.take_client(shard, place, now, slots);
-        let Err(rejection) = answer else { return Ok(opened(&mut shard, place, slots)) };
+        let Err(rejection) = answer else {
+            opened(&mut shard, place, slots, hold);
+            return Ok(());
+        };
         let answer = shard.refuse(rejection);
         drop(shard);
         self.sketch.note(place);
-        answer.map(|()| unheld(Some(place.key), rejection.reason))
+        answer?;
+        let_in(Some(place.key), rejection.reason, hold);
+        Ok(())
     }
 
-    fn open_anonymous(&self, desk: usize, now: u64, slots: Slots) -> Result<Hold, Rejection> {
+    fn open_anonymous(&self, desk: usize, now: u64, slots: Slots, hold: &mut Hold) -> Result<(), Rejection> {
         let mut shard = self.lock_desk(desk, now);
         match self.process.take(slots, shard.settings.most) {
             Ok(()) => {
                 shard.admitted.anonymous += 1;
                 shard.admitted.pending += u64::from(slots.has(Slots::PENDING));
-                Ok(Hold::new(None, slots))
+                hold.fill(None, slots);
             }
-            Err(rejection) => shard.refuse(rejection).map(|()| unheld(None, rejection.reason)),
+            Err(rejection) => {
+                shard.refuse(rejection)?;
+                let_in(None, rejection.reason, hold);
+            }
         }
+        Ok(())
     }
 
     pub(crate) fn would_open(&self, desk: usize, now: Instant, arrival: Arrival) -> Result<(), Rejection> {
@@ -216,15 +228,14 @@ pub(crate) fn note_client(key: ClientKey, connections: u32) {
 
 /// A connection that holds all it asked for.
 #[inline]
-fn opened(shard: &mut Shard, place: Place, slots: Slots) -> Hold {
+fn opened(shard: &mut Shard, place: Place, slots: Slots, hold: &mut Hold) {
     shard.admitted.direct += 1;
     shard.admitted.pending += u64::from(slots.has(Slots::PENDING));
-    Hold::new(Some(place.key), slots.with(Slots::CLIENT))
+    hold.fill(Some(place.key), slots.with(Slots::CLIENT));
 }
 
 /// A connection that only a dry run lets in: it holds nothing, so that the counts are those of enforcing.
-fn unheld(client: Option<ClientKey>, reason: Reason) -> Hold {
-    let mut hold = Hold::new(client, Slots::NONE);
+fn let_in(client: Option<ClientKey>, reason: Reason, hold: &mut Hold) {
+    hold.fill(client, Slots::NONE);
     hold.mark_over(reason);
-    hold
 }

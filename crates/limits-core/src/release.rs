@@ -19,7 +19,7 @@ impl Table {
     }
 
     #[inline]
-    pub(crate) fn close(&self, mut hold: Hold) {
+    pub(crate) fn close(&self, hold: &mut Hold) {
         if let Some(key) = hold.client().filter(|_| hold.slots().has(Slots::CLIENT)) {
             let place = self.place_of(key);
             let mut shard = self.shard_of(place).lock();

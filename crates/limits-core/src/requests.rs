@@ -14,7 +14,8 @@ impl Table {
         now: Instant,
         client: Option<IpAddr>,
         route: RouteId,
-    ) -> Result<RequestHold, Rejection> {
+        hold: &mut RequestHold,
+    ) -> Result<(), Rejection> {
         let now = self.micros(now);
         let Some(state) = self.routes.state(route) else {
             debug_assert!(false, "{route} was never given out");
@@ -24,17 +25,19 @@ impl Table {
         let client = address.map(|address| self.place(address));
         let shard = self.lock_for_route(desk, now, client);
         if address.is_some_and(|address| shard.settings.is_exempt(address)) {
-            return Ok(RequestHold::new(None, route, Slots::NONE));
+            hold.fill(None, route, Slots::NONE);
+            return Ok(());
         }
         let key = client.map(|place| place.key);
         let slots = if client.is_some() { Slots::REQUEST.with(Slots::REQUEST_CLIENT) } else { Slots::REQUEST };
         match self.take_on_route(shard, now, state, route, RouteSlot::Request, client)? {
-            Passed::Held => Ok(RequestHold::new(key, route, slots)),
-            Passed::Over(reason) => Ok(RequestHold::unheld(key, route, reason)),
+            Passed::Held => hold.fill(key, route, slots),
+            Passed::Over(reason) => hold.fill_over(key, route, reason),
         }
+        Ok(())
     }
 
-    pub(crate) fn finish(&self, mut hold: RequestHold) {
+    pub(crate) fn finish(&self, hold: &mut RequestHold) {
         let (slots, route) = (hold.slots(), hold.route());
         let of_client = slots.has(Slots::REQUEST_CLIENT);
         if let Some(key) = hold.client().filter(|_| of_client) {

@@ -28,8 +28,8 @@ impl fmt::Debug for Worker {
 }
 
 impl ConnectionTracker for Worker {
-    fn open(&self, now: Instant, arrival: Arrival) -> Result<Hold, Rejection> {
-        self.table.open(self.desk, now, arrival)
+    fn open(&self, now: Instant, arrival: Arrival, hold: &mut Hold) -> Result<(), Rejection> {
+        self.table.open(self.desk, now, arrival, hold)
     }
 
     fn would_open(&self, now: Instant, arrival: Arrival) -> Result<(), Rejection> {
@@ -48,22 +48,28 @@ impl ConnectionTracker for Worker {
         self.table.unbind(hold, route);
     }
 
-    fn close(&self, hold: Hold) {
+    fn close(&self, hold: &mut Hold) {
         self.table.close(hold);
     }
 
-    fn begin(&self, now: Instant, client: Option<IpAddr>, route: RouteId) -> Result<RequestHold, Rejection> {
-        self.table.begin(self.desk, now, client, route)
+    fn begin(
+        &self,
+        now: Instant,
+        client: Option<IpAddr>,
+        route: RouteId,
+        hold: &mut RequestHold,
+    ) -> Result<(), Rejection> {
+        self.table.begin(self.desk, now, client, route, hold)
     }
 
-    fn finish(&self, hold: RequestHold) {
+    fn finish(&self, hold: &mut RequestHold) {
         self.table.finish(hold);
     }
 }
 
 impl ConnectionTracker for Table {
-    fn open(&self, now: Instant, arrival: Arrival) -> Result<Hold, Rejection> {
-        Self::open(self, 0, now, arrival)
+    fn open(&self, now: Instant, arrival: Arrival, hold: &mut Hold) -> Result<(), Rejection> {
+        Self::open(self, 0, now, arrival, hold)
     }
 
     fn would_open(&self, now: Instant, arrival: Arrival) -> Result<(), Rejection> {
@@ -82,15 +88,21 @@ impl ConnectionTracker for Table {
         Self::unbind(self, hold, route);
     }
 
-    fn close(&self, hold: Hold) {
+    fn close(&self, hold: &mut Hold) {
         Self::close(self, hold);
     }
 
-    fn begin(&self, now: Instant, client: Option<IpAddr>, route: RouteId) -> Result<RequestHold, Rejection> {
-        Self::begin(self, 0, now, client, route)
+    fn begin(
+        &self,
+        now: Instant,
+        client: Option<IpAddr>,
+        route: RouteId,
+        hold: &mut RequestHold,
+    ) -> Result<(), Rejection> {
+        Self::begin(self, 0, now, client, route, hold)
     }
 
-    fn finish(&self, hold: RequestHold) {
+    fn finish(&self, hold: &mut RequestHold) {
         Self::finish(self, hold);
     }
 }

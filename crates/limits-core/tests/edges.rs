@@ -39,7 +39,10 @@ fn pitfall_06_giving_back_what_is_not_held_is_loud_and_counted_and_changes_nothi
     let stranger = table.explain(v4(2)).client;
     for (client, slots) in [(None, Slots::EXEMPT), (Some(stranger), Slots::CLIENT)] {
         let before = table.snapshot();
-        let closed = catch_unwind(AssertUnwindSafe(|| tracker.close(Hold::new(client, slots))));
+        let mut hold = Hold::vacant();
+        hold.fill(client, slots);
+        let closed = catch_unwind(AssertUnwindSafe(|| tracker.close(&mut hold)));
+        hold.settle();
         assert_eq!(closed.is_err(), cfg!(debug_assertions));
         let after = table.snapshot();
         assert_eq!(after.anomalies, before.anomalies + 1, "{slots:?}");
@@ -59,7 +62,7 @@ fn pitfall_10_a_clock_that_runs_backwards_neither_admits_more_nor_locks_out() {
     assert_eq!(burst(later), 60);
     assert_eq!(burst(start), 0, "time that is gone gives nothing back");
     let refused = Permit::open(&tracker, start, Arrival::client(v4(1))).map(drop).unwrap_err();
-    assert_eq!(refused.retry_after, Some(Duration::from_secs(1)), "nor is it to be waited for again");
+    assert_eq!(refused.retry_after(), Some(Duration::from_secs(1)), "nor is it to be waited for again");
     assert_eq!(burst(start.checked_sub(Duration::from_secs(5)).unwrap_or(start)), 0, "nor time before the table");
     assert_eq!(burst(later + Duration::from_secs(1)), 1, "once the clock is right again, so is the rate");
 }

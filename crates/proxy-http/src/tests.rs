@@ -194,9 +194,10 @@ impl Limits {
 }
 
 impl ConnectionTracker for Limits {
-    fn open(&self, _now: Instant, _arrival: Arrival) -> Result<Hold, Rejection> {
+    fn open(&self, _now: Instant, _arrival: Arrival, hold: &mut Hold) -> Result<(), Rejection> {
         self.connections.fetch_add(1, Ordering::SeqCst);
-        Ok(Hold::new(None, Slots::GLOBAL))
+        hold.fill(None, Slots::GLOBAL);
+        Ok(())
     }
 
     fn identify(&self, _now: Instant, _hold: &mut Hold, _client: IpAddr) -> Result<(), Rejection> {
@@ -220,7 +221,7 @@ impl ConnectionTracker for Limits {
         }
     }
 
-    fn close(&self, mut hold: Hold) {
+    fn close(&self, hold: &mut Hold) {
         for binding in hold.bindings() {
             *self.routes.lock().get_mut(&binding.route()).unwrap() -= 1;
         }
@@ -228,12 +229,19 @@ impl ConnectionTracker for Limits {
         hold.settle();
     }
 
-    fn begin(&self, _now: Instant, _client: Option<IpAddr>, route: RouteId) -> Result<RequestHold, Rejection> {
+    fn begin(
+        &self,
+        _now: Instant,
+        _client: Option<IpAddr>,
+        route: RouteId,
+        hold: &mut RequestHold,
+    ) -> Result<(), Rejection> {
         self.requests.fetch_add(1, Ordering::SeqCst);
-        Ok(RequestHold::new(None, route, Slots::REQUEST))
+        hold.fill(None, route, Slots::REQUEST);
+        Ok(())
     }
 
-    fn finish(&self, mut hold: RequestHold) {
+    fn finish(&self, hold: &mut RequestHold) {
         self.requests.fetch_sub(1, Ordering::SeqCst);
         if let Some((stream, ended)) = &mut *self.watched.lock() {
             let peeked = stream.peek(&mut [0]);

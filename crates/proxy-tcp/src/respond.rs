@@ -84,7 +84,7 @@ fn text(rejection: &Rejection) -> String {
         "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nretry-after: {}\r\n\
          connection: close\r\n\r\n{status}\n",
         status.len() + 1,
-        retry_after(rejection.retry_after)
+        retry_after(rejection.retry_after())
     )
 }
 

@@ -6,7 +6,7 @@
 #![allow(clippy::expect_used, reason = "a measurement that fails has no figures")]
 
 use ahash::RandomState;
-use conn_tracker::{Arrival, ConnectionTracker, Permit};
+use conn_tracker::{Arrival, ConnectionTracker, Hold, Permit};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -107,7 +107,10 @@ impl Rival for Core {
 
     fn hold(&self, client: IpAddr) -> bool {
         // A hold is plain data: let go of without its slots, it takes no memory here.
-        self.tracker.open(self.now, Arrival::client(client)).map(|mut hold| hold.settle()).is_ok()
+        let mut hold = Hold::vacant();
+        let admitted = self.tracker.open(self.now, Arrival::client(client), &mut hold).is_ok();
+        hold.settle();
+        admitted
     }
 }
 

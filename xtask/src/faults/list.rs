@@ -246,8 +246,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "dry run holds what it would refuse",
         "limits-core/src/admission.rs",
-        "let mut hold = Hold::new(client, Slots::NONE);",
-        "let mut hold = Hold::new(client, Slots::GLOBAL);",
+        "hold.fill(client, Slots::NONE);",
+        "hold.fill(client, Slots::GLOBAL);",
         SIMULATION,
     ),
     fault(
@@ -274,8 +274,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "slots lost in a panic",
         "conn-tracker/src/permit.rs",
-        "impl Drop for Permit {\n    #[inline]\n    fn drop(&mut self) {\n        if let Some(hold) = self.hold.take() {",
-        "impl Drop for Permit {\n    #[inline]\n    fn drop(&mut self) {\n        if let Some(hold) = self.hold.take().filter(|_| !std::thread::panicking()) {",
+        "impl Drop for Permit {\n    #[inline]\n    fn drop(&mut self) {\n        if !self.hold.is_vacant() {",
+        "impl Drop for Permit {\n    #[inline]\n    fn drop(&mut self) {\n        if std::thread::panicking() { self.hold.settle(); } else if !self.hold.is_vacant() {",
         "permit::tests::a_panic_gives_the_slots_back",
     ),
     fault(
@@ -351,8 +351,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "slots kept by a connection that let go",
         "conn-tracker/src/permit.rs",
-        "if let Some(hold) = self.hold.replace(over) {",
-        "if let Some(hold) = self.hold.replace(over).filter(|hold| hold.is_over()) {",
+        "self.tracker.close(&mut self.hold);\n        self.hold.fill(client, Slots::NONE);",
+        "self.hold.settle();\n        self.hold.fill(client, Slots::NONE);",
         "permit::tests::a_connection_may_live_on_without_its_slots",
     ),
 ];

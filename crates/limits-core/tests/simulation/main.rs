@@ -153,16 +153,19 @@ impl World {
         };
         let arrival = Arrival { origin, pending: !self.random.one_in(4) };
         let told = self.tracker.would_open(self.now(), arrival);
-        let answer = self.tracker.open(self.now(), arrival);
+        let mut hold = Hold::vacant();
+        let answer = self.tracker.open(self.now(), arrival, &mut hold);
+        assert_eq!(hold.is_vacant(), answer.is_err(), "{arrival:?}");
         // Full of clients, the table makes room for one who comes, and for one who is only asked about it does not.
         if !told.is_err_and(|rejection| rejection.reason == Reason::TableFull) {
-            assert_eq!(told, answer.as_ref().map(|_| ()).map_err(|rejection| *rejection), "{arrival:?}");
+            assert_eq!(told, answer, "{arrival:?}");
         }
         let expected = self.reference.open(self.elapsed.as_nanos(), arrival);
         match (answer, expected) {
-            (Ok(hold), Ok(held)) => self.connections.push((hold, held)),
+            (Ok(()), Ok(held)) => self.connections.push((hold, held)),
             (answer, expected) => {
-                assert_eq!(answer.map(|hold| self.tracker.close(hold)), expected.map(|_| ()), "{arrival:?}");
+                hold.settle();
+                assert_eq!(answer, expected.map(|_| ()), "{arrival:?}");
             }
         }
         self.compare_last();
@@ -196,8 +199,8 @@ impl World {
         self.connections.swap(place, last);
         self.compare_last();
         if refused && !self.random.one_in(3) {
-            let (hold, held) = self.connections.pop().unwrap();
-            self.tracker.close(hold);
+            let (mut hold, held) = self.connections.pop().unwrap();
+            self.tracker.close(&mut hold);
             self.reference.close(&held);
         }
     }
@@ -215,8 +218,9 @@ impl World {
     fn close(&mut self) {
         if !self.connections.is_empty() {
             let place = self.random.below(self.connections.len());
-            let (hold, held) = self.connections.swap_remove(place);
-            self.tracker.close(hold);
+            let (mut hold, held) = self.connections.swap_remove(place);
+            self.tracker.close(&mut hold);
+            assert!(hold.is_vacant());
             self.reference.close(&held);
         }
     }
@@ -227,15 +231,18 @@ impl World {
         }
         let client = if self.random.one_in(12) { None } else { Some(self.random.address()) };
         let route = self.random.pick(&self.routes);
-        let answer = self.tracker.begin(self.now(), client, route);
+        let mut hold = RequestHold::vacant();
+        let answer = self.tracker.begin(self.now(), client, route, &mut hold);
+        assert_eq!(hold.is_vacant(), answer.is_err(), "{client:?} {route}");
         let expected = self.reference.begin(self.elapsed.as_nanos(), client, route);
         match (answer, expected) {
-            (Ok(hold), Ok(held)) => {
+            (Ok(()), Ok(held)) => {
                 assert_eq!((hold.client(), hold.route(), hold.slots()), (held.client, held.route, held.slots));
                 self.requests.push((hold, held));
             }
             (answer, expected) => {
-                assert_eq!(answer.map(|hold| self.tracker.finish(hold)), expected.map(|_| ()), "{client:?} {route}");
+                hold.settle();
+                assert_eq!(answer, expected.map(|_| ()), "{client:?} {route}");
             }
         }
     }
@@ -243,8 +250,9 @@ impl World {
     fn finish(&mut self) {
         if !self.requests.is_empty() {
             let place = self.random.below(self.requests.len());
-            let (hold, held) = self.requests.swap_remove(place);
-            self.tracker.finish(hold);
+            let (mut hold, held) = self.requests.swap_remove(place);
+            self.tracker.finish(&mut hold);
+            assert!(hold.is_vacant());
             self.reference.finish(&held);
         }
     }

@@ -27,7 +27,7 @@ pub(super) fn text(status: StatusCode, id: &HeaderValue) -> Answer {
 pub(super) fn refused(rejection: &Rejection, id: &HeaderValue) -> Answer {
     let own = rejection.reason.is_clients_own();
     let mut answer = text(if own { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::SERVICE_UNAVAILABLE }, id);
-    come_back(&mut answer, rejection.retry_after);
+    come_back(&mut answer, rejection.retry_after());
     answer
 }
 

@@ -17,7 +17,7 @@ impl Oracle {
 }
 
 impl ConnectionTracker for Oracle {
-    fn open(&self, _: Instant, _: Arrival) -> Result<Hold, Rejection> {
+    fn open(&self, _: Instant, _: Arrival, _: &mut Hold) -> Result<(), Rejection> {
         unreachable!("nobody comes")
     }
 
@@ -37,13 +37,13 @@ impl ConnectionTracker for Oracle {
 
     fn unbind(&self, _: &mut Hold, _: RouteId) {}
 
-    fn close(&self, _: Hold) {}
+    fn close(&self, _: &mut Hold) {}
 
-    fn begin(&self, _: Instant, _: Option<IpAddr>, _: RouteId) -> Result<RequestHold, Rejection> {
+    fn begin(&self, _: Instant, _: Option<IpAddr>, _: RouteId, _: &mut RequestHold) -> Result<(), Rejection> {
         unreachable!("nobody comes")
     }
 
-    fn finish(&self, _: RequestHold) {}
+    fn finish(&self, _: &mut RequestHold) {}
 }
 
 #[derive(Debug, Default)]

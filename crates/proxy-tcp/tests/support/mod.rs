@@ -62,14 +62,15 @@ fn verdict(script: &Mutex<Option<Reason>>) -> Result<(), Rejection> {
 }
 
 impl ConnectionTracker for Scripted {
-    fn open(&self, _now: Instant, arrival: Arrival) -> Result<Hold, Rejection> {
+    fn open(&self, _now: Instant, arrival: Arrival, hold: &mut Hold) -> Result<(), Rejection> {
         verdict(&self.refuse_open)?;
         self.hear(Call::Open(arrival.origin, arrival.pending));
         let client = match arrival.origin {
             Origin::Client(address) => Some(Prefixes::default().key(address)),
             Origin::Proxy | Origin::Balancer => None,
         };
-        Ok(Hold::new(client, Slots::GLOBAL))
+        hold.fill(client, Slots::GLOBAL);
+        Ok(())
     }
 
     fn identify(&self, _now: Instant, hold: &mut Hold, client: IpAddr) -> Result<(), Rejection> {
@@ -91,16 +92,23 @@ impl ConnectionTracker for Scripted {
         hold.take(route);
     }
 
-    fn close(&self, mut hold: Hold) {
+    fn close(&self, hold: &mut Hold) {
         hold.settle();
         self.hear(Call::Close);
     }
 
-    fn begin(&self, _now: Instant, _client: Option<IpAddr>, route: RouteId) -> Result<RequestHold, Rejection> {
-        Ok(RequestHold::new(None, route, Slots::NONE))
+    fn begin(
+        &self,
+        _now: Instant,
+        _client: Option<IpAddr>,
+        route: RouteId,
+        hold: &mut RequestHold,
+    ) -> Result<(), Rejection> {
+        hold.fill(None, route, Slots::NONE);
+        Ok(())
     }
 
-    fn finish(&self, mut hold: RequestHold) {
+    fn finish(&self, hold: &mut RequestHold) {
         hold.settle();
     }
 }
