@@ -155,7 +155,9 @@ impl<'a> Reader<'a> {
             return Err(Unknown);
         }
         let closes = says("close") || upgrades || !is_1_1 && !says("keep-alive");
-        if target.starts_with(BLOCKED) && target != BLOCKED {
+        // Some other ways to write a path mean the same one, which is not for a simple reader to say.
+        let bare = target.trim_start_matches(['/', '.']);
+        if bare.starts_with(BLOCKED.trim_start_matches('/')) && target != BLOCKED {
             return Err(Unknown);
         }
         let (body, trailers) = match self.body(&framing) {

@@ -4,7 +4,7 @@ use super::model::{self, Expected};
 use super::*;
 
 /// How many connections are tried, and where the random numbers begin; both can be set from outside.
-const CONNECTIONS: u64 = 1500;
+const CONNECTIONS: u64 = 4000;
 const SEED: u64 = 1;
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -249,7 +249,9 @@ async fn requests_at_random_are_read_as_a_simple_reader_reads_them() {
         );
     }
     world.settled().await;
-    // What is tried is neither all right nor all wrong.
+    // What is tried is neither all right nor all wrong, whatever the seed.
     let all = counts.iter().sum::<usize>();
-    assert!(counts[0] > all / 3 && counts[1] > all / 20 && counts[2] > all / 100 && counts[3] < all / 10, "{counts:?}");
+    let [served, refused, partial, unknown, blocked] = counts;
+    assert!(served > all * 2 / 5 && refused > all / 4 && partial > all / 50, "{counts:?}");
+    assert!(unknown < all / 20 && blocked > all / 20, "{counts:?}");
 }
