@@ -1,5 +1,6 @@
 //! One client connection, from its first byte to the end of its last tunnel.
 
+mod confined;
 mod downstream;
 mod http1;
 mod http2;

@@ -138,10 +138,13 @@ struct Log {
     events: Mutex<Vec<(&'static str, &'static str)>>,
     outcomes: Mutex<Vec<u16>>,
     handshakes: AtomicUsize,
+    /// Reasons that it panics at.
+    deadly: Mutex<Vec<&'static str>>,
 }
 
 impl Report for Log {
     fn event(&self, event: Event) {
+        assert!(!self.deadly.lock().contains(&event.reason), "a panic, as it was asked for");
         self.events.lock().push((event.kind.label(), event.reason));
     }
 

@@ -1,5 +1,6 @@
 //! An HTTP/2 connection.
 
+use super::confined::confined;
 use super::downstream::Downstream;
 use super::multiplexed::{Beginning, Multiplexed};
 use super::seldom::Seldom;
@@ -39,7 +40,7 @@ pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
     let service = {
         let client = Arc::clone(&client);
         service_fn(move |request: Request<hyper::body::Incoming>| {
-            request::answer(Arc::clone(&client), request.map(Incoming::Http2))
+            confined(|| request::answer(Arc::clone(&client), request.map(Incoming::Http2)))
         })
     };
     let io = Batched::new(io);

@@ -57,6 +57,53 @@ async fn a_refused_later_route_leaves_the_connection_what_it_has() {
 }
 
 #[tokio::test]
+async fn a_panic_ends_the_stream_that_it_is_in_and_no_other_one() {
+    let (backend, gone) = (Backend::start().await, Backend::raw(|_| async {}).await);
+    let cut = Backend::raw(|mut stream| async move {
+        backend::read_head(&mut stream).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello";
+        tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
+    })
+    .await;
+    let mut routes = vec![forward("all", &backend), forward("gone", &gone), forward("cut", &cut)];
+    for (route, host) in routes.iter_mut().zip(["a", "gone", "cut"]) {
+        route.matching.domains = vec![host.parse().unwrap()];
+    }
+    let world = World::new(routes).await;
+    let (client, connection) = soon(h2::client::handshake(world.raw().await)).await.unwrap();
+    tokio::spawn(connection);
+    let mut client: h2::client::SendRequest<bytes::Bytes> = soon(client.ready()).await.unwrap();
+    let mut ask = |host: &str, path: &str| {
+        let request = http::Request::builder().uri(format!("http://{host}{path}")).body(()).unwrap();
+        client.send_request(request, true).unwrap().0
+    };
+    let mut events = soon(ask("a", "/events")).await.unwrap().into_body();
+    soon(events.data()).await.unwrap().unwrap();
+    // While a request is looked at, while it waits for its backend, and in the body of its answer.
+    for (host, reason) in [("nobody", "no_route"), ("gone", "connection_lost"), ("cut", "connection_lost")] {
+        *world.log.deadly.lock() = vec![reason];
+        let error = match soon(ask(host, "/")).await {
+            Err(error) => error,
+            Ok(response) => {
+                let mut body = response.into_body();
+                loop {
+                    if let Err(error) = soon(body.data()).await.expect("it does not look whole") {
+                        break error;
+                    }
+                }
+            }
+        };
+        assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR), "{host}");
+        assert!(error.is_reset() && error.is_remote(), "{host}: {error}");
+    }
+    assert_eq!(soon(ask("a", "/x")).await.unwrap().status(), StatusCode::OK);
+    eventually("theirs are over", || world.limits.requests.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(world.limits.held(), 1);
+    drop((events, client));
+    world.settled().await;
+}
+
+#[tokio::test]
 async fn pitfall_34_a_refused_stream_leaves_its_connection() {
     let backend = Backend::start().await;
     let world = World::new(two_routes(&backend)).await;
