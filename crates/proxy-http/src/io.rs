@@ -17,7 +17,7 @@ use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -123,6 +123,11 @@ impl ClientIo {
         self.transport.socket().poll_read_ready(context)
     }
 
+    /// Whether the socket has told of something to be read, be it its end.
+    pub(crate) fn tells_of_more(&self) -> bool {
+        self.poll_readable(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
     /// Whether the connection is broken, though there may be bytes to read.
     pub(crate) fn has_failed(&self) -> bool {
         !matches!(self.transport.socket().take_error(), Ok(None))
@@ -142,10 +147,9 @@ impl ClientIo {
     fn follow(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(frames) = self.frames.as_deref_mut() else { return Ok(()) };
         let followed = frames.follow(bytes, std::time::Instant::now);
-        // Ordering: written and read by the connection's task.
-        self.activity.in_head.store(frames.is_in_head(), Ordering::Relaxed);
         // Other frames than those of a head are the beginning of nothing: the connection stays idle.
-        self.activity.partial.store(frames.is_in_head(), Ordering::Relaxed);
+        self.activity.set_in_head(frames.is_in_head());
+        // Ordering: written and read by the connection's task.
         self.activity.opened.store(frames.opened(), Ordering::Relaxed);
         followed.map_err(|frames::Flood| {
             self.activity.flooding.store(true, Ordering::Relaxed);

@@ -14,8 +14,8 @@ pub(crate) struct Activity {
     busy: AtomicUsize,
     /// Requests ever begun, wrapping.
     requests: AtomicUsize,
-    /// Whether bytes came while no request was in flight: the beginning of the next one.
-    pub(super) partial: AtomicBool,
+    /// Whether the head of a request has begun to come and is not whole.
+    in_head: AtomicBool,
     /// Whether written bytes wait to be flushed.
     unflushed: AtomicBool,
     /// Whether the last read found nothing.
@@ -24,8 +24,6 @@ pub(crate) struct Activity {
     pub(super) moves: AtomicUsize,
     /// How often bytes went, wrapping.
     pub(super) writes: AtomicUsize,
-    /// Whether the head of a request on a stream of HTTP/2 has begun to come.
-    pub(super) in_head: AtomicBool,
     /// Streams of HTTP/2 that the client has opened, wrapping.
     pub(super) opened: AtomicUsize,
     /// Whether the client kept us busy with nothing.
@@ -91,14 +89,12 @@ impl Activity {
     pub(crate) fn begin_request(&self) {
         // Ordering: read by the task that writes it.
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.partial.store(false, Ordering::Relaxed);
     }
 
-    /// Takes note that a request is over on a connection that has one at a time; `partial` is whether something of the next
-    /// one is there.
-    pub(crate) fn between(&self, partial: bool) {
+    /// Takes note of whether the head of a request has begun to come and is not whole.
+    pub(crate) fn set_in_head(&self, in_head: bool) {
         // Ordering: read by the task that writes it.
-        self.partial.store(partial, Ordering::Relaxed);
+        self.in_head.store(in_head, Ordering::Relaxed);
     }
 
     /// Keeps the connection busy until the answer drops.
@@ -117,7 +113,7 @@ impl Activity {
     /// Whether nothing is under way, not even the head of a request.
     pub(crate) fn is_idle(&self) -> bool {
         // Ordering: acquires what the body of a request did before it let go.
-        !self.is_busy() && !self.partial.load(Ordering::Relaxed)
+        !self.is_busy() && !self.is_in_head()
     }
 
     /// Whether a request, the body of one or a tunnel is not over.
@@ -126,16 +122,16 @@ impl Activity {
         self.busy.load(Ordering::Acquire) > 0
     }
 
-    /// Whether the beginning of a request has come.
-    pub(crate) fn is_partial(&self) -> bool {
-        // Ordering: read by the task that writes it.
-        self.partial.load(Ordering::Relaxed)
-    }
-
     /// Whether nothing is under way and nothing is left to be read or written: the socket tells of whatever comes.
     pub(crate) fn can_park(&self) -> bool {
         // Ordering: read by the task that writes them.
         self.is_idle() && !self.unflushed.load(Ordering::Relaxed) && self.drained.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection is not read from although more may have come, be it its end.
+    pub(crate) fn is_deaf(&self) -> bool {
+        // Ordering: read by the task that writes it.
+        self.is_busy() && !self.drained.load(Ordering::Relaxed)
     }
 
     pub(super) fn read(&self, any: bool) {
@@ -144,12 +140,9 @@ impl Activity {
         if any {
             self.moves.fetch_add(1, Ordering::Relaxed);
         }
-        if any && self.busy.load(Ordering::Relaxed) == 0 {
-            self.partial.store(true, Ordering::Relaxed);
-        }
     }
 
-    /// Whether the head of a request on a stream of HTTP/2 has begun to come and is not whole.
+    /// Whether the head of a request has begun to come and is not whole.
     pub(crate) fn is_in_head(&self) -> bool {
         // Ordering: read by the task that writes it.
         self.in_head.load(Ordering::Relaxed)

@@ -133,7 +133,7 @@ async fn nothing_a_client_does_keeps_it_pending_for_longer() {
 }
 
 #[tokio::test]
-async fn a_client_that_left_unread_bytes_behind_ends_with_its_silent_backend() {
+async fn a_client_that_has_ended_its_side_behind_unread_bytes_ends_with_its_silent_backend() {
     let backend = Backend::raw(|mut stream| async move {
         backend::read_head(&mut stream).await;
         _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab").await;
@@ -148,7 +148,7 @@ async fn a_client_that_left_unread_bytes_behind_ends_with_its_silent_backend() {
     let mut stream = world.raw().await;
     stream.write_all(&[REQUEST, REQUEST].concat()).await.unwrap();
     soon(backend::read_head(&mut stream)).await;
-    drop(stream);
+    stream.shutdown().await.unwrap();
     world.settled().await;
     assert_eq!(world.log.events().first(), Some(&("swept", "idle_timeout")));
 }

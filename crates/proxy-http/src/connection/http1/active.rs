@@ -96,8 +96,8 @@ impl Active {
             _ = io.reset();
             return Next::Over;
         }
-        // Where more has come than was taken, some may wait in the socket, and a close would be a reset.
-        let more = end == End::Answered && !unread.is_empty();
+        // Where more has come than was taken, or will have soon, a close would be a reset, and the answer may be lost.
+        let more = end == End::Answered && (!unread.is_empty() || io.tells_of_more());
         let lingers = in_body || more || self.client.ends_gently();
         // Elsewhere the close says it as well.
         let shutdown = matches!(end, End::Answered | End::Gone) && (lingers || io.says_goodbye());
@@ -192,8 +192,12 @@ impl Watch {
     /// Looks at a connection: what has to become of it.
     fn look(&mut self, client: &Downstream, conversation: &Conversation, now: Instant) -> Option<Verdict> {
         let (activity, requests) = (&client.activity, client.activity.requests());
+        if activity.is_deaf() && conversation.is_broken() {
+            // Nobody reads from it, so nothing else tells of it.
+            return Some(Verdict::Stop);
+        }
         // Before the other one: where both have passed it says more.
-        if !activity.is_partial() {
+        if !activity.is_in_head() {
             self.none_of_head = now;
         } else if self.head.is_some_and(|limit| now - self.none_of_head >= limit) {
             client.terminated("request_header_timeout");
@@ -202,7 +206,7 @@ impl Watch {
         if requests == 0 && self.first.is_some_and(|first| first <= now) {
             client.terminated("initial_data_timeout");
             // A client that has sent nothing of a request would take an answer for that to its next one.
-            return Some(if activity.is_partial() { Verdict::TimedOut } else { Verdict::Stop });
+            return Some(if activity.is_in_head() { Verdict::TimedOut } else { Verdict::Stop });
         }
         if self.unread.is_too_long(activity) {
             client.terminated("response_body_timeout");

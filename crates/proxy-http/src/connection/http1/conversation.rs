@@ -96,6 +96,11 @@ impl Conversation {
         self.until_close
     }
 
+    /// Whether the connection is broken, be it that there are bytes to read.
+    pub(super) fn is_broken(&self) -> bool {
+        self.io.has_failed()
+    }
+
     /// The client's end of the connection, and what was read and not taken.
     pub(super) fn into_parts(self) -> (ClientIo, BytesMut) {
         (self.io, self.intake.into_unread())
@@ -103,24 +108,20 @@ impl Conversation {
 
     /// Goes on as far as it can; whether there may be more to do already.
     fn go_on(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
-        if self.look_for_answer(context)? {
-            return Ok(after_others(context));
-        }
+        self.look_for_answer(context)?;
         let sent = self.send(context)?;
         self.turn_over()?;
         Ok(self.receive(context)? || sent)
     }
 
-    /// Begins to send the answer, if it is there; whether it is.
-    fn look_for_answer(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
+    fn look_for_answer(&mut self, context: &mut Context<'_>) -> Result<(), End> {
         if let Answer::Awaited(answering) = &mut self.answer
             && let Poll::Ready(answer) = Pin::new(answering).poll(context)
         {
             let answer = answer.map_err(|Dropped| End::Dropped)?;
             self.begin_answer(answer);
-            return Ok(true);
         }
-        Ok(false)
+        Ok(())
     }
 
     fn begin_answer(&mut self, answer: Response<ResponseBody>) {
@@ -212,7 +213,7 @@ impl Conversation {
         }
         if self.intake.is_whole() {
             self.answer = Answer::None;
-            self.client.activity.between(self.intake.next());
+            self.intake.next();
         }
         Ok(())
     }
@@ -224,14 +225,11 @@ impl Conversation {
             return Ok(false);
         }
         if self.intake.is_at_head() {
-            let Poll::Ready(head) = self.intake.poll_head(&mut self.io, &mut self.spare, context) else {
-                return Ok(false);
-            };
+            let head = self.intake.poll_head(&mut self.io, &mut self.spare, context);
+            self.client.activity.set_in_head(head.is_pending() && !self.intake.is_between());
+            let Poll::Ready(head) = head else { return Ok(false) };
             match head {
-                Ok(head) => {
-                    self.begin(head, context);
-                    return Ok(after_others(context));
-                }
+                Ok(head) => self.begin(head, context),
                 Err(NoHead::Refused(refused)) => self.refuse(refused),
                 Err(NoHead::End) => return Err(End::Gone),
             }
@@ -267,15 +265,6 @@ impl Conversation {
         self.write_head(refused.status(), &HeaderMap::new(), Some(0));
         self.answer = Answer::Taken;
     }
-}
-
-/// Goes on once the others that something has come for have read it; whether there is more to do before.
-///
-/// So requests and responses of many connections are written one right behind the other. Whoever gets them is woken for
-/// some at once, where a pause after each would let it fall asleep, and to wake costs the sender.
-fn after_others(context: &Context<'_>) -> bool {
-    context.waker().wake_by_ref();
-    false
 }
 
 impl Future for Conversation {

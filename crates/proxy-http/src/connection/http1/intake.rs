@@ -101,12 +101,9 @@ impl Intake {
         self.unread
     }
 
-    /// Expects the next request; whether something of it is there.
-    pub(super) fn next(&mut self) -> bool {
+    /// Expects the next request.
+    pub(super) fn next(&mut self) {
         (self.stage, self.seen, self.ask) = (Stage::Head, 0, FIRST_READ);
-        // Some clients send a line end behind a body, which begins nothing.
-        skip_blank_lines(&mut self.unread);
-        !self.unread.is_empty()
     }
 
     /// Begins with the body of a request; how it is taken.
@@ -246,7 +243,8 @@ impl Intake {
     }
 }
 
-/// Skips what may come before a request: it would be looked at again with every byte of it.
+/// Skips what may come before a request, as some clients send a line end behind a body: it begins nothing, and would be
+/// looked at again with every byte of the request.
 fn skip_blank_lines(bytes: &mut BytesMut) {
     while let Some(rest) = bytes.strip_prefix(b"\r\n").or_else(|| bytes.strip_prefix(b"\n")) {
         let blank = bytes.len() - rest.len();

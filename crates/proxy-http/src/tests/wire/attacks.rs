@@ -2,6 +2,7 @@
 
 use super::super::backend::read_head;
 use super::*;
+use proxy_route::Respond;
 use tokio::net::TcpSocket;
 
 const FIELD: &str = "HTTP/1.1\r\nHost: shop.test\r\n";
@@ -79,10 +80,11 @@ async fn a_line_end_behind_a_body_is_not_the_beginning_of_a_request() {
     })
     .await;
     let mut wire = Wire::new(world.raw().await);
-    for end in ["", "\r\n", "\n\r\n"] {
+    for (end, late) in [("", ""), ("\r\n", ""), ("\n\r\n", ""), ("", "\r\n"), ("\r", "\n")] {
         let parked = world.server.worker.parked.load(Ordering::SeqCst);
         wire.send(format!("POST /a {FIELD}Content-Length: 2\r\n\r\nhi{end}")).await;
         wire.answers(&["200 =POST /a 2:hi"], End::Open).await;
+        wire.send(late).await;
         eventually("it is parked", || world.server.worker.parked.load(Ordering::SeqCst) > parked).await;
     }
     wire.ends(End::Open, None, true).await;
@@ -114,5 +116,26 @@ async fn the_last_answer_comes_whole_whatever_was_sent_behind_its_request() {
         let mut body = vec![0; LENGTH];
         soon(stream.read_exact(&mut body)).await.unwrap_or_else(|error| panic!("{error} with {behind} bytes behind"));
     }
+    world.settled().await;
+}
+
+#[tokio::test]
+async fn the_last_answer_comes_whole_though_more_is_sent_while_it_leaves() {
+    // At once in the hands of its connection, which then waits for nothing but the client.
+    const LENGTH: usize = 16 * 1024 * 1024;
+    let body = "x".repeat(LENGTH);
+    let mut route = Route::new("all", Action::Respond(Respond { status: 200, headers: vec![], body }));
+    route.matching.ports = vec![PortRange::single(PORT)];
+    let world = World::new(vec![route]).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    let mut stream = socket.connect(world.address).await.unwrap();
+    stream.write_all(format!("GET /a {FIELD}Connection: close\r\n\r\n").as_bytes()).await.unwrap();
+    let head = soon(read_head(&mut stream)).await;
+    assert!(head.contains("connection: close"), "{head}");
+    stream.write_all(format!("GET /b {FIELD}\r\n").as_bytes()).await.unwrap();
+    let mut body = Vec::new();
+    soon(stream.read_to_end(&mut body)).await.unwrap_or_else(|error| panic!("{error} after {} bytes", body.len()));
+    assert_eq!(body.len(), LENGTH);
     world.settled().await;
 }

@@ -228,3 +228,20 @@ async fn a_client_that_breaks_off_in_an_answer_frees_the_backend() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_client_that_breaks_off_with_more_requests_behind_frees_the_backend() {
+    let backend = Backend::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        _ = stream.read(&mut [0]).await;
+    })
+    .await;
+    let world = World::new(vec![forward("all", &backend)]).await;
+    let mut wire = Wire::new(world.raw().await);
+    wire.send(format!("GET /a {FIELD}\r\nGET /b {FIELD}\r\n")).await;
+    eventually("one is under way", || world.limits.requests.load(Ordering::SeqCst) == 1).await;
+    wire.stream.set_zero_linger().unwrap();
+    drop(wire);
+    world.settled().await;
+    assert_eq!((world.log.outcomes(), world.log.events()), (vec![499], vec![]));
+}
