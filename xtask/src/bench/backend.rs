@@ -1,5 +1,6 @@
 //! A backend that costs next to nothing, so that a proxy's core is the one that is short.
 
+use super::load::{Thread, this_thread};
 use crate::Outcome;
 use rustix::{
     buffer::spare_capacity,
@@ -14,6 +15,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
     thread,
 };
@@ -27,6 +29,7 @@ use std::{
 pub(crate) struct Backend {
     port: u16,
     served: Arc<AtomicU64>,
+    thread: Thread,
 }
 
 impl Backend {
@@ -35,13 +38,22 @@ impl Backend {
         let served = Arc::new(AtomicU64::new(0));
         let bound = Loop::bind(served.clone()).map_err(|error| format!("The backend cannot listen: {error}."))?;
         let (mut turns, port) = bound;
+        let (sender, thread) = mpsc::channel();
         thread::spawn(move || {
+            // Whoever waits for it is still there.
+            let _ = sender.send(this_thread());
             // A backend that fails stops answering, and the load says so.
             if let Err(error) = turns.run() {
                 eprintln!("The backend failed: {error}.");
             }
         });
-        Ok(Self { port, served })
+        let thread = thread.recv().map_err(|error| format!("The backend did not start: {error}."))?;
+        Ok(Self { port, served, thread })
+    }
+
+    /// The thread that answers.
+    pub(crate) fn thread(&self) -> Thread {
+        self.thread
     }
 
     /// The port it listens on.

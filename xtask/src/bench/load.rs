@@ -9,6 +9,7 @@ mod crowd;
 mod each;
 mod h2load;
 mod knock;
+mod priority;
 mod shed;
 mod wrk;
 
@@ -16,6 +17,7 @@ pub(crate) use bulk::source;
 pub(crate) use crowd::Crowd;
 pub(crate) use each::paced;
 pub(crate) use knock::{Pace, fill, start as flood};
+pub(crate) use priority::{Thread, first_in_line, this_thread};
 
 /// Load that has begun. It ends when it drops, at the latest.
 pub(crate) trait Load {

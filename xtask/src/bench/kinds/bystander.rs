@@ -19,6 +19,7 @@ use std::{
 /// The bystander's 99th percentile in milliseconds; the rate is that of the flood.
 pub(super) fn sample(listener: Listener, pace: Pace, proxy: &Started, bench: &Bench) -> Outcome<Sample> {
     let port = proxy.port(listener);
+    let _at_once = load::first_in_line(bench.backend.thread());
     let flood = Box::new(load::flood(listener, port, pace));
     thread::sleep(WARM_UP);
     let (before, start) = (flood.units(), Instant::now());

@@ -1,6 +1,6 @@
 //! A connection for each request.
 
-use super::{Crowd, crowd::Member};
+use super::{Crowd, crowd::Member, first_in_line, this_thread};
 use crate::bench::{
     client::{Client, LAST},
     peers::Listener,
@@ -23,9 +23,10 @@ pub(crate) fn start(listener: Listener, port: u16) -> Crowd {
 }
 
 /// One client at an address that does the same at a steady pace. A unit that takes longer than the interval delays
-/// the next, and is waited for from when it was due.
+/// the next, and is waited for from when it was due. It is never late because of other load.
 pub(crate) fn paced(from: Ipv4Addr, listener: Listener, port: u16, interval: Duration) -> Crowd {
     Crowd::start(1, move |member| {
+        let _at_once = first_in_line(this_thread());
         let mut due = Instant::now();
         while member.goes_on() {
             thread::sleep(due.saturating_duration_since(Instant::now()));

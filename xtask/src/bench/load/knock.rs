@@ -1,6 +1,6 @@
 //! A client that has as many connections as it may and keeps asking for more.
 
-use super::Crowd;
+use super::{Crowd, priority::last_in_line};
 use crate::{
     Outcome,
     bench::{
@@ -8,11 +8,9 @@ use crate::{
         peers::Listener,
     },
 };
-use rustix::{process::setpriority_process, thread::gettid};
 use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, TcpStream},
-    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -43,18 +41,6 @@ pub(crate) fn start(listener: Listener, port: u16, pace: Pace) -> Crowd {
         }
         Ok(())
     })
-}
-
-/// Puts this thread behind everybody else on its core: a flood is no reason for others to be served late by the load
-/// itself.
-pub(super) fn last_in_line() -> io::Result<()> {
-    let thread = gettid().as_raw_nonzero().to_string();
-    // At once, where this may be had (the program does what would take an unsafe call here), or when its slice is used up.
-    let idle = Command::new("chrt").args(["--idle", "--pid", "0", &thread]).stderr(Stdio::null()).status();
-    if !idle.is_ok_and(|status| status.success()) {
-        setpriority_process(None, 19)?;
-    }
-    Ok(())
 }
 
 /// Takes all connections up to a limit.

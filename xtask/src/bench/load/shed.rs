@@ -1,6 +1,6 @@
 //! A client that is refused, and after a while not even that: what it sends to connect is dropped in the kernel.
 
-use super::{Crowd, knock};
+use super::{Crowd, knock, priority};
 use crate::bench::peers::Listener;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -13,7 +13,7 @@ use std::{
 /// Begins to knock; the work is attempts that led nowhere, refused or unanswered. The client must be at its limit.
 pub(crate) fn start(port: u16) -> Crowd {
     Crowd::start(THREADS, move |member| {
-        knock::last_in_line()?;
+        priority::last_in_line()?;
         while member.goes_on() {
             let burst = (0..BURST).map(|_| attempt(port)).collect::<io::Result<Vec<_>>>()?;
             let begin = Instant::now();
