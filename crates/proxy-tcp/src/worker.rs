@@ -79,7 +79,7 @@ impl Worker {
             lingering: Lingering::default(),
             reserve,
         });
-        let batch = (BATCH / listeners.len().max(1)).max(1);
+        let batch = (BATCH / listeners.len().max(1)).max(FEWEST);
         let mut acceptors = JoinSet::new();
         let mut stops = Vec::new();
         let start = |listener: WorkerListener, live: &Live, drain: &DrainWatch, acceptors: &mut JoinSet<()>| {
@@ -172,8 +172,11 @@ struct Acceptor {
 
 /// What both ends of a connection through a Unix socket count as.
 const THIS_MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// Accepts of one worker between two polls of ready connections.
-const BATCH: usize = 64;
+/// Accepts of one worker between two polls of ready connections. During a flood whoever is served waits for so many
+/// refusals at each step, some 15 µs each; more of them together would be hardly cheaper.
+const BATCH: usize = 8;
+/// The same of one listener where there are many, most of which will have nobody waiting.
+const FEWEST: usize = 2;
 /// How long to wait when accepting fails for a reason that waiting may cure.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
