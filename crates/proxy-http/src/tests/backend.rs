@@ -72,6 +72,16 @@ impl Backend {
         Self { address, accepted, seen: Arc::default() }
     }
 
+    /// One that says this to a request, and no more until it is alone.
+    pub(super) async fn that_begins(answer: &'static str) -> Self {
+        Self::raw(move |mut stream| async move {
+            read_head(&mut stream).await;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            _ = stream.read(&mut [0]).await;
+        })
+        .await
+    }
+
     /// One that agrees to every upgrade and sends back what it gets.
     pub(super) async fn echoing_tunnel() -> Self {
         Self::raw(|mut stream| async move {

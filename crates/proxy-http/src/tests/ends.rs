@@ -80,13 +80,7 @@ async fn a_reset_without_an_error_is_no_end_of_a_response() {
 
 #[tokio::test]
 async fn nothing_has_no_length() {
-    let backend = Backend::raw(|mut stream| async move {
-        read_head(&mut stream).await;
-        let answer = b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\nhello";
-        stream.write_all(answer).await.unwrap();
-        _ = stream.read(&mut [0]).await;
-    })
-    .await;
+    let backend = Backend::that_begins("HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\nhello").await;
     let world = World::new(vec![forward("all", &backend)]).await;
     let response = soon(world.http2().await.send_request(get2("a", "/"))).await.unwrap();
     assert_eq!((response.status().as_u16(), response.headers().get("content-length")), (204, None));

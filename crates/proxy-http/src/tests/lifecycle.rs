@@ -34,6 +34,7 @@ async fn a_parked_connection_goes_on() {
         stream.write_all(&pipelined).await.unwrap();
         read_response(stream).await;
         read_response(stream).await;
+        // A client that takes its time: who would park half a request has had it.
         tokio::time::sleep(Duration::from_millis(1000)).await;
         stream.write_all(&REQUEST[9..]).await.unwrap();
         read_response(stream).await;
@@ -120,6 +121,7 @@ async fn nothing_a_client_does_keeps_it_pending_for_longer() {
         let mut client = world.https2().await;
         while let Ok(response) = soon(client.send_request(get2("other.test", "/"))).await {
             assert_eq!(response.status(), http::StatusCode::NOT_FOUND);
+            // Its pace.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -134,12 +136,7 @@ async fn nothing_a_client_does_keeps_it_pending_for_longer() {
 
 #[tokio::test]
 async fn a_client_that_has_ended_its_side_behind_unread_bytes_ends_with_its_silent_backend() {
-    let backend = Backend::raw(|mut stream| async move {
-        backend::read_head(&mut stream).await;
-        _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab").await;
-        std::future::pending::<()>().await;
-    })
-    .await;
+    let backend = Backend::that_begins("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab").await;
     let world = World::with(vec![forward("all", &backend)], |settings| {
         settings.keep_alive.tunnel_idle = Some(Duration::from_millis(600));
         settings.timeouts.response = Some(Duration::from_millis(600));

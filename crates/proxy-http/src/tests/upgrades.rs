@@ -122,11 +122,7 @@ async fn upgrades_are_refused_where_they_are_off_or_not_agreed_to() {
     let mut off = forward_with("off", &backend, |forward| forward.websocket = false);
     off.matching.domains = vec!["a".parse().unwrap()];
     let world = World::new(vec![off, forward("wrong", &wrong)]).await;
-    let after = b"GET /x HTTP/1.1
-host: a
-connection: close
-
-";
+    let after = b"GET /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
     let refused = exchange(world.raw().await, &[UPGRADE, after].concat()).await;
     assert!(refused.starts_with("HTTP/1.1 403") && refused.contains("connection: close\r\n"), "{refused}");
     assert!(!refused.contains("/x"), "what came for a tunnel is not taken for a request: {refused}");

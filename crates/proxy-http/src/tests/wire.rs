@@ -14,6 +14,7 @@ use answer::Found;
 use cases::{CASES, Case};
 use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpSocket;
 
 /// How a connection stands once everything is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         match soon(self.stream.read_buf(&mut self.got)).await {
             Ok(1..) => {}
             read => self.end = Some(read.is_ok()),
+        }
+    }
+
+    /// Takes in more until it ends so.
+    async fn until(&mut self, end: &str) {
+        while !self.got.ends_with(end.as_bytes()) {
+            self.fill().await;
+        }
+    }
+
+    /// Takes in whatever comes until the end.
+    async fn rest(&mut self) {
+        while self.end.is_none() {
+            self.fill().await;
         }
     }
 
@@ -109,9 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             let may_end = end == End::Either && line.is_none();
             assert!(may_end || line.as_deref() == Some("200 close =GET /last"), "{line:?} to the last request");
         }
-        while self.end.is_none() {
-            self.fill().await;
-        }
+        self.rest().await;
         assert_eq!(String::from_utf8_lossy(&self.got), "", "bytes behind the last answer");
         assert!(end == End::Rough || !strict || self.end == Some(true), "the end is a rough one");
     }
@@ -119,8 +132,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
 const LAST: &str = "GET /last HTTP/1.1\r\nhost: shop.test\r\nconnection: close\r\n\r\n";
 
+/// What is behind the target of most requests.
+const FIELD: &str = "HTTP/1.1\r\nHost: shop.test\r\n";
+
 fn bytes_of(text: &str) -> String {
     text.replace("\r\n@", "\r\nHost: shop.test\r\n")
+}
+
+impl World {
+    /// A connection whose client has little room for what it does not read.
+    async fn narrow(&self) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(64 * 1024).unwrap();
+        socket.connect(self.address).await.unwrap()
+    }
 }
 
 async fn world() -> (World, Backend) {

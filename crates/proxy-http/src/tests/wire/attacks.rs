@@ -3,33 +3,18 @@
 use super::super::backend::read_head;
 use super::*;
 use proxy_route::Respond;
-use tokio::net::TcpSocket;
-
-const FIELD: &str = "HTTP/1.1\r\nHost: shop.test\r\n";
-
-/// A backend that begins an answer whose end is that of its connection, and does not come to that.
-async fn endless() -> Backend {
-    Backend::raw(|mut stream| async move {
-        read_head(&mut stream).await;
-        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nab").await.unwrap();
-        _ = stream.read(&mut [0]).await;
-    })
-    .await
-}
 
 /// Asks as a client does to whom only the end of the connection says that an answer is whole, and reads its beginning.
 async fn begun(world: &World) -> Wire<TcpStream> {
     let mut wire = Wire::new(world.raw().await);
     wire.send("GET /a HTTP/1.0\r\nHost: shop.test\r\n\r\n").await;
-    while !wire.got.ends_with(b"\r\n\r\nab") {
-        wire.fill().await;
-    }
+    wire.until("\r\n\r\nab").await;
     wire
 }
 
 #[tokio::test]
 async fn an_answer_that_was_cut_short_does_not_look_whole_to_http_1_0() {
-    let backend = endless().await;
+    let backend = Backend::that_begins("HTTP/1.1 200 OK\r\n\r\nab").await;
     let world = World::with(vec![forward("all", &backend)], |settings| {
         settings.timeouts.graceful_shutdown = Some(Duration::from_millis(100));
     })
@@ -41,9 +26,7 @@ async fn an_answer_that_was_cut_short_does_not_look_whole_to_http_1_0() {
         } else {
             world.drain.start();
         }
-        while wire.end.is_none() {
-            wire.fill().await;
-        }
+        wire.rest().await;
         assert_eq!(wire.end, Some(false), "it ended in order, leaves: {leaves}");
         world.settled().await;
     }
@@ -103,9 +86,7 @@ async fn the_last_answer_comes_whole_whatever_was_sent_behind_its_request() {
     .await;
     let world = World::new(vec![forward("all", &backend)]).await;
     for behind in [0, 100, 300_000] {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(64 * 1024).unwrap();
-        let mut stream = socket.connect(world.address).await.unwrap();
+        let mut stream = world.narrow().await;
         let text = format!("GET /a {FIELD}Connection: close\r\n\r\n{}", "y".repeat(behind));
         stream.write_all(text.as_bytes()).await.unwrap();
         // The proxy has sent all it has to say before anything is read.
@@ -127,9 +108,7 @@ async fn the_last_answer_comes_whole_though_more_is_sent_while_it_leaves() {
     let mut route = Route::new("all", Action::Respond(Respond { status: 200, headers: vec![], body }));
     route.matching.ports = vec![PortRange::single(PORT)];
     let world = World::new(vec![route]).await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(64 * 1024).unwrap();
-    let mut stream = socket.connect(world.address).await.unwrap();
+    let mut stream = world.narrow().await;
     stream.write_all(format!("GET /a {FIELD}Connection: close\r\n\r\n").as_bytes()).await.unwrap();
     let head = soon(read_head(&mut stream)).await;
     assert!(head.contains("connection: close"), "{head}");

@@ -2,9 +2,6 @@
 
 use super::super::backend::read_head;
 use super::*;
-use tokio::net::TcpSocket;
-
-const FIELD: &str = "HTTP/1.1\r\nHost: shop.test\r\n";
 
 #[tokio::test]
 async fn a_head_that_is_too_large_is_refused_and_one_below_the_bound_is_not() {
@@ -150,9 +147,7 @@ async fn an_answer_that_is_not_read_is_not_taken_from_its_backend_either() {
         })
         .await;
         let world = World::new(vec![forward("all", &backend)]).await;
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(64 * 1024).unwrap();
-        let mut stream = socket.connect(world.address).await.unwrap();
+        let mut stream = world.narrow().await;
         stream.write_all(format!("GET /a {FIELD}Connection: close\r\n\r\n").as_bytes()).await.unwrap();
         let taken = taken(&count).await;
         assert!(taken < MOST, "{taken} bytes are under way");
@@ -205,13 +200,7 @@ async fn a_request_that_is_not_read_is_not_taken_from_its_client_either() {
 
 #[tokio::test]
 async fn a_client_that_breaks_off_in_an_answer_frees_the_backend() {
-    let backend = Backend::raw(|mut stream| async move {
-        read_head(&mut stream).await;
-        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nab").await.unwrap();
-        // It has more to say only once it is alone.
-        _ = stream.read(&mut [0]).await;
-    })
-    .await;
+    let backend = Backend::that_begins("HTTP/1.1 200 OK\r\n\r\nab").await;
     let world = World::new(vec![forward("all", &backend)]).await;
     for version in ["1.0", "1.1"] {
         for rough in [false, true] {
@@ -231,11 +220,7 @@ async fn a_client_that_breaks_off_in_an_answer_frees_the_backend() {
 
 #[tokio::test]
 async fn a_client_that_breaks_off_with_more_requests_behind_frees_the_backend() {
-    let backend = Backend::raw(|mut stream| async move {
-        read_head(&mut stream).await;
-        _ = stream.read(&mut [0]).await;
-    })
-    .await;
+    let backend = Backend::that_begins("").await;
     let world = World::new(vec![forward("all", &backend)]).await;
     let mut wire = Wire::new(world.raw().await);
     wire.send(format!("GET /a {FIELD}\r\nGET /b {FIELD}\r\n")).await;

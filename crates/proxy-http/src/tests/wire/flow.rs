@@ -41,7 +41,7 @@ async fn requests_behind_each_other_are_answered_in_order_until_one_ends_the_con
                 let (target, closes) = (format!("/{number}"), closing == Some(number));
                 let body = if number % 3 == 0 { Vec::new() } else { body(number * 7) };
                 let close = if closes { "Connection: close\r\n" } else { "" };
-                let head = format!("POST {target} HTTP/1.1\r\nHost: shop.test\r\n{close}");
+                let head = format!("POST {target} {FIELD}{close}");
                 bytes.extend_from_slice(head.as_bytes());
                 if number % 3 == 1 {
                     bytes.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
@@ -89,7 +89,7 @@ async fn bodies_of_any_size_come_whole_in_pieces_of_any_size() {
             None => (format!("Content-Length: {length}"), body.clone()),
             Some(chunk) => ("Transfer-Encoding: chunked".to_owned(), chunked(&body, chunk)),
         };
-        let head = format!("POST /a HTTP/1.1\r\nHost: shop.test\r\n{field}\r\n\r\n");
+        let head = format!("POST /a {FIELD}{field}\r\n\r\n");
         send(&mut wire, &[head.as_bytes(), &bytes].concat(), size.min(head.len() + bytes.len())).await;
         wire.answers(&[&format!("200 ={}", told("POST", "/a", &body))], End::Open).await;
     }
@@ -125,10 +125,8 @@ async fn a_client_that_waits_is_told_to_go_on_once_for_each_request() {
         .take(4)
         .enumerate()
     {
-        wire.send(format!("POST /a HTTP/1.1\r\nHost: shop.test\r\nExpect: 100-continue\r\n{field}\r\n\r\n")).await;
-        while !wire.got.ends_with(b"\r\n\r\n") {
-            wire.fill().await;
-        }
+        wire.send(format!("POST /a {FIELD}Expect: 100-continue\r\n{field}\r\n\r\n")).await;
+        wire.until("\r\n\r\n").await;
         assert_eq!(String::from_utf8_lossy(&wire.got), "HTTP/1.1 100 Continue\r\n\r\n");
         wire.send(body).await;
         wire.answers(&["200 =POST /a 2:hi"], End::Open).await;
@@ -168,7 +166,7 @@ async fn an_answer_that_does_not_wait_for_the_body_leaves_no_doubt_about_what_fo
         {
             for before in [0, 1, 20, 37] {
                 let mut wire = Wire::new(world.raw().await);
-                let head = format!("POST {target} HTTP/1.1\r\nHost: shop.test\r\n{expect}Content-Length: 38\r\n\r\n");
+                let head = format!("POST {target} {FIELD}{expect}Content-Length: 38\r\n\r\n");
                 wire.send(format!("{head}{}", &body[..before])).await;
                 let line = wire.answer(false).await.expect("an answer");
                 assert_eq!(line.replacen(" close", "", 1), format!("{status} =enough"));
@@ -205,9 +203,7 @@ async fn a_tunnel_begins_behind_the_head_that_asks_for_it_wherever_that_ends() {
             wire.answers(&["101"], End::Open).await;
             wire.send(" late").await;
             wire.stream.shutdown().await.unwrap();
-            while wire.end.is_none() {
-                wire.fill().await;
-            }
+            wire.rest().await;
             assert_eq!(String::from_utf8_lossy(&wire.got), "GET /early HTTP/1.1\r\n\r\n late", "cut at {cut}");
         }
     }
@@ -224,7 +220,7 @@ async fn a_parked_connection_takes_its_next_request_in_any_pieces() {
     eventually("it is parked", || parked() == 1).await;
     for field in ["Content-Length: 2\r\n\r\nhi", "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"] {
         let before = parked();
-        let text = format!("POST /a HTTP/1.1\r\nHost: shop.test\r\n{field}");
+        let text = format!("POST /a {FIELD}{field}");
         send(&mut wire, text.as_bytes(), 1).await;
         wire.answers(&["200 =POST /a 2:hi"], End::Open).await;
         eventually("it is parked", || parked() > before).await;
@@ -257,17 +253,16 @@ async fn a_drain_lets_what_has_begun_end_and_says_so() {
         }
     })
     .await;
-    let field = "HTTP/1.1\r\nHost: shop.test\r\n";
     for (before, rest, expected) in [
-        (format!("GET /a {field}"), "\r\n", None),
-        (format!("POST /a {field}Content-Length: 4\r\n\r\nab"), "cd", Some("200 close =abcd")),
-        (format!("POST /wait {field}Content-Length: 4\r\n\r\nabcd"), "", Some("200 close =abcd")),
-        (format!("GET /wait {field}\r\nGET /behind {field}\r\n"), "", Some("200 close =abcd")),
-        (format!("GET /begun {field}\r\n"), "", Some("200 =abcd")),
+        (format!("GET /a {FIELD}"), "\r\n", None),
+        (format!("POST /a {FIELD}Content-Length: 4\r\n\r\nab"), "cd", Some("200 close =abcd")),
+        (format!("POST /wait {FIELD}Content-Length: 4\r\n\r\nabcd"), "", Some("200 close =abcd")),
+        (format!("GET /wait {FIELD}\r\nGET /behind {FIELD}\r\n"), "", Some("200 close =abcd")),
+        (format!("GET /begun {FIELD}\r\n"), "", Some("200 =abcd")),
     ] {
         let world = World::new(vec![forward("all", &backend)]).await;
         let mut idle = Wire::new(world.raw().await);
-        idle.send(format!("GET /a {field}\r\n")).await;
+        idle.send(format!("GET /a {FIELD}\r\n")).await;
         idle.answers(&["200 =abcd"], End::Open).await;
         let mut wire = Wire::new(world.raw().await);
         wire.send(&before).await;
@@ -275,9 +270,7 @@ async fn a_drain_lets_what_has_begun_end_and_says_so() {
             eventually("it has begun", || world.limits.requests.load(Ordering::SeqCst) == 1).await;
         }
         if before.contains("/begun") {
-            while !wire.got.ends_with(b"ab") {
-                wire.fill().await;
-            }
+            wire.until("ab").await;
         }
         world.drain.start();
         // Once one that is idle has ended, all connections know.
