@@ -56,9 +56,9 @@ fn nothing_is_left_of_chaos() {
         for client in clients {
             connections += client.await.expect("a client does not panic");
         }
-        assert!(connections > 60 * chaos.as_secs(), "only {connections} connections in {chaos:?}");
+        assert!(connections > 2 * CLIENTS, "only {connections} connections in {chaos:?}");
         // The backends are still there: whatever they do, a connection whose client is gone has to end.
-        eventually("every count is zero", Duration::from_secs(5), || {
+        eventually("every count is zero", Duration::from_secs(30), || {
             match ["global", "pending"].map(|scope| admin::active(proxy.admin, scope, None)) {
                 [0, 0] => Ok(()),
                 held => Err(format!("{held:?} of {connections} are held: {}", admin::limits(proxy.admin))),

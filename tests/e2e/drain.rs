@@ -170,6 +170,7 @@ fn a_tunnel_ends_when_the_time_is_over() {
                 Some(Ok(Message::Text(_))) => rounds += 1,
                 _ => break,
             }
+            // A tunnel in use, at an easy pace.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert!(began.elapsed() >= Duration::from_millis(1400), "ended after {:?}", began.elapsed());

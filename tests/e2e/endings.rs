@@ -265,6 +265,7 @@ async fn wilful(mut stream: TcpStream) {
         }
         () if is("drip") => {
             while stream.write_all(b"1\r\nx\r\n").await.is_ok() {
+                // A backend that is slow, and not silent.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

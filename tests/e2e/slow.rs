@@ -247,6 +247,7 @@ async fn attack(attack: Attack, [web, secure, proxied]: [SocketAddr; 3]) {
                 _ = reading.read_to_end(&mut answer) => {}
                 () = async {
                     while writing.write_all(then).await.is_ok() {
+                        // To be slow is the attack.
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 } => {}
@@ -257,6 +258,7 @@ async fn attack(attack: Attack, [web, secure, proxied]: [SocketAddr; 3]) {
             let _ = stream.write_all(b"GET /source/1000000000 HTTP/1.1\r\nHost: a\r\n\r\n").await;
             // Its end is seen without reading: what is written to a socket that is gone fails.
             while stream.write_all(b" ").await.is_ok() {
+                // How often it looks.
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -290,6 +292,7 @@ where
         alive = writing.write_all(&frames(stream)).await.is_ok() && writing.flush().await.is_ok();
         stream += 2;
         if frames(stream).is_empty() {
+            // One that only waits.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -320,6 +323,7 @@ fn bystander(web: SocketAddr, done: Arc<AtomicBool>, seen: Arc<Seen>) -> JoinHan
             let took = begin.elapsed();
             seen.longest.fetch_max(u64::try_from(took.as_micros()).expect("no age"), Ordering::SeqCst);
             seen.answered.fetch_add(1, Ordering::SeqCst);
+            // Its pace.
             tokio::time::sleep(Duration::from_millis(20).saturating_sub(took)).await;
         }
     })

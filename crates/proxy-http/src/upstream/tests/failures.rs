@@ -43,6 +43,7 @@ async fn the_clock_stands_while_the_client_keeps_us_waiting() {
     let world = World::with(&[backend.port], |_| {}, quick, None);
     let (body, mut client) = streaming(4).await;
     let slowly = async {
+        // Slower than a backend may be.
         tokio::time::sleep(Duration::from_millis(300)).await;
         client.write_all(b"data").await.unwrap();
     };
