@@ -96,15 +96,15 @@ impl Active {
             _ = io.reset();
             return Next::Over;
         }
-        // Where more has come than was taken, or will have soon, a close would be a reset, and the answer may be lost.
-        let more = end == End::Answered && (!unread.is_empty() || io.tells_of_more());
+        // Where more has come than was taken, or will have soon, a close would be a reset, and answers may be lost.
+        let more = end != End::Gone && (!unread.is_empty() || io.tells_of_more());
         let lingers = in_body || more || self.client.ends_gently();
-        // Elsewhere the close says it as well.
-        let shutdown = matches!(end, End::Answered | End::Gone) && (lingers || io.says_goodbye());
-        if !shutdown && !lingers {
-            return Next::Over;
+        // Elsewhere the close says it as well, or must not say that all is well.
+        let shutdown = lingers || end != End::Broken && io.says_goodbye();
+        match shutdown {
+            true => Next::End(io, Farewell { answer: false, shutdown, linger: lingers }),
+            false => Next::Over,
         }
-        Next::End(io, Farewell { answer: false, shutdown, linger: lingers })
     }
 
     fn judged(&mut self, verdict: &Verdict) -> Next {

@@ -118,3 +118,25 @@ async fn the_last_answer_comes_whole_though_more_is_sent_while_it_leaves() {
     assert_eq!(body.len(), LENGTH);
     world.settled().await;
 }
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_takes_none_before_it_along() {
+    const LENGTH: usize = 2 * 1024 * 1024;
+    let backend = Backend::raw(|mut stream| async move {
+        let head = read_head(&mut stream).await;
+        let length = if head.starts_with("GET /cut") { 9 } else { LENGTH };
+        let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+        let body = vec![b'x'; if length == 9 { 5 } else { length }];
+        stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+    })
+    .await;
+    let world = World::new(vec![forward("all", &backend)]).await;
+    let mut stream = world.narrow().await;
+    let behind = format!("GET /b {FIELD}\r\n").repeat(10_000);
+    stream.write_all(format!("GET /a {FIELD}\r\nGET /cut {FIELD}\r\n{behind}").as_bytes()).await.unwrap();
+    eventually("both answers have left", || world.log.outcomes().len() == 2).await;
+    let mut all = Vec::new();
+    soon(stream.read_to_end(&mut all)).await.unwrap_or_else(|error| panic!("{error} after {} bytes", all.len()));
+    assert_eq!(all.iter().filter(|byte| **byte == b'x').count(), 2 + LENGTH + 5);
+    world.settled().await;
+}
