@@ -34,9 +34,10 @@ enum Stage {
     HalfClosed,
     WhileDialling,
     WhileDiallingForHttp,
+    WithMoreBehind,
 }
 
-const STAGES: [Stage; 11] = [
+const STAGES: [Stage; 12] = [
     Stage::BeforeAnyByte,
     Stage::InTheHello,
     Stage::InTheHandshake,
@@ -48,6 +49,7 @@ const STAGES: [Stage; 11] = [
     Stage::HalfClosed,
     Stage::WhileDialling,
     Stage::WhileDiallingForHttp,
+    Stage::WithMoreBehind,
 ];
 
 /// A proxy with everything that a connection can die in.
@@ -122,7 +124,7 @@ impl House {
     }
 
     async fn dialled(&self, route: &str) {
-        eventually("the route is bound", Duration::from_secs(5), || {
+        eventually("the route is bound", Duration::from_secs(20), || {
             match admin::active(self.proxy.admin, "route", Some(route)) {
                 0 => Err(format!("nobody is on {route}")),
                 _ => Ok(()),
@@ -136,7 +138,7 @@ impl House {
         match stage {
             Stage::BeforeAnyByte => {
                 let stream = tcp(self.address).await.expect("accepted");
-                eventually("it is admitted", Duration::from_secs(5), || {
+                eventually("it is admitted", Duration::from_secs(20), || {
                     let active = admin::active(self.proxy.admin, "pending", None);
                     if active > 0 { Ok(()) } else { Err("nobody is pending".to_owned()) }
                 })
@@ -195,6 +197,13 @@ impl House {
                 self.dialled("stuck-web").await;
                 stream.into_inner().0
             }
+            Stage::WithMoreBehind => {
+                let mut stream = self.https().await;
+                let two = "GET /stuck HTTP/1.1\r\nHost: end.test\r\n\r\n".repeat(2);
+                stream.write_all(two.as_bytes()).await.expect("the way is open");
+                self.dialled("stuck-web").await;
+                stream.into_inner().0
+            }
         }
     }
 
@@ -231,7 +240,7 @@ fn pitfall_01_a_client_that_dies_in_any_stage_leaves_nothing_behind() {
                     doomed.push(client::in_time("the stage", Box::pin(house.reach(stage))).await);
                 }
                 doomed.into_iter().for_each(|stream| kill(stream, death));
-                eventually(&format!("{stage:?}, {death:?}: every slot is free"), Duration::from_secs(2), || {
+                eventually(&format!("{stage:?}, {death:?}: every slot is free"), Duration::from_secs(20), || {
                     match admin::active(house.proxy.admin, "global", None) {
                         0 => Ok(()),
                         active => Err(format!("{active} are held")),

@@ -12,13 +12,14 @@ pub(crate) use gather::Gathered;
 
 use bytes::{Buf, Bytes, BytesMut};
 use frames::Frames;
+use futures_util::FutureExt;
 use gather::poll_write_gathered;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -131,6 +132,12 @@ impl ClientIo {
     /// Whether the connection is broken, though there may be bytes to read.
     pub(crate) fn has_failed(&self) -> bool {
         !matches!(self.transport.socket().take_error(), Ok(None))
+    }
+
+    /// Whether the client has ended its side, though there may be bytes to read before that.
+    pub(crate) fn has_ended(&self) -> bool {
+        let told = self.transport.socket().ready(Interest::READABLE).now_or_never();
+        told.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed()))
     }
 
     /// Whether the end of the connection has to be said before it is closed.

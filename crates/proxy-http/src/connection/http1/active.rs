@@ -192,8 +192,8 @@ impl Watch {
     /// Looks at a connection: what has to become of it.
     fn look(&mut self, client: &Downstream, conversation: &Conversation, now: Instant) -> Option<Verdict> {
         let (activity, requests) = (&client.activity, client.activity.requests());
-        if activity.is_deaf() && conversation.is_broken() {
-            // Nobody reads from it, so nothing else tells of it.
+        if activity.is_deaf() && conversation.is_left() {
+            // Behind the bytes of a next request that nobody reads, nothing else tells of it.
             return Some(Verdict::Stop);
         }
         // Before the other one: where both have passed it says more.
@@ -213,7 +213,6 @@ impl Watch {
             return Some(Verdict::Stop);
         }
         if self.standstill.is_too_long(activity, self.longest) {
-            // A client that left unread bytes behind is not missed, however long its backend is silent.
             client.terminated(IDLE);
             return Some(Verdict::Stop);
         }

@@ -96,9 +96,10 @@ impl Conversation {
         self.until_close
     }
 
-    /// Whether the connection is broken, be it that there are bytes to read.
-    pub(super) fn is_broken(&self) -> bool {
-        self.io.has_failed()
+    /// Whether the client has gone, though nobody has read so far. One that has sent the body of its request may have ended
+    /// its side behind that.
+    pub(super) fn is_left(&self) -> bool {
+        self.io.has_failed() || self.intake.is_whole() && self.io.has_ended()
     }
 
     /// The client's end of the connection, and what was read and not taken.
