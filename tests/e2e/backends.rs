@@ -242,7 +242,7 @@ fn a_target_has_no_more_than_it_may_from_all_workers_together() {
         requests.push(hold_http(tcp(local(port)).await.expect("accepted"), "end.test").await.expect("held"));
         assert_eq!(get(port, "/").await.0, 503);
         requests.clear();
-        eventually("there is room again", Duration::from_secs(5), || {
+        eventually("there is room again", Duration::from_secs(20), || {
             let one = shown(&proxy)[&local(http.port()).to_string()].clone();
             if one["inFlight"] == 0 { Ok(()) } else { Err(one.to_string()) }
         })
@@ -273,7 +273,7 @@ fn backends_may_be_behind_unix_sockets() {
         for _ in 0..3 {
             assert_eq!(get(port, "/").await, (200, "from a socket".to_owned()));
         }
-        eventually("it is checked", Duration::from_secs(5), || {
+        eventually("it is checked", Duration::from_secs(20), || {
             let one = shown(&proxy)[&format!("unix:{}", path.display())].clone();
             if one["healthy"] == true { Ok(()) } else { Err(one.to_string()) }
         })

@@ -98,7 +98,7 @@ routes:
     }
 
     async fn assert_counted(&self, reason: &str, least: u64) {
-        eventually(&format!("{reason} is counted"), Duration::from_secs(2), || match self.counted(reason) {
+        eventually(&format!("{reason} is counted"), Duration::from_secs(20), || match self.counted(reason) {
             count if count >= least => Ok(()),
             count => Err(format!("{count} instead of {least}:\n{}", admin::get(self.proxy.admin, "/metrics").1)),
         })
@@ -233,7 +233,7 @@ fn pitfall_21_a_tls_client_that_breaks_off_is_counted() {
         let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
         let stream: TcpStream = tcp(target.tls).await.expect("accepted");
         assert!(connector.connect(certs::name("end.test"), stream).await.is_err());
-        eventually("the handshake is counted", Duration::from_secs(2), || {
+        eventually("the handshake is counted", Duration::from_secs(20), || {
             let all = ["handshake_failed", "handshake_aborted"].map(|reason| target.counted(reason));
             if all.iter().sum::<u64>() > 0 { Ok(()) } else { Err("it is not".to_owned()) }
         })

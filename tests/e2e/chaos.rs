@@ -185,8 +185,11 @@ async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, dice: &mut Dice) 
     Some(())
 }
 
-const SAYINGS: [&[u8]; 16] = [
+const SAYINGS: [&[u8]; 19] = [
     b"GET / HTTP/1.1\r\nHost: end.test\r\n\r\n",
+    b"GET / HTTP/1.0\r\nHost: end.test\r\nConnection: keep-alive\r\n\r\n\r\n",
+    b"HEAD / HTTP/1.1\r\nHost: end.test\r\n\r\nGET / HTTP/1.1\r\nHost: end.test\r\nConnection: close\r\n\r\nGET /",
+    b"POST / HTTP/1.1\r\nHost: end.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: end.test\r\n\r\nGET / HTTP/1.1\r\nHost: end.test\r\n\r\nGET /",
     b"GET /shut HTTP/1.1\r\nHost: end.test\r\n\r\n",
     b"POST / HTTP/1.1\r\nHost: end.test\r\nContent-Length: 1000000\r\n\r\n",

@@ -327,9 +327,11 @@ fn a_route_that_a_reload_removes_keeps_its_slots_until_its_connections_end() {
         tunnel = crate::support::client::ping(tunnel).await.expect("it goes on");
         assert_eq!(admin::active(proxy.admin, "global", None), 2, "who is there counts");
         drop((tunnel, held));
-        eventually("every slot is free", Duration::from_secs(5), || match admin::active(proxy.admin, "global", None) {
-            0 => Ok(()),
-            active => Err(format!("{active} are held")),
+        eventually("every slot is free", Duration::from_secs(20), || {
+            match admin::active(proxy.admin, "global", None) {
+                0 => Ok(()),
+                active => Err(format!("{active} are held")),
+            }
         })
         .await;
         assert_eq!(admin::limits(proxy.admin)["table"]["anomalies"].as_u64(), Some(0), "none was given back twice");

@@ -86,7 +86,7 @@ routes:
     }
 
     async fn empty(&self) {
-        eventually("every slot is free", Duration::from_secs(5), || match self.active() {
+        eventually("every slot is free", Duration::from_secs(20), || match self.active() {
             0 => Ok(()),
             active => Err(format!("{active} are held")),
         })

@@ -66,7 +66,7 @@ fn on_loopback(settings: &str, routes: &[String]) -> String {
 
 /// Waits until a scope holds so many.
 async fn holds(proxy: &Proxy, scope: &str, route: Option<&str>, count: u64) {
-    eventually("the scope holds as many as it should", Duration::from_secs(5), || {
+    eventually("the scope holds as many as it should", Duration::from_secs(20), || {
         match admin::active(proxy.admin, scope, route) {
             active if active == count => Ok(()),
             active => Err(format!("{scope} {route:?} holds {active}, not {count}")),

@@ -132,7 +132,7 @@ async fn attempt_all(
             None if held(&proxy)["\"global\" null"] != open.len() as u64 => Err(format!("{:?}", held(&proxy))),
             _ => Ok(()),
         };
-        eventually("the counts are those of enforcing", Duration::from_secs(5), settled).await;
+        eventually("the counts are those of enforcing", Duration::from_secs(20), settled).await;
         seen.push(held(&proxy));
     }
     let counts = refusals(&proxy, if enforce { "refused" } else { "wouldRefuse" });
@@ -227,7 +227,7 @@ fn requests_in_flight_have_limits() {
             assert_eq!(backend.holding(), 3, "a refused request never reaches the backend");
             assert_eq!(admin::active(proxy.admin, "requests", Some("end")), 3);
             open.remove(0);
-            eventually("a slot is free", Duration::from_secs(5), || match backend.holding() {
+            eventually("a slot is free", Duration::from_secs(20), || match backend.holding() {
                 2 => Ok(()),
                 more => Err(format!("{more} requests")),
             })
@@ -260,7 +260,7 @@ fn pitfall_24_streams_that_are_reset_do_not_get_past_a_limit() {
             assert!(admin::active(proxy.admin, "requests", Some("end")) <= 2);
         }
         assert!(served > 0);
-        eventually("nothing is left at the backend", Duration::from_secs(5), || match backend.holding() {
+        eventually("nothing is left at the backend", Duration::from_secs(20), || match backend.holding() {
             0 => Ok(()),
             more => Err(format!("{more} requests")),
         })
@@ -422,7 +422,7 @@ fn pitfall_36_some_clients_have_other_limits_and_some_get_through_when_all_is_fu
             assert_eq!(admin::active(proxy.admin, "exempt", None), 4);
             assert_eq!(admin::active(proxy.admin, "global", None), 10);
             drop(streams);
-            eventually("they are gone", Duration::from_secs(5), || match admin::active(proxy.admin, "exempt", None) {
+            eventually("they are gone", Duration::from_secs(20), || match admin::active(proxy.admin, "exempt", None) {
                 1 => Ok(()),
                 more => Err(format!("{more} exempt")),
             })

@@ -354,7 +354,7 @@ fn pitfall_23_whoever_is_slow_is_ended_for_a_reason_that_is_counted() {
                 rounds += 1;
             }
             let all = rounds * kind.connections;
-            eventually(&format!("{}: {:?} is counted", kind.name, kind.reasons), Duration::from_secs(5), || {
+            eventually(&format!("{}: {:?} is counted", kind.name, kind.reasons), Duration::from_secs(20), || {
                 match counted(&proxy, kind.reasons) - before.0 {
                     count if count >= all => Ok(()),
                     count => Err(format!("{count} of {all}:\n{}", admin::get(proxy.admin, "/metrics").1)),

@@ -233,7 +233,7 @@ fn clients_show_certificates_where_routes_want_to_see_them() {
         for reason in ["reason=\"client_certificate\",route=\"part\"} 1", "reason=\"misdirected\""] {
             assert!(metrics.contains(reason), "{metrics}");
         }
-        eventually("failed handshakes are counted by client", Duration::from_secs(5), || {
+        eventually("failed handshakes are counted by client", Duration::from_secs(20), || {
             let limits = admin::limits(proxy.admin);
             let failed = &limits["top"]["failedHandshakes"];
             if failed[0]["client"] == "127.0.0.1" && failed[0]["failed"] == 3 {
