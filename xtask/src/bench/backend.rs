@@ -41,7 +41,7 @@ impl Backend {
         let (sender, thread) = mpsc::channel();
         thread::spawn(move || {
             // Whoever waits for it is still there.
-            let _ = sender.send(this_thread());
+            sender.send(this_thread()).unwrap_or_default();
             // A backend that fails stops answering, and the load says so.
             if let Err(error) = turns.run() {
                 eprintln!("The backend failed: {error}.");

@@ -1,10 +1,10 @@
-//! The hot paths of the proxy, as it is shipped: driven one unit after the other on one connection.
+//! The hot paths of the proxy, as it is shipped: driven one unit after the other.
 //!
 //! A refusal is not among them: it takes so few instructions that what the proxy does by the clock drowns them.
 
 use super::super::{
     Bench,
-    client::{Client, KEPT},
+    client::{Client, KEPT, LAST},
     peers::{Listener, Setup, Smartproxy, Started},
 };
 use super::{VALGRIND, instructions};
@@ -36,11 +36,37 @@ pub(super) const PATHS: &[HotPath] = &[
         units: [500, 3500],
         drive: |proxy, units| ask(proxy, Listener::Tls, units),
     },
+    HotPath {
+        name: "connect",
+        // a connection, a request, a close
+        listener: Listener::Http,
+        units: [200, 1700],
+        drive: |proxy, units| connect(proxy, Listener::Http, units),
+    },
+    HotPath {
+        name: "connect-tcp",
+        // the same through a TCP route
+        listener: Listener::Tcp,
+        units: [200, 1700],
+        drive: |proxy, units| connect(proxy, Listener::Tcp, units),
+    },
 ];
 
 impl HotPath {
-    /// Instructions per unit.
-    pub(super) fn count(&self, program: &Smartproxy, bench: &Bench) -> Outcome<u64> {
+    /// Instructions per unit. What the clock or the kernel's scheduling add, they do not add each time: a count that is too
+    /// much for `good` is taken again.
+    pub(super) fn count(&self, program: &Smartproxy, bench: &Bench, good: impl Fn(u64) -> bool) -> Outcome<u64> {
+        let mut least = u64::MAX;
+        for _ in 0..ATTEMPTS {
+            least = least.min(self.count_once(program, bench)?);
+            if good(least) {
+                break;
+            }
+        }
+        Ok(least)
+    }
+
+    fn count_once(&self, program: &Smartproxy, bench: &Bench) -> Outcome<u64> {
         let [few, many] = self.units;
         let fail = |error| format!("{}: {error}", self.name);
         let [less, more] =
@@ -68,15 +94,27 @@ impl HotPath {
     }
 }
 
+const ATTEMPTS: usize = 3;
+
 fn ask(proxy: &Started, listener: Listener, units: u64) -> Outcome {
     let client = Client::connect(Ipv4Addr::LOCALHOST, listener, proxy.port(listener));
     let mut client = client.map_err(|error| format!("the client cannot connect: {error}."))?;
-    for _ in 0..units {
-        match client.ask(KEPT).map(|answer| answer.status) {
-            Ok(200) => {}
-            Ok(status) => return Err(format!("a request was answered with {status}.")),
-            Err(error) => return Err(format!("a request failed: {error}.")),
-        }
+    (0..units).try_for_each(|_| answered(&mut client, KEPT))
+}
+
+fn connect(proxy: &Started, listener: Listener, units: u64) -> Outcome {
+    (0..units).try_for_each(|_| {
+        let client = Client::connect(Ipv4Addr::LOCALHOST, listener, proxy.port(listener));
+        let mut client = client.map_err(|error| format!("a client cannot connect: {error}."))?;
+        answered(&mut client, LAST)?;
+        client.until_closed().map_err(|error| format!("a connection was not closed: {error}."))
+    })
+}
+
+fn answered(client: &mut Client, request: &[u8]) -> Outcome {
+    match client.ask(request).map(|answer| answer.status) {
+        Ok(200) => Ok(()),
+        Ok(status) => Err(format!("a request was answered with {status}.")),
+        Err(error) => Err(format!("a request failed: {error}.")),
     }
-    Ok(())
 }
