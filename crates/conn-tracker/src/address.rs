@@ -61,10 +61,11 @@ impl fmt::Display for ClientKey {
 }
 
 /// How much of an address makes a client, per family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Prefixes {
-    v4: u8,
-    v6: u8,
+    /// Bits that are kept, of an address and of the upper half of one.
+    v4: u32,
+    v6: u64,
 }
 
 /// A prefix length that [`Prefixes::new`] refuses.
@@ -100,20 +101,20 @@ impl Prefixes {
         match (v4, v6) {
             (0 | 33.., _) => Err(PrefixError::V4(v4)),
             (_, 0 | 65..) => Err(PrefixError::V6(v6)),
-            _ => Ok(Self { v4, v6 }),
+            _ => Ok(Self { v4: u32::MAX << (32 - v4), v6: u64::MAX << (64 - v6) }),
         }
     }
 
     /// Bits of an IPv4 address that make a client.
     #[must_use]
     pub const fn v4(self) -> u8 {
-        self.v4
+        self.v4.count_ones() as u8
     }
 
     /// Bits of an IPv6 address that make a client.
     #[must_use]
     pub const fn v6(self) -> u8 {
-        self.v6
+        self.v6.count_ones() as u8
     }
 
     /// The key of the client that `address` belongs to. Takes any spelling (see [`canonical`]).
@@ -121,11 +122,8 @@ impl Prefixes {
     #[inline]
     pub fn key(self, address: IpAddr) -> ClientKey {
         match canonical(address) {
-            IpAddr::V4(v4) => ClientKey::V4(v4.to_bits() & (u32::MAX << (32 - u32::from(self.v4)))),
-            IpAddr::V6(v6) => {
-                let upper = u64::try_from(v6.to_bits() >> 64).expect("64 bits are left");
-                ClientKey::V6(upper & (u64::MAX << (64 - u32::from(self.v6))))
-            }
+            IpAddr::V4(v4) => ClientKey::V4(v4.to_bits() & self.v4),
+            IpAddr::V6(v6) => ClientKey::V6((v6.to_bits() >> 64) as u64 & self.v6),
         }
     }
 }
@@ -133,7 +131,13 @@ impl Prefixes {
 impl Default for Prefixes {
     /// A whole IPv4 address, an IPv6 /64.
     fn default() -> Self {
-        Self { v4: 32, v6: 64 }
+        Self { v4: u32::MAX, v6: u64::MAX }
+    }
+}
+
+impl fmt::Debug for Prefixes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prefixes").field("v4", &self.v4()).field("v6", &self.v6()).finish()
     }
 }
 
@@ -176,5 +180,7 @@ mod tests {
             assert_eq!(Prefixes::new(v4, v6), Err(error));
         }
         assert_eq!(Prefixes::new(1, 1).map(Prefixes::v6), Ok(1));
+        assert_eq!(Prefixes::new(32, 64), Ok(Prefixes::default()));
+        assert_eq!(format!("{:?}", Prefixes::new(24, 48).unwrap()), "Prefixes { v4: 24, v6: 48 }");
     }
 }

@@ -110,8 +110,8 @@ impl Hold {
 
     /// The routes the connection is bound to.
     pub fn bindings(&self) -> impl Iterator<Item = Binding> + '_ {
-        let spilled = self.spilled.iter().flat_map(|more| more.iter().copied());
-        self.bound.iter().flatten().copied().chain(spilled)
+        let spilled = self.spilled.iter().flat_map(|more| more.iter());
+        self.bound.iter().flatten().chain(spilled).copied().take_while(|_| self.is_bound_at_all())
     }
 
     /// Whether the connection is bound to any route.
@@ -130,7 +130,11 @@ impl Hold {
     /// Adds a binding. A route is bound at most once; allocates from the fourth route of one connection on.
     pub fn push(&mut self, binding: Binding) {
         debug_assert!(!self.is_bound(binding.route()), "a connection binds a route once");
-        self.state.set(State::BOUND);
+        if !self.is_bound_at_all() {
+            // What is there is from before the hold was settled.
+            (self.bound, self.spilled) = ([None; INLINE], None);
+            self.state.set(State::BOUND);
+        }
         match self.bound.iter_mut().find(|place| place.is_none()) {
             Some(place) => *place = Some(binding),
             None => self.spilled.get_or_insert_default().push(binding),
@@ -139,6 +143,9 @@ impl Hold {
 
     /// Takes the binding to `route` out.
     pub fn take(&mut self, route: RouteId) -> Option<Binding> {
+        if !self.is_bound_at_all() {
+            return None;
+        }
         let taken = self.take_bound(route).or_else(|| self.take_spilled(route))?;
         if self.bindings().next().is_none() {
             self.state.unset(State::BOUND);
@@ -159,11 +166,7 @@ impl Hold {
     /// Ends the hold: from here on the tracker has given its slots back, and it is vacant. Called once, by trackers, in
     /// `close`.
     #[inline]
-    pub fn settle(&mut self) {
-        if self.is_bound_at_all() {
-            self.bound = [None; INLINE];
-            self.spilled = None;
-        }
+    pub const fn settle(&mut self) {
         self.state = State::VACANT;
     }
 }
@@ -221,7 +224,12 @@ mod tests {
         assert_eq!(hold.bindings().count(), 6);
         hold.settle();
         assert!(hold.is_vacant() && !hold.is_bound_at_all());
-        assert_eq!(hold.bindings().count(), 0);
+        assert!(hold.bindings().next().is_none() && hold.take(route(1)).is_none());
+        hold.fill(None, Slots::GLOBAL);
+        assert!(hold.bindings().next().is_none(), "nothing is left of what was before");
+        hold.push(Binding::new(route(1), true, true));
+        assert_eq!(hold.bindings().count(), 1);
+        hold.settle();
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Why a slot was refused.
 
 use std::fmt;
-use std::num::NonZero;
 use std::time::Duration;
 
 /// One thing that is limited.
@@ -132,46 +131,69 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A refusal: what was full, how much it takes, when to come back. 16 bytes, so that it is answered in registers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A refusal: what was full, how much it takes, when to come back. Two numbers, so that it is answered in registers.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Rejection {
     /// The first limit, in the fixed order of the decision, that refused.
     pub reason: Reason,
-    /// The limit in force, in connections, requests or connections per minute.
-    pub limit: u32,
-    /// In microseconds.
-    wait: Option<NonZero<u64>>,
+    /// The limit in the lower half, the wait in the upper one.
+    figures: u64,
 }
 
 const _: () = assert!(size_of::<Result<(), Rejection>>() == 16, "what is answered in registers");
 
+/// A wait that is kept in milliseconds. Others are in microseconds: up to half an hour.
+const IN_MILLIS: u64 = 1 << 31;
+
 impl Rejection {
     /// A refusal by a limit on how many.
     #[must_use]
+    #[inline]
     pub const fn full(reason: Reason, limit: u32) -> Self {
-        Self { reason, limit, wait: None }
+        Self { reason, figures: limit as u64 }
     }
 
-    /// A refusal by a limit on how often. What is less than a microsecond counts as one.
+    /// A refusal by a limit on how often. The wait is rounded up to a microsecond, from half an hour on to a millisecond, and
+    /// ends at 24 days.
     #[must_use]
     pub fn too_fast(reason: Reason, limit: u32, retry_after: Duration) -> Self {
-        let micros = u64::try_from(retry_after.as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX);
-        Self { reason, limit, wait: NonZero::new(micros.max(1)) }
+        let wait = match retry_after.as_nanos().div_ceil(1_000).max(1) {
+            micros if micros < u128::from(IN_MILLIS) => micros as u64,
+            micros => micros.div_ceil(1_000).min(u128::from(IN_MILLIS) - 1) as u64 | IN_MILLIS,
+        };
+        Self { reason, figures: wait << 32 | u64::from(limit) }
+    }
+
+    /// The limit in force, in connections, requests or connections per minute.
+    #[must_use]
+    pub const fn limit(&self) -> u32 {
+        self.figures as u32
     }
 
     /// For rates: how long until the next one is admitted, if nothing else arrives.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
-        match self.wait {
-            Some(micros) => Some(Duration::from_micros(micros.get())),
-            None => None,
+        match self.figures >> 32 {
+            0 => None,
+            micros if micros < IN_MILLIS => Some(Duration::from_micros(micros)),
+            millis => Some(Duration::from_millis(millis - IN_MILLIS)),
         }
+    }
+}
+
+impl fmt::Debug for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejection")
+            .field("reason", &self.reason)
+            .field("limit", &self.limit())
+            .field("retry_after", &self.retry_after())
+            .finish()
     }
 }
 
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (limit {})", self.reason, self.limit)
+        write!(f, "{} (limit {})", self.reason, self.limit())
     }
 }
 
@@ -182,14 +204,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_is_rounded_up_to_what_is_kept() {
-        let after = |wait| Rejection::too_fast(Reason::ClientRate, 1, wait).retry_after().unwrap();
-        for (wait, kept) in
-            [(0, 1_000), (1, 1_000), (1_000, 1_000), (1_001, 2_000), (86_400_000_000_000, 86_400_000_000_000)]
-        {
-            assert_eq!(after(Duration::from_nanos(wait)), Duration::from_nanos(kept));
+    fn a_wait_is_rounded_up_and_touches_nothing_else() {
+        const HOUR: u64 = 3_600_000_000_000;
+        for (nanos, kept) in [
+            (0, 1_000),
+            (1_000, 1_000),
+            (1_001, 2_000),
+            (HOUR / 2, HOUR / 2),
+            (HOUR + 1, HOUR + 1_000_000),
+            (24 * HOUR, 24 * HOUR),
+            (u64::MAX, 0x7fff_ffff * 1_000_000),
+        ] {
+            for limit in [0, 1, u32::MAX] {
+                let rejection = Rejection::too_fast(Reason::ClientRate, limit, Duration::from_nanos(nanos));
+                assert_eq!(rejection.retry_after(), Some(Duration::from_nanos(kept)), "{nanos}");
+                assert_eq!((rejection.reason, rejection.limit()), (Reason::ClientRate, limit));
+            }
         }
-        assert_eq!(Rejection::full(Reason::ClientLimit, 1).retry_after(), None);
+        let full = Rejection::full(Reason::ClientLimit, u32::MAX);
+        assert_eq!((full.limit(), full.retry_after()), (u32::MAX, None));
     }
 
     #[test]

@@ -16,45 +16,27 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 impl Table {
-    #[inline]
-    pub(crate) fn open(&self, desk: usize, now: Instant, arrival: Arrival, hold: &mut Hold) -> Result<(), Rejection> {
-        let now = self.micros(now);
-        let slots = if arrival.pending { Slots::GLOBAL.with(Slots::PENDING) } else { Slots::GLOBAL };
-        match arrival.origin {
-            Origin::Client(address) => self.open_client(now, canonical(address), slots, hold),
-            Origin::Proxy | Origin::Balancer => self.open_anonymous(desk, now, slots, hold),
-        }
-    }
-
-    #[inline]
-    fn open_client(&self, now: u64, address: IpAddr, slots: Slots, hold: &mut Hold) -> Result<(), Rejection> {
+    /// The decision about a client whose shard is locked.
+    #[inline(never)]
+    pub(crate) fn open_slowly<'a>(
+        &'a self,
+        mut shard: MutexGuard<'a, Shard>,
+        now: u64,
+        address: &IpAddr,
+        pending: bool,
+        hold: &mut Hold,
+    ) -> Result<(), Rejection> {
+        let (address, slots) = (canonical(*address), process_slots(pending));
         let place = self.place(address);
-        let mut shard = self.lock(place, now);
-        if shard.settings.is_exempt(address) && self.process.exempt(Slots::NONE, shard.settings.most) {
+        shard.advance(now);
+        if shard.settings.is_exempt(address) && self.process.exempt(Slots::NONE, &shard.settings.most) {
             shard.cold.exempt += 1;
             hold.fill(None, Slots::EXEMPT);
             return Ok(());
         }
-        if self.take_known(&mut shard, place, slots) {
-            opened(&mut shard, place, slots, hold);
-            return Ok(());
-        }
-        self.open_slowly(shard, place, now, slots, hold)
-    }
-
-    /// The same decision for those who are not known or not admitted.
-    #[inline(never)]
-    fn open_slowly<'a>(
-        &'a self,
-        shard: MutexGuard<'a, Shard>,
-        place: Place,
-        now: u64,
-        slots: Slots,
-        hold: &mut Hold,
-    ) -> Result<(), Rejection> {
         let (mut shard, answer) = self.take_client(shard, place, now, slots);
         let Err(rejection) = answer else {
-            opened(&mut shard, place, slots, hold);
+            opened(&mut shard, place.key, pending, hold);
             return Ok(());
         };
         let answer = shard.refuse(rejection);
@@ -65,9 +47,17 @@ impl Table {
         Ok(())
     }
 
-    fn open_anonymous(&self, desk: usize, now: u64, slots: Slots, hold: &mut Hold) -> Result<(), Rejection> {
+    #[inline(never)]
+    pub(crate) fn open_anonymous(
+        &self,
+        desk: usize,
+        now: u64,
+        pending: bool,
+        hold: &mut Hold,
+    ) -> Result<(), Rejection> {
+        let slots = process_slots(pending);
         let mut shard = self.lock_desk(desk, now);
-        match self.process.take(slots, shard.settings.most) {
+        match self.process.take(slots, &shard.settings.most) {
             Ok(()) => {
                 shard.admitted.anonymous += 1;
                 shard.admitted.pending += u64::from(slots.has(Slots::PENDING));
@@ -83,7 +73,7 @@ impl Table {
 
     pub(crate) fn would_open(&self, desk: usize, now: Instant, arrival: Arrival) -> Result<(), Rejection> {
         let now = self.micros(now);
-        let slots = if arrival.pending { Slots::GLOBAL.with(Slots::PENDING) } else { Slots::GLOBAL };
+        let slots = process_slots(arrival.pending);
         let place = match arrival.origin {
             Origin::Client(address) => Some((canonical(address), self.place(address))),
             Origin::Proxy | Origin::Balancer => None,
@@ -98,7 +88,7 @@ impl Table {
             return Ok(());
         }
         if let Some((address, Place { key, hash })) = place {
-            if settings.is_exempt(address) && self.process.has_exempt_slot(settings.most) {
+            if settings.is_exempt(address) && self.process.has_exempt_slot(&settings.most) {
                 return Ok(());
             }
             let usage = clients.find(hash, key, ()).copied();
@@ -107,22 +97,7 @@ impl Table {
                 return Err(Rejection::full(Reason::TableFull, self.clients.most()));
             }
         }
-        self.process.check(slots, settings.most)
-    }
-
-    /// Takes what [`Table::take_client`] takes, if the client is known and nothing refuses. Else nothing has happened.
-    #[inline]
-    fn take_known(&self, shard: &mut Shard, place: Place, slots: Slots) -> bool {
-        let age = shard.age();
-        let Shard { settings, clients, .. } = shard;
-        let Some(usage) = clients.find(place.hash, place.key, ()) else { return false };
-        let Ok(after) = settings.client(place.key).admit(Reasons::CLIENT, *usage, age) else { return false };
-        let taken = self.process.try_take(slots, settings.most).is_ok();
-        if taken {
-            *usage = after;
-            note_client(place.key, after.held);
-        }
-        taken
+        self.process.check(slots, &settings.most)
     }
 
     /// Takes client rate, client, table and then `slots` of the process, or nothing. If there is no room for a new client it
@@ -151,7 +126,7 @@ impl Table {
         let rule = settings.client(key);
         if let Some(usage) = clients.find(hash, key, ()) {
             let after = rule.admit(Reasons::CLIENT, *usage, age)?;
-            self.process.take(slots, settings.most)?;
+            self.process.take(slots, &settings.most)?;
             *usage = after;
             note_client(key, after.held);
             return Ok(());
@@ -162,11 +137,11 @@ impl Table {
         if !self.clients.has_room(family) {
             return Err(table_full);
         }
-        self.process.check(slots, settings.most)?;
+        self.process.check(slots, &settings.most)?;
         if !self.clients.take(family) {
             return Err(table_full);
         }
-        if let Err(rejection) = self.process.take(slots, settings.most) {
+        if let Err(rejection) = self.process.take(slots, &settings.most) {
             self.expect(self.clients.give(family, 1));
             return Err(rejection);
         }
@@ -188,7 +163,7 @@ impl Table {
         }
         let now = self.micros(now);
         let mut shard = self.lock(place, now);
-        if shard.settings.is_exempt(address) && self.process.exempt(slots, shard.settings.most) {
+        if shard.settings.is_exempt(address) && self.process.exempt(slots, &shard.settings.most) {
             shard.cold.exempt += 1;
             hold.set_slots(Slots::EXEMPT);
             return Ok(());
@@ -226,12 +201,18 @@ pub(crate) fn note_client(key: ClientKey, connections: u32) {
     let _ = (key, connections);
 }
 
+/// The slots of the process that a new connection asks for.
+#[inline]
+const fn process_slots(pending: bool) -> Slots {
+    if pending { Slots::GLOBAL.with(Slots::PENDING) } else { Slots::GLOBAL }
+}
+
 /// A connection that holds all it asked for.
 #[inline]
-fn opened(shard: &mut Shard, place: Place, slots: Slots, hold: &mut Hold) {
+pub(crate) fn opened(shard: &mut Shard, client: ClientKey, pending: bool, hold: &mut Hold) {
     shard.admitted.direct += 1;
-    shard.admitted.pending += u64::from(slots.has(Slots::PENDING));
-    hold.fill(Some(place.key), slots.with(Slots::CLIENT));
+    shard.admitted.pending += u64::from(pending);
+    hold.fill(Some(client), process_slots(pending).with(Slots::CLIENT));
 }
 
 /// A connection that only a dry run lets in: it holds nothing, so that the counts are those of enforcing.

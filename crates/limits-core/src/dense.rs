@@ -88,6 +88,18 @@ impl<E: Entry> Dense<E> {
         None
     }
 
+    /// The entry with this hash that is `wanted`, if it is in the segment of its home and no vacant place before it. Nearly
+    /// every one is; `None` says nothing.
+    #[inline(always)]
+    pub(crate) fn find_near(&mut self, hash: u64, wanted: impl Fn(&E) -> bool) -> Option<&mut E> {
+        let home = self.home(hash);
+        let (segment, first) = (self.segments.get_mut(home / SEGMENT)?, home % SEGMENT);
+        if wanted(&segment[first]) {
+            return Some(&mut segment[first]).filter(|entry| !entry.is_vacant());
+        }
+        segment[first..].iter_mut().take_while(|entry| !entry.is_vacant()).find(|entry| wanted(entry))
+    }
+
     /// Adds an entry that is not there. `hash_of` must give what `hash` is, for every entry.
     pub(crate) fn insert(&mut self, hash: u64, entry: E, hash_of: impl Fn(&E) -> u64) {
         if self.len as usize >= most(self.homes) {
@@ -134,6 +146,29 @@ impl<E: Entry> Dense<E> {
         segments.extend(left.drain(..wanted));
         self.segments = segments.into_boxed_slice();
         Room(left)
+    }
+
+    /// The entries with hashes from `from` on, in the order of their hashes, which on average fill so many places; and with
+    /// which hash the next part begins, [`HASHES`] at the end.
+    ///
+    /// Parts are cut by hash, not by place: whoever is there during all of them is in exactly one, however often others come
+    /// and go between two parts, move it, or make the table grow.
+    pub(crate) fn part(
+        &self,
+        from: u64,
+        places: usize,
+        hash_of: impl Fn(&E) -> u64 + Copy,
+    ) -> (impl Iterator<Item = &E>, u64) {
+        let share = ((places as u64) << 32).checked_div(self.homes.into()).unwrap_or(HASHES);
+        let until = (from + share.max(1)).min(HASHES);
+        let behind = if until == HASHES { self.places() } else { self.home(until) };
+        let hash_of = move |entry: &E| u64::from(order(hash_of(entry)));
+        let entries = (self.home(from)..self.places())
+            .map(|place| (place, &self[place]))
+            .take_while(move |&(place, entry)| if entry.is_vacant() { place < behind } else { hash_of(entry) < until })
+            .filter_map(|(_, entry)| (!entry.is_vacant()).then_some(entry))
+            .skip_while(move |entry| hash_of(entry) < from);
+        (entries, until)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &E> + '_ {
@@ -242,6 +277,9 @@ impl<E> IndexMut<usize> for Dense<E> {
         &mut self.segments[place / SEGMENT][place % SEGMENT]
     }
 }
+
+/// More than every hash, as far as one is used.
+pub(crate) const HASHES: u64 = 1 << 32;
 
 /// What entries are ordered by.
 fn order(hash: u64) -> u32 {

@@ -90,17 +90,42 @@ impl Value for PairUsage {
 }
 
 /// A client of one family.
-pub(crate) trait Key: Copy + Eq + Into<u64> {
+pub(crate) trait Key: Copy + Eq + Into<u64> + 'static {
     /// What is in a vacant place, where nobody looks at it.
     const ANY: Self;
+
+    fn client(self) -> ClientKey;
+
+    /// The table of its family.
+    fn table<S, V>(counts: &mut Counts<S, V>) -> &mut Dense<Entry<Self, S, V>>;
 }
 
 impl Key for u32 {
     const ANY: Self = 0;
+
+    #[inline]
+    fn client(self) -> ClientKey {
+        ClientKey::V4(self)
+    }
+
+    #[inline]
+    fn table<S, V>(counts: &mut Counts<S, V>) -> &mut Dense<Entry<Self, S, V>> {
+        &mut counts.v4
+    }
 }
 
 impl Key for u64 {
     const ANY: Self = 0;
+
+    #[inline]
+    fn client(self) -> ClientKey {
+        ClientKey::V6(self)
+    }
+
+    #[inline]
+    fn table<S, V>(counts: &mut Counts<S, V>) -> &mut Dense<Entry<Self, S, V>> {
+        &mut counts.v6
+    }
 }
 
 /// What a client is counted on: everywhere, or a route.
@@ -185,6 +210,14 @@ pub(crate) struct Swept {
     pub(crate) ended: bool,
 }
 
+impl Clients {
+    /// See [`Dense::find_near`], for a client of this family.
+    #[inline(always)]
+    pub(crate) fn find_near<K: Key>(&mut self, hash: u64, key: K) -> Option<&mut Usage> {
+        K::table(self).find_near(hash, |entry| entry.key == key).map(|entry| &mut entry.value)
+    }
+}
+
 impl<S: Part, V: Value> Counts<S, V> {
     #[inline]
     pub(crate) fn find(&mut self, hash: u64, key: ClientKey, sub: S) -> Option<&mut V> {
@@ -266,6 +299,21 @@ impl<S: Part, V: Value> Counts<S, V> {
         }
     }
 
+    /// See [`Dense::part`], for one family.
+    pub(crate) fn part(
+        &self,
+        secret: &Secret,
+        family: Family,
+        from: u64,
+        places: usize,
+        visit: impl FnMut((ClientKey, V)),
+    ) -> u64 {
+        match family {
+            Family::V4 => part_of(&self.v4, secret, from, places, visit),
+            Family::V6 => part_of(&self.v6, secret, from, places, visit),
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ClientKey, S, V)> + '_ {
         let v4 = self.v4.iter().map(|entry| (ClientKey::V4(entry.key), entry.sub, entry.value));
         v4.chain(self.v6.iter().map(|entry| (ClientKey::V6(entry.key), entry.sub, entry.value)))
@@ -276,7 +324,19 @@ impl<S: Part, V: Value> Counts<S, V> {
     }
 }
 
-fn rehash<K: Key, S: Part, V>(secret: &Secret) -> impl Fn(&Entry<K, S, V>) -> u64 + '_ {
+fn part_of<K: Key, S: Part, V: Value>(
+    table: &Dense<Entry<K, S, V>>,
+    secret: &Secret,
+    from: u64,
+    places: usize,
+    visit: impl FnMut((ClientKey, V)),
+) -> u64 {
+    let (entries, until) = table.part(from, places, rehash(secret));
+    entries.map(|entry| (entry.key.client(), entry.value)).for_each(visit);
+    until
+}
+
+fn rehash<K: Key, S: Part, V>(secret: &Secret) -> impl Fn(&Entry<K, S, V>) -> u64 + Copy + '_ {
     |entry| entry.sub.hash(secret, secret.number(entry.key.into()))
 }
 

@@ -1,5 +1,7 @@
 //! Reading the counts while they change.
 
+use crate::capacity::Family;
+use crate::dense::HASHES;
 use crate::routes::{RouteSlot, RouteState};
 use crate::settings::{Reasons, Settings};
 use crate::shard::{Admitted, Cold, Refused};
@@ -129,14 +131,21 @@ impl Table {
         self.shard_of(place).lock().clients.find(place.hash, client, ()).map_or(0, |usage| usage.held)
     }
 
-    /// One shard's lock at a time.
+    /// Part by part, each under its shard's lock. Whoever holds connections all the while is looked at once.
     fn most_active(&self, most: usize) -> Vec<(u32, ClientKey)> {
-        let mut foremost = BinaryHeap::with_capacity(most + 1);
-        for shard in &self.shards {
-            for (key, (), usage) in shard.lock().clients.iter() {
-                let candidate = Reverse((usage.held, Reverse(key)));
-                let beaten = foremost.len() >= most && foremost.peek().is_none_or(|least| candidate >= *least);
-                if usage.held > 0 && !beaten {
+        let (mut foremost, mut seen) = (BinaryHeap::with_capacity(most + 1), Vec::with_capacity(2 * PART));
+        for (shard, family) in self.shards.iter().flat_map(|shard| [(shard, Family::V4), (shard, Family::V6)]) {
+            let mut from = 0;
+            while from < HASHES {
+                let least = foremost.peek().copied().filter(|_| foremost.len() >= most);
+                // Not more than a look at each while the lock is held.
+                from = shard.lock().clients.part(&self.secret, family, from, PART, |(key, usage)| {
+                    let candidate = Reverse((usage.held, Reverse(key)));
+                    if usage.held > 0 && least.is_none_or(|least| candidate < least) {
+                        seen.push(candidate);
+                    }
+                });
+                for candidate in seen.drain(..) {
                     foremost.push(candidate);
                     if foremost.len() > most {
                         foremost.pop();
@@ -147,6 +156,9 @@ impl Table {
         foremost.into_sorted_vec().into_iter().map(|Reverse((active, Reverse(key)))| (active, key)).collect()
     }
 }
+
+/// Places looked at under one lock.
+const PART: usize = 1024;
 
 fn route_scopes(settings: &Settings, route: RouteId, state: &RouteState) -> Vec<ScopeState> {
     // Most routes have no limits of requests: they are shown where there is something to show.

@@ -28,7 +28,7 @@
 //! let mut first = Permit::open(&tracker, now, host(1)).expect("there is room");
 //! let mut second = Permit::open(&tracker, now, host(1)).expect("there is room");
 //! let third = Permit::open(&tracker, now, host(1)).expect_err("two is all");
-//! assert_eq!((third.reason, third.limit), (Reason::ClientLimit, 2));
+//! assert_eq!((third.reason, third.limit()), (Reason::ClientLimit, 2));
 //!
 //! first.bind(now, printer).expect("the printer is free");
 //! assert_eq!(second.bind(now, printer).unwrap_err().reason, Reason::RouteLimit);
@@ -53,6 +53,7 @@ mod expiry;
 #[cfg(any(loom, shuttle))]
 pub mod ghost;
 mod inspect;
+mod known;
 mod limits;
 mod on_route;
 mod packed;

@@ -39,13 +39,6 @@ pub(crate) struct Most {
     pub(crate) exempt: u32,
 }
 
-impl Most {
-    #[inline]
-    fn word(self) -> u64 {
-        u64::from(self.global) | u64::from(self.pending) << GLOBAL_BITS | u64::from(self.exempt) << (2 * GLOBAL_BITS)
-    }
-}
-
 /// A word that is changed as a whole.
 #[derive(Debug, Default)]
 struct Word(AtomicU64);
@@ -74,6 +67,22 @@ impl Word {
         }
     }
 
+    /// Changes the word if `change` allows it for a value that it has or had.
+    #[inline(always)]
+    fn try_change(&self, change: impl Fn(u64) -> Option<u64>, note: impl Fn(u64)) -> bool {
+        let mut word = self.load();
+        while let Some(changed) = change(word) {
+            match self.0.compare_exchange_weak(word, changed, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => {
+                    note(changed);
+                    return true;
+                }
+                Err(other) => word = other,
+            }
+        }
+        false
+    }
+
     /// Whether `fits` is true of the last value, or of one that was the last when it was loaded.
     fn check(&self, fits: impl Fn(u64) -> bool) -> bool {
         fits(self.load()) || fits(self.last())
@@ -98,7 +107,7 @@ impl Process {
     }
 
     /// Whether `slots` could be taken: pending, then global.
-    pub(crate) fn check(&self, slots: Slots, most: Most) -> Result<(), Rejection> {
+    pub(crate) fn check(&self, slots: Slots, most: &Most) -> Result<(), Rejection> {
         let refuses = |word| refusal(word, slots, most);
         match refuses(self.0.load()).and_then(|_| refuses(self.0.last())) {
             Some(reason) => Err(rejection(reason, most)),
@@ -107,28 +116,36 @@ impl Process {
     }
 
     /// Takes all of `slots` (of `GLOBAL` and `PENDING`) or none.
-    pub(crate) fn take(&self, slots: Slots, most: Most) -> Result<(), Rejection> {
-        self.try_take(slots, most).map_err(|reason| rejection(reason, most))
+    pub(crate) fn take(&self, slots: Slots, most: &Most) -> Result<(), Rejection> {
+        let taken = self.change(|word| match refusal(word, slots, most) {
+            Some(reason) => Err(reason),
+            None => Ok(word + word_of(slots)),
+        });
+        taken.map_err(|reason| rejection(reason, most))
     }
 
-    /// [`Process::take`] for those who do not ask for more than the reason.
+    /// [`Process::take`] for one connection whom `true` is enough: `false` says nothing, and nobody may be refused because of it.
     #[inline(always)]
-    pub(crate) fn try_take(&self, slots: Slots, most: Most) -> Result<(), Reason> {
-        let add = word_of(slots);
-        let (fields, room) = (fields_of(add), most.word() - add);
-        self.change(|word| match less(room, word & fields) {
-            Some(_) => Ok(word + add),
-            None => Err(full(word, slots, most)),
-        })
+    pub(crate) fn take_quickly(&self, pending: bool, most: &Most) -> bool {
+        let full = |word| global(word) >= most.global || pending && self::pending(word) >= most.pending;
+        self.0.try_change(|word| (!full(word)).then(|| word + one_connection(pending)), |changed| self.note(changed))
+    }
+
+    /// [`Process::give`] for one connection that holds them: it finds them even in a value that is not the last one.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) fn give_quickly(&self, pending: bool) -> bool {
+        let given = one_connection(pending);
+        self.0.try_change(|word| less(word, given), |changed| self.note(changed))
     }
 
     /// Whether an exempt slot is free.
-    pub(crate) fn has_exempt_slot(&self, most: Most) -> bool {
+    pub(crate) fn has_exempt_slot(&self, most: &Most) -> bool {
         self.held().exempt < most.exempt
     }
 
     /// Takes an exempt slot in place of those of `slots`, in one step, if one is free.
-    pub(crate) fn exempt(&self, slots: Slots, most: Most) -> bool {
+    pub(crate) fn exempt(&self, slots: Slots, most: &Most) -> bool {
         self.change(|word| {
             let rest = less(word, word_of(slots)).ok_or(())?;
             if exempt(word) < most.exempt { Ok(rest + word_of(Slots::EXEMPT)) } else { Err(()) }
@@ -138,7 +155,6 @@ impl Process {
 
     /// Gives `slots` back; `false` if they were not held, and then nothing is changed.
     #[must_use]
-    #[inline]
     pub(crate) fn give(&self, slots: Slots) -> bool {
         let given = word_of(slots);
         self.change(|word| less(word, given).ok_or(())).is_ok()
@@ -151,12 +167,16 @@ impl Process {
 
     #[inline(always)]
     fn change<E>(&self, change: impl Fn(u64) -> Result<u64, E>) -> Result<(), E> {
-        self.0.change(change, |_changed| {
-            #[cfg(any(loom, shuttle))]
-            for (field, held) in [global(_changed), pending(_changed), exempt(_changed)].into_iter().enumerate() {
-                ghost::note(ghost::Id::Word(self.ghost(), field as u32), held);
-            }
-        })
+        self.0.change(change, |changed| self.note(changed))
+    }
+
+    /// Tells models what is held from now on; nothing in a program.
+    #[inline(always)]
+    fn note(&self, _changed: u64) {
+        #[cfg(any(loom, shuttle))]
+        for (field, held) in [global(_changed), pending(_changed), exempt(_changed)].into_iter().enumerate() {
+            ghost::note(ghost::Id::Word(self.ghost(), field as u32), held);
+        }
     }
 }
 
@@ -179,25 +199,19 @@ fn word_of(slots: Slots) -> u64 {
     one(Slots::GLOBAL, 0) | one(Slots::PENDING, GLOBAL_BITS) | one(Slots::EXEMPT, 2 * GLOBAL_BITS)
 }
 
+/// One in `global`, and one in `pending` if its route is not known.
+#[inline]
+fn one_connection(pending: bool) -> u64 {
+    1 | u64::from(pending) << GLOBAL_BITS
+}
+
 /// Whether one more of `slots` is too many: pending, then global.
 #[inline]
-fn refusal(word: u64, slots: Slots, most: Most) -> Option<Reason> {
+fn refusal(word: u64, slots: Slots, most: &Most) -> Option<Reason> {
     if slots.has(Slots::PENDING) && pending(word) >= most.pending {
         return Some(Reason::PendingLimit);
     }
     (slots.has(Slots::GLOBAL) && global(word) >= most.global).then_some(Reason::GlobalLimit)
-}
-
-/// The reason of a refusal that is certain.
-#[cold]
-fn full(word: u64, slots: Slots, most: Most) -> Reason {
-    refusal(word, slots, most).expect("a field that is asked for is full")
-}
-
-/// The fields, of `global` and `pending`, in which there is a one.
-#[inline]
-fn fields_of(ones: u64) -> u64 {
-    ones * u64::from(GLOBAL_MOST)
 }
 
 /// Subtracts field by field, if no field is too small: all at once, by looking where a field borrowed from the next.
@@ -207,7 +221,7 @@ fn less(word: u64, by: u64) -> Option<u64> {
     ((word ^ by ^ left) & BORROWS == 0).then_some(left)
 }
 
-fn rejection(reason: Reason, most: Most) -> Rejection {
+fn rejection(reason: Reason, most: &Most) -> Rejection {
     Rejection::full(reason, if reason == Reason::PendingLimit { most.pending } else { most.global })
 }
 
@@ -282,8 +296,8 @@ mod tests {
         let full = u64::from(GLOBAL_MOST) | u64::from(GLOBAL_MOST) << GLOBAL_BITS;
         process.0.0.store(full | u64::from(EXEMPT_MOST) << (2 * GLOBAL_BITS), Ordering::Relaxed);
         assert_eq!(process.held(), held(GLOBAL_MOST, GLOBAL_MOST, EXEMPT_MOST));
-        assert!(process.take(Slots::GLOBAL, most).is_err() && process.take(Slots::PENDING, most).is_err());
-        assert!(!process.exempt(Slots::NONE, most));
+        assert!(process.take(Slots::GLOBAL, &most).is_err() && process.take(Slots::PENDING, &most).is_err());
+        assert!(!process.exempt(Slots::NONE, &most));
         for (slots, left) in [
             (Slots::GLOBAL, held(GLOBAL_MOST - 1, GLOBAL_MOST, EXEMPT_MOST)),
             (Slots::PENDING, held(GLOBAL_MOST - 1, GLOBAL_MOST - 1, EXEMPT_MOST)),
@@ -292,7 +306,7 @@ mod tests {
             assert!(process.give(slots));
             assert_eq!(process.held(), left);
         }
-        process.take(BOTH, most).unwrap();
+        process.take(BOTH, &most).unwrap();
         assert_eq!(process.held(), held(GLOBAL_MOST, GLOBAL_MOST, EXEMPT_MOST - 1));
     }
 
@@ -300,16 +314,16 @@ mod tests {
     fn pending_refuses_before_global_and_neither_takes_half() {
         let process = Process::default();
         let most = Most { global: 2, pending: 1, exempt: 1 };
-        assert_eq!(process.take(BOTH, most), Ok(()));
-        assert_eq!(process.take(BOTH, most), Err(Rejection::full(Reason::PendingLimit, 1)));
-        assert_eq!(process.take(Slots::GLOBAL, most), Ok(()));
-        assert_eq!(process.take(Slots::GLOBAL, most), Err(Rejection::full(Reason::GlobalLimit, 2)));
-        assert_eq!(process.take(BOTH, most), Err(Rejection::full(Reason::PendingLimit, 1)), "both are full");
-        assert_eq!(process.check(Slots::GLOBAL, most), Err(Rejection::full(Reason::GlobalLimit, 2)));
+        assert_eq!(process.take(BOTH, &most), Ok(()));
+        assert_eq!(process.take(BOTH, &most), Err(Rejection::full(Reason::PendingLimit, 1)));
+        assert_eq!(process.take(Slots::GLOBAL, &most), Ok(()));
+        assert_eq!(process.take(Slots::GLOBAL, &most), Err(Rejection::full(Reason::GlobalLimit, 2)));
+        assert_eq!(process.take(BOTH, &most), Err(Rejection::full(Reason::PendingLimit, 1)), "both are full");
+        assert_eq!(process.check(Slots::GLOBAL, &most), Err(Rejection::full(Reason::GlobalLimit, 2)));
         assert_eq!(process.held(), held(2, 1, 0));
-        assert!(process.exempt(BOTH, most));
+        assert!(process.exempt(BOTH, &most));
         assert_eq!(process.held(), held(1, 0, 1));
-        assert!(!process.exempt(Slots::GLOBAL, most), "no exempt slot is free");
+        assert!(!process.exempt(Slots::GLOBAL, &most), "no exempt slot is free");
         assert_eq!(process.held(), held(1, 0, 1));
     }
 
@@ -317,11 +331,11 @@ mod tests {
     fn giving_what_is_not_held_changes_nothing() {
         let process = Process::default();
         let most = Most { global: 2, pending: 2, exempt: 1 };
-        process.take(Slots::GLOBAL, most).unwrap();
+        process.take(Slots::GLOBAL, &most).unwrap();
         assert!(!process.give(BOTH));
         assert_eq!(process.held(), held(1, 0, 0));
         assert!(process.give(Slots::GLOBAL));
-        process.take(BOTH, most).unwrap();
+        process.take(BOTH, &most).unwrap();
         assert!(process.give(Slots::GLOBAL) && !process.give(Slots::GLOBAL), "a field does not lend to another");
         assert!(process.give(Slots::PENDING) && !process.give(Slots::PENDING));
 

@@ -67,6 +67,18 @@ impl Ticks {
         u32::try_from(ticks).unwrap_or(u32::MAX)
     }
 
+    /// Whether each of them is within a microsecond.
+    pub(crate) fn are_fine(self) -> bool {
+        self.micros == 1
+    }
+
+    /// [`Ticks::passed`] for fine ticks and an epoch that is not over, which are never too many.
+    #[inline]
+    pub(crate) fn passed_in_epoch(self, micros: u64) -> u32 {
+        debug_assert!(self.are_fine() && micros <= self.span(), "the epoch is over");
+        (micros as u32).wrapping_mul(self.count as u32)
+    }
+
     #[cold]
     fn duration(self, ticks: u32) -> Duration {
         Duration::from_micros((u64::from(ticks) * self.micros).div_ceil(self.count.max(1)))
@@ -118,10 +130,14 @@ impl Rate {
     #[inline]
     pub(crate) fn admit(&self, spent: u32, age: u64) -> Result<u32, Duration> {
         let passed = self.ticks.passed(age);
-        match spent.saturating_sub(passed).checked_sub(self.tolerance) {
-            Some(wait @ 1..) => Err(self.ticks.duration(wait)),
-            _ => Ok(spent.max(passed) + self.interval),
-        }
+        self.spend(spent, passed).ok_or_else(|| self.ticks.duration(spent - passed - self.tolerance))
+    }
+
+    /// What `spent` becomes if one more is admitted so many ticks after the epoch; `None` if it is too early.
+    #[inline]
+    pub(crate) fn spend(&self, spent: u32, passed: u32) -> Option<u32> {
+        let from = spent.max(passed);
+        (from - passed <= self.tolerance).then(|| from + self.interval)
     }
 
     /// What a client that has `spent` under `old` has under `new`, whose epoch is now: as many admissions used up, but

@@ -4,6 +4,7 @@ use crate::admission::note_client;
 use crate::capacity::Family;
 use crate::routes::RouteSlot;
 use crate::shard::Shard;
+use crate::sync::MutexGuard;
 use crate::table::{Place, Table};
 use conn_tracker::{Hold, RouteId, Slots};
 
@@ -18,11 +19,18 @@ impl Table {
         }
     }
 
-    #[inline]
-    pub(crate) fn close(&self, hold: &mut Hold) {
-        if let Some(key) = hold.client().filter(|_| hold.slots().has(Slots::CLIENT)) {
-            let place = self.place_of(key);
-            let mut shard = self.shard_of(place).lock();
+    #[inline(never)]
+    pub(crate) fn close_slowly(&self, hold: &mut Hold) {
+        match hold.client().filter(|_| hold.slots().has(Slots::CLIENT)) {
+            Some(key) => self.close_locked(self.shard_of(self.place_of(key)).lock(), hold),
+            None => self.close_unlocked(hold),
+        }
+    }
+
+    /// Gives everything back. The shard is that of the hold's client, which is counted there.
+    #[inline(never)]
+    pub(crate) fn close_locked(&self, mut shard: MutexGuard<'_, Shard>, hold: &mut Hold) {
+        if let Some(place) = hold.client().map(|key| self.place_of(key)) {
             if hold.is_bound_at_all() {
                 for binding in hold.bindings().filter(|binding| binding.holds_client()) {
                     self.give_pair(&mut shard, place, binding.route(), RouteSlot::Connection);
@@ -30,6 +38,12 @@ impl Table {
             }
             self.release_client(&mut shard, place);
         }
+        drop(shard);
+        self.close_unlocked(hold);
+    }
+
+    /// Gives back what is counted in no shard.
+    fn close_unlocked(&self, hold: &mut Hold) {
         if hold.is_bound_at_all() {
             for binding in hold.bindings().filter(|binding| binding.holds_route()) {
                 self.give_route(binding.route(), RouteSlot::Connection, binding.holds_client());

@@ -62,6 +62,16 @@ impl ClientRule {
         Ok(Usage { held: usage.held + 1, spent })
     }
 
+    /// What `usage` becomes with one more so many ticks after the epoch, if nothing refuses it.
+    #[inline]
+    pub(crate) fn take(&self, usage: Usage, passed: u32) -> Option<Usage> {
+        let spent = match self.rate {
+            Some(ref rate) => rate.spend(usage.spent, passed)?,
+            None => usage.spent,
+        };
+        (!self.most.refuses(usage.held)).then_some(Usage { held: usage.held + 1, spent })
+    }
+
     fn ticks(&self) -> Ticks {
         self.rate.map_or(Ticks::STILL, |rate| rate.ticks())
     }
@@ -206,6 +216,8 @@ pub(crate) struct Settings {
     /// What the rates of all clients are counted in.
     pub(crate) ticks: Ticks,
     general: ClientRule,
+    /// Whether there are neither overrides nor exempt networks, and no tick is longer than a microsecond.
+    is_plain: bool,
     // `None` where there are none, as nearly everywhere: that is cheaper to see than an empty map.
     overrides: Option<Overrides>,
     exempt: Option<JointPrefixSet<IpNet>>,
@@ -237,6 +249,7 @@ impl Settings {
             span,
             ticks,
             general,
+            is_plain: limits.overrides.is_empty() && limits.exempt.is_empty() && ticks.are_fine(),
             overrides: (!limits.overrides.is_empty()).then_some(overrides),
             exempt: (!limits.exempt.is_empty())
                 .then(|| limits.exempt.iter().map(|&network| canonical_network(network)).collect()),
@@ -245,8 +258,13 @@ impl Settings {
         Ok(Checked { settings, rules })
     }
 
-    /// The limits of a client.
+    /// The limits of every client, if they are the same for all of them and time is counted in microseconds or less.
     #[inline]
+    pub(crate) fn every_client(&self) -> Option<&ClientRule> {
+        self.is_plain.then_some(&self.general)
+    }
+
+    /// The limits of a client.
     pub(crate) fn client(&self, key: ClientKey) -> &ClientRule {
         let Some(overrides) = &self.overrides else { return &self.general };
         overrides.get_lpm(&IpNet::from(key.network())).map_or(&self.general, |(_, rule)| rule)
@@ -258,7 +276,6 @@ impl Settings {
     }
 
     /// Whether an address in its one spelling is exempt.
-    #[inline]
     pub(crate) fn is_exempt(&self, address: IpAddr) -> bool {
         self.exempt.as_ref().is_some_and(|exempt| exempt.is_covered(&IpNet::from(address)))
     }

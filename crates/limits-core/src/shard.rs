@@ -90,10 +90,16 @@ impl Shard {
     /// Lets time go on to `now`.
     #[inline]
     pub(crate) fn advance(&mut self, now: u64) {
-        self.latest = self.latest.max(now);
-        if self.age() > self.settings.span {
+        if self.advance_in_epoch(now).is_none() {
             self.move_epoch();
         }
+    }
+
+    /// Lets time go on to `now` and answers the microseconds since the epoch, if that lasts so long.
+    #[inline]
+    pub(crate) fn advance_in_epoch(&mut self, now: u64) -> Option<u64> {
+        self.latest = self.latest.max(now);
+        Some(self.age()).filter(|age| *age <= self.settings.span)
     }
 
     /// Microseconds since the epoch.

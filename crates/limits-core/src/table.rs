@@ -39,10 +39,12 @@ impl Default for TableConfig {
 /// See the [crate] for what it promises.
 #[derive(Debug)]
 pub struct Table {
-    prefixes: Prefixes,
+    pub(crate) prefixes: Prefixes,
     started: Instant,
     pub(crate) secret: Secret,
     pub(crate) shards: Box<[CachePadded<Mutex<Shard>>]>,
+    /// The number of the last one: a power of two, less one.
+    last_shard: usize,
     pub(crate) process: CachePadded<Process>,
     pub(crate) clients: Capacity,
     pub(crate) pairs: Capacity,
@@ -82,6 +84,7 @@ impl Table {
             started: now,
             secret: Secret::new(),
             shards: (0..shards).map(|_| CachePadded::new(Mutex::new(Shard::new(Arc::clone(&settings))))).collect(),
+            last_shard: shards as usize - 1,
             process: CachePadded::default(),
             clients: Capacity::new(config.tracked_clients),
             pairs: Capacity::new(config.tracked_clients),
@@ -140,9 +143,13 @@ impl Table {
     }
 
     /// Time as everything inside counts it: in whole microseconds since the table was made.
+    #[inline(always)]
     pub(crate) fn micros(&self, now: Instant) -> u64 {
-        let passed = now.saturating_duration_since(self.started);
-        passed.as_secs().saturating_mul(1_000_000).saturating_add(passed.subsec_micros().into())
+        match now.checked_duration_since(self.started) {
+            // No machine runs for the 500,000 years after which this would not fit.
+            Some(passed) => passed.as_secs().wrapping_mul(1_000_000) + u64::from(passed.subsec_micros()),
+            None => 0,
+        }
     }
 
     #[inline]
@@ -157,8 +164,13 @@ impl Table {
 
     #[inline]
     pub(crate) fn shard_of(&self, place: Place) -> &Mutex<Shard> {
+        self.shard_by(place.hash)
+    }
+
+    #[inline]
+    pub(crate) fn shard_by(&self, hash: u64) -> &Mutex<Shard> {
         // Bits that the hash tables inside do not use: they go by the lower 32.
-        &self.shards[(place.hash >> 36) as usize & (self.shards.len() - 1)]
+        &self.shards[(hash >> 36) as usize & self.last_shard]
     }
 
     #[inline]

@@ -29,7 +29,7 @@ impl fmt::Debug for Worker {
 
 impl ConnectionTracker for Worker {
     fn open(&self, now: Instant, arrival: Arrival, hold: &mut Hold) -> Result<(), Rejection> {
-        self.table.open(self.desk, now, arrival, hold)
+        self.table.open(self.desk, now, &arrival, hold)
     }
 
     fn would_open(&self, now: Instant, arrival: Arrival) -> Result<(), Rejection> {
@@ -69,7 +69,7 @@ impl ConnectionTracker for Worker {
 
 impl ConnectionTracker for Table {
     fn open(&self, now: Instant, arrival: Arrival, hold: &mut Hold) -> Result<(), Rejection> {
-        Self::open(self, 0, now, arrival, hold)
+        Self::open(self, 0, now, &arrival, hold)
     }
 
     fn would_open(&self, now: Instant, arrival: Arrival) -> Result<(), Rejection> {

@@ -70,7 +70,7 @@ fn of_3000_attempts_exactly_100_are_admitted_whatever_the_scope() {
                         });
                         match permit {
                             Ok(permit) => held.lock().unwrap().push(permit),
-                            Err(rejection) => assert_eq!((rejection.reason, rejection.limit), (reason, 100)),
+                            Err(rejection) => assert_eq!((rejection.reason, rejection.limit()), (reason, 100)),
                         }
                     }
                 });
@@ -120,7 +120,7 @@ fn of_3000_requests_exactly_100_begin_whatever_the_scope() {
             for _ in 0..3_000 / usize::from(THREADS) {
                 match RequestPermit::begin(&tracker, now, Some(client(1)), id) {
                     Ok(permit) => held.push(permit),
-                    Err(rejection) => assert_eq!((rejection.reason, rejection.limit), (reason, 100)),
+                    Err(rejection) => assert_eq!((rejection.reason, rejection.limit()), (reason, 100)),
                 }
             }
         });

@@ -180,3 +180,45 @@ fn room_made_for_fewer_entries_is_left_alone() {
     }
     assert!((0..3_000).all(|number| find(&mut table, spread(number)).is_some()));
 }
+
+#[test]
+fn whoever_stays_is_in_exactly_one_part() {
+    let spread = |number: u64| (number.wrapping_mul(0x9e37_79b9) & 0xffff_ffff) << 32 | number;
+    for places in [1, 7, 64, 1_000] {
+        let mut table = Dense::default();
+        let stays: Vec<_> = (0..400).map(spread).collect();
+        stays.iter().for_each(|&key| table.insert(key >> 32, Pair(key, 0), hash));
+        let (mut from, mut seen, mut parts, mut others) = (0, vec![], 0, 1_000..);
+        while from < HASHES {
+            let (entries, until) = table.part(from, places, hash);
+            let part: Vec<_> = entries.map(|pair| pair.0).collect();
+            assert!(part.iter().all(|key| (from..until).contains(&(key >> 32))), "{part:?}");
+            assert!(parts > 0 || part.len() <= 2 * places + 16, "{} in a part", part.len());
+            seen.extend(part);
+            (from, parts) = (until, parts + 1);
+            // Others come, so that the table grows under the walk, or go, so that it shrinks.
+            let keys: Vec<_> = table.iter().map(|pair| pair.0).filter(|key| key & 0xffff_ffff >= 1_000).collect();
+            if parts % 40 < 20 {
+                others.by_ref().take(60).map(spread).for_each(|key| table.insert(key >> 32, Pair(key, 1), hash));
+            } else {
+                for key in keys {
+                    let place = find(&mut table, key).unwrap();
+                    table.remove(place, hash);
+                }
+                shrink(&mut table);
+            }
+        }
+        let mut once: Vec<_> = seen.into_iter().filter(|key| key & 0xffff_ffff < 1_000).collect();
+        assert!(once.is_sorted_by_key(|key| key >> 32));
+        once.sort_unstable_by_key(|key| key & 0xffff_ffff);
+        assert_eq!(once, stays, "in parts of {places} places");
+        assert!(places > 64 || parts > 4, "{parts} parts");
+    }
+}
+
+#[test]
+fn an_empty_table_is_one_part() {
+    let table = Dense::<Pair>::default();
+    let (entries, until) = table.part(0, 10, hash);
+    assert_eq!((entries.count(), until), (0, HASHES));
+}

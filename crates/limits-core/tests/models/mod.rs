@@ -60,7 +60,8 @@ impl World {
     /// One decision. If it refuses, the scope that it names was full at some step of it.
     fn decide<T>(&self, last: u8, decision: impl FnOnce() -> Result<T, Rejection>) -> Result<T, Reason> {
         let step = ghost::step();
-        decision().map_err(|Rejection { reason, limit, .. }| {
+        decision().map_err(|rejection| {
+            let (reason, limit) = (rejection.reason, rejection.limit());
             let was_full = || self.table.ghost_stood_at(reason, key(last), self.any_route(), limit, step);
             assert!(
                 !LEDGERS.contains(&reason) || was_full(),
