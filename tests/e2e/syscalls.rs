@@ -1,4 +1,4 @@
-//! What it costs to turn a connection away, and to pass a request on, in system calls.
+//! What it costs to turn a connection away, to serve one with a single request, and to pass a request on, in system calls.
 
 use crate::support::backend::Backend;
 use crate::support::client::{self, hold_http, hold_tls_echo, in_time, tcp, tcp_from, tls};
@@ -9,7 +9,7 @@ use crate::support::{admin, certs, eventually, on_eight_threads};
 use futures_util::future::join_all;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const REFUSED: usize = 512;
 
@@ -110,6 +110,93 @@ fn a_reset_is_three_calls() {
     for tls in [false, true] {
         on_eight_threads(refuse(tls, "onReject: reset", &["accept4", "setsockopt", "close"]));
     }
+}
+
+const CONNECTIONS: usize = 64;
+
+/// Serves connections that bring their only request along, by a route with this action; each makes `expected` calls.
+async fn serve_each(protocol: &str, action: &str, expected: &[(&str, usize)]) {
+    let port = free_port();
+    let settings = format!(
+        "bind: [\"127.0.0.1\"]
+routes:
+  - name: web
+    match: {{ ports: {port}, protocol: {protocol} }}
+    action: {action}
+"
+    );
+    let Some(traced) = Traced::start(&settings) else { return };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    traced.stop();
+    let before = traced.calls().len();
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut client = tcp(address).await.expect("the kernel shakes hands");
+        client
+            .write_all(b"GET /sink HTTP/1.1\r\nHost: end.test\r\nConnection: close\r\n\r\n")
+            .await
+            .expect("it is sent");
+        clients.push(client);
+    }
+    traced.go_on();
+    for mut client in clients {
+        let mut answer = String::new();
+        in_time("the end", client.read_to_string(&mut answer)).await.expect("it ends in order");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+    // The last ones may be closed, and the calls for that written down, only now.
+    let closes = expected.iter().find(|(name, _)| *name == "close").map_or(0, |(_, each)| each * CONNECTIONS);
+    let calls = || traced.calls().split_off(before);
+    eventually("all are closed", Duration::from_secs(10), || {
+        match calls().iter().filter(|(name, _)| name == "close").count() {
+            closed if closed >= closes => Ok(()),
+            closed => Err(format!("{closed} of {closes}")),
+        }
+    })
+    .await;
+    let mut calls = calls();
+    if cfg!(debug_assertions) {
+        // The standard library makes sure that a descriptor is open before it closes it.
+        calls.retain(|(name, _)| name != "fcntl");
+    }
+    let counts = by_name(&calls);
+    for (call, each) in expected {
+        let count = counts.get(call).copied().unwrap_or(0);
+        // Those that come too early are on top: accepts that find nobody, and what is sent while packets of this machine wait.
+        let most = each * CONNECTIONS + CONNECTIONS / 4;
+        assert!((each * CONNECTIONS..=most).contains(&count), "{call}: {count} of {counts:?}");
+    }
+    // Waiting for events, and what the runtime does by itself.
+    let named = |name: &&str| *name == "epoll_wait" || expected.iter().any(|(call, _)| call == name);
+    let others = counts.iter().filter(|(name, _)| !named(name)).map(|(_, count)| count).sum::<usize>();
+    assert!(others <= CONNECTIONS / 4, "{others} other calls: {counts:?}");
+}
+
+#[test]
+fn a_connection_with_a_request_is_six_calls() {
+    // Read, and asked at the end whether more has come.
+    let calls = [("accept4", 1), ("recvfrom", 2), ("sendto", 1), ("shutdown", 1), ("close", 1)];
+    on_eight_threads(serve_each("http", "{ type: static, static: { status: 200, body: hello } }", &calls));
+}
+
+#[test]
+fn a_connection_on_a_tcp_route_is_nineteen_calls() {
+    on_eight_threads(async {
+        let backend = Backend::http().await;
+        let action = format!("{{ type: forward, targets: [{{ host: 127.0.0.1, port: {} }}] }}", backend.port());
+        let calls = [
+            ("accept4", 1),
+            ("socket", 1),
+            ("setsockopt", 3),
+            ("connect", 1),
+            ("epoll_ctl", 4),
+            ("recvfrom", 4),
+            ("sendto", 2),
+            ("shutdown", 1),
+            ("close", 2),
+        ];
+        serve_each("tcp", &action, &calls).await;
+    });
 }
 
 const REQUESTS: usize = 256;

@@ -31,19 +31,23 @@ use tokio::time::Instant;
 type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Serves a connection until it is over.
-pub(crate) fn serve(worker: Arc<Worker>, connection: HttpConnection) -> impl Future<Output = ()> + Send {
+pub(crate) fn serve(worker: Arc<Worker>, connection: HttpConnection) -> Serving {
+    if let Some(speaks) = open::told(&connection) {
+        return begin(open::plain(worker, connection, speaks));
+    }
     // Boxed stage by stage: what an idle connection keeps is the smallest of them.
-    let opening = Box::pin(async move {
-        let Opened { io, client, speaks } = open::open(worker, connection).await?;
-        Some(match speaks {
-            Speaks::Http1 => http1::serve(io, client),
-            Speaks::Http2 => Box::pin(http2::serve(io, client)) as Serving,
-        })
-    });
-    async move {
+    let opening = Box::pin(async move { open::open(worker, connection).await.map(begin) });
+    Box::pin(async move {
         if let Some(serving) = opening.await {
             serving.await;
         }
+    })
+}
+
+fn begin(Opened { io, client, speaks }: Opened) -> Serving {
+    match speaks {
+        Speaks::Http1 => http1::serve(io, client),
+        Speaks::Http2 => Box::pin(http2::serve(io, client)),
     }
 }
 

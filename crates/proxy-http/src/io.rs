@@ -12,26 +12,25 @@ pub(crate) use gather::Gathered;
 
 use bytes::{Buf, Bytes, BytesMut};
 use frames::Frames;
-use futures_util::FutureExt;
 use gather::poll_write_gathered;
+use proxy_tcp::ClientSocket;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 /// A socket, and bytes to be taken before any that it gives.
 #[derive(Debug)]
 pub(crate) struct Prefixed {
     received: Bytes,
-    socket: TcpStream,
+    socket: ClientSocket,
 }
 
 impl Prefixed {
-    pub(crate) const fn new(received: Bytes, socket: TcpStream) -> Self {
+    pub(crate) const fn new(received: Bytes, socket: ClientSocket) -> Self {
         Self { received, socket }
     }
 }
@@ -39,16 +38,23 @@ impl Prefixed {
 /// What carries the bytes of HTTP.
 #[derive(Debug)]
 pub(crate) enum Transport {
-    Plain(TcpStream),
+    Plain(ClientSocket),
     /// Boxed: the state of a TLS session is much larger than a socket.
     Tls(Box<TlsStream<Prefixed>>),
 }
 
 impl Transport {
-    pub(crate) fn socket(&self) -> &TcpStream {
+    pub(crate) fn socket(&self) -> &ClientSocket {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => &tls.get_ref().0.socket,
+        }
+    }
+
+    fn socket_mut(&mut self) -> &mut ClientSocket {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => &mut tls.get_mut().0.socket,
         }
     }
 }
@@ -93,7 +99,7 @@ impl ClientIo {
     ) -> Poll<io::Result<usize>> {
         if unread.capacity() - unread.len() < LEAST_READ {
             // In TLS, some may have been read and decrypted already.
-            if let Transport::Plain(socket) = &self.transport
+            if let Transport::Plain(socket) = &mut self.transport
                 && self.received.is_empty()
                 && socket.poll_read_ready(context)?.is_pending()
             {
@@ -120,13 +126,40 @@ impl ClientIo {
     }
 
     /// Waits until the socket has something to say, be it its end.
-    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.transport.socket().poll_read_ready(context)
+    pub(crate) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.transport.socket_mut().poll_read_ready(context)
     }
 
-    /// Whether the socket has told of something to be read, be it its end.
+    /// Whether the runtime watches the socket, so that what comes, and the end, is told.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.transport.socket().is_watched()
+    }
+
+    /// Has the runtime watch the socket.
+    pub(crate) fn watch(&mut self) {
+        // Where it cannot, the next read fails.
+        _ = self.transport.socket_mut().watched();
+    }
+
+    /// Writes bytes behind which [`ClientIo::finish`] follows at once, and leaves with them where it can.
+    pub(crate) fn poll_write_last(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Transport::Plain(socket) = &mut self.transport else { return Pin::new(self).poll_write(context, bytes) };
+        self.activity.unflushed(true);
+        let polled = socket.poll_write_last(context, bytes);
+        if polled.is_ready() {
+            self.activity.wrote();
+        }
+        polled
+    }
+
+    /// Ends our side of a connection that is not encrypted.
+    pub(crate) fn finish(&self) -> io::Result<()> {
+        self.transport.socket().finish()
+    }
+
+    /// Whether the socket tells of something to be read.
     pub(crate) fn tells_of_more(&self) -> bool {
-        self.poll_readable(&mut Context::from_waker(Waker::noop())).is_ready()
+        self.transport.socket().tells_of_more()
     }
 
     /// Whether the connection is broken, though there may be bytes to read.
@@ -136,8 +169,7 @@ impl ClientIo {
 
     /// Whether the client has ended its side, though there may be bytes to read before that.
     pub(crate) fn has_ended(&self) -> bool {
-        let told = self.transport.socket().ready(Interest::READABLE).now_or_never();
-        told.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed()))
+        self.transport.socket().has_ended()
     }
 
     /// Whether the end of the connection has to be said before it is closed.
@@ -203,9 +235,7 @@ impl AsyncWrite for ClientIo {
             Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(context, bytes),
         };
         if let Poll::Ready(written) = &polled {
-            // Ordering: see `Standstill`.
-            this.activity.moves.fetch_add(1, Ordering::Relaxed);
-            this.activity.writes.fetch_add(1, Ordering::Relaxed);
+            this.activity.wrote();
             if let (Some(frames), Ok(written)) = (this.frames.as_deref_mut(), written) {
                 frames.took(*written);
             }

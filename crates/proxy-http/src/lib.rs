@@ -43,7 +43,7 @@
 //! let permit = Permit::open(&tracker, now, Arrival::client(peer.ip()))?;
 //! tokio::spawn(server.serve(HttpConnection {
 //!     local: io.local_addr()?,
-//!     io,
+//!     io: io.into(),
 //!     received: Default::default(),
 //!     peer,
 //!     client: peer.ip(),

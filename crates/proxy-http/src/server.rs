@@ -56,7 +56,7 @@ impl HttpServer {
 
 impl ServeHttp for HttpServer {
     fn serve(&self, connection: HttpConnection) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(connection::serve(Arc::clone(&self.worker), connection))
+        connection::serve(Arc::clone(&self.worker), connection)
     }
 }
 

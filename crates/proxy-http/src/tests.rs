@@ -97,7 +97,7 @@ async fn listen(server: Arc<HttpServer>, limits: Arc<Limits>, port: u16) -> Sock
             let permit = Permit::open(&tracker, now, Arrival::client(peer.ip())).unwrap();
             tokio::spawn(server.serve(HttpConnection {
                 local: io.local_addr().unwrap(),
-                io,
+                io: io.into(),
                 received: bytes::BytesMut::new(),
                 peer,
                 client: peer.ip(),

@@ -8,7 +8,7 @@ use conn_tracker::{
 };
 use proxy_route::{AccessList, FirstStep, OnReject, RoutedRoute};
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -135,7 +135,7 @@ pub(crate) fn would_refuse(report: &dyn Report, permit: &mut Permit, client: IpA
 }
 
 /// Closes the socket of a connection that does not come in.
-pub(crate) fn turn_away<S: AsFd>(socket: S, on_reject: OnReject) {
+pub(crate) fn turn_away(socket: OwnedFd, on_reject: OnReject) {
     if on_reject == OnReject::Reset {
         // Without it the close is an ordinary one, which is no worse than that.
         rustix::net::sockopt::set_socket_linger(&socket, Some(std::time::Duration::ZERO)).unwrap_or_default();

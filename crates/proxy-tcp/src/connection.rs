@@ -1,18 +1,18 @@
 //! One admitted connection: who is it, where does it go, and taking it there.
 
 use crate::access::{Seen, Taken};
-use crate::admit::{Next, bind, bind_by_address, turn_away, would_refuse};
+use crate::admit::{Next, bind, bind_by_address, would_refuse};
 use crate::hello::TLS_HANDSHAKE;
 use crate::lifespan::Lifespan;
 use crate::tunnel::{Moved, Tunnel};
 use crate::worker::Shared;
 use crate::{
-    ClientHello, DialError, DrainWatch, Generation, HelloProgress, HelloReader, HttpConnection, InFlight, TimedOut,
-    proxy_header,
+    Backend, ClientHello, ClientSocket, DrainWatch, Generation, HelloProgress, HelloReader, HttpConnection, InFlight,
+    TimedOut, Timers, proxy_header,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use conn_tracker::{Event, EventKind, Permit, RouteId, canonical};
-use proxy_route::{FirstStep, HelloDecision, HelloFacts, ProxyVersion, RoutedRoute};
+use proxy_route::{FirstStep, HelloDecision, HelloFacts, OnReject, ProxyVersion, RoutedRoute};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -25,7 +25,7 @@ use tokio::net::TcpStream;
 
 /// One admitted connection. Its slots are given back after its socket is closed.
 pub(crate) struct Connection {
-    pub(crate) io: TcpStream,
+    pub(crate) io: ClientSocket,
     /// Who connected.
     pub(crate) peer: SocketAddr,
     /// Who it is for: the peer, or whom its PROXY header named.
@@ -38,6 +38,8 @@ pub(crate) struct Connection {
     pub(crate) shared: Arc<Shared>,
     /// Bytes read and not passed on yet.
     pub(crate) received: BytesMut,
+    /// Whether bytes were read that are on their way to the backend.
+    pub(crate) spoken: bool,
     /// The name in its TLS hello, for the access log.
     pub(crate) sni: Option<String>,
     /// Held for as long as the connection is: the end of a drain waits for it.
@@ -63,7 +65,7 @@ struct Link {
     /// For the access log, if there is one.
     entry: Option<Box<Entry>>,
     shared: Arc<Shared>,
-    _held: (InFlight, Permit, DrainWatch),
+    _held: (InFlight, Permit),
 }
 
 /// What the access log will say of a link.
@@ -96,11 +98,17 @@ const FIRST_READ: usize = 2048;
 /// What is left to do for a connection whose way is found.
 type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// The same, with what has a drain wait for it.
+struct Going {
+    rest: Rest,
+    _drain: DrainWatch,
+}
+
 /// The task of a connection. It lives as long as the connection, and the runtime moves it about, so it is written out: two
 /// pointers, of which the first is gone, with all that only finding the way needs, once there is the second.
 enum Run {
-    Finding(Pin<Box<dyn Future<Output = Option<Rest>> + Send>>),
-    Going(Rest),
+    Finding(Pin<Box<dyn Future<Output = Option<Going>> + Send>>),
+    Going(Going),
 }
 
 impl Future for Run {
@@ -110,26 +118,12 @@ impl Future for Run {
         loop {
             match &mut *self {
                 Self::Finding(finding) => match ready!(finding.as_mut().poll(context)) {
-                    Some(rest) => *self = Self::Going(rest),
+                    Some(going) => *self = Self::Going(going),
                     None => return Poll::Ready(()),
                 },
-                Self::Going(rest) => return rest.as_mut().poll(context),
+                Self::Going(going) => return going.rest.as_mut().poll(context),
             }
         }
-    }
-}
-
-/// A connection that somebody else serves, and that a drain waits for.
-struct Served {
-    serving: Rest,
-    _drain: DrainWatch,
-}
-
-impl Future for Served {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.serving.as_mut().poll(context)
     }
 }
 
@@ -141,10 +135,11 @@ impl Connection {
 
     /// Takes it to a backend of `route`, to which it is bound.
     pub(crate) fn forward(self, route: Arc<RoutedRoute>) -> impl Future<Output = ()> + Send {
-        Run::Finding(Box::pin(self.linked(route)))
+        Run::Finding(Box::pin(self.begun(route)))
     }
 
-    async fn find(mut self, next: Next) -> Option<Rest> {
+    async fn find(mut self, next: Next) -> Option<Going> {
+        self.io.read_at_once(&mut self.received, FIRST_READ);
         let deadline = self.generation.settings.timeouts.initial_data.and_then(|time| self.accepted.checked_add(time));
         let timers = self.shared.timers.clone();
         let destination = match timers.until(deadline.map(Into::into), self.destination(next)).await {
@@ -155,26 +150,34 @@ impl Connection {
             Some(Destination::Tunnel(route)) => self.linked(route).await,
             Some(Destination::Http(hello)) => self.hand_over(hello),
             None => {
-                turn_away(self.io, self.generation.settings.on_reject);
+                if self.generation.settings.on_reject == OnReject::Reset {
+                    self.io.set_zero_linger().unwrap_or_default();
+                }
                 None
             }
         }
     }
 
-    async fn linked(self, route: Arc<RoutedRoute>) -> Option<Rest> {
-        let mut link = self.link(route).await?;
-        Some(Box::pin(async move { link.carry().await }))
+    async fn begun(mut self, route: Arc<RoutedRoute>) -> Option<Going> {
+        self.io.read_at_once(&mut self.received, FIRST_READ);
+        self.linked(route).await
+    }
+
+    async fn linked(self, route: Arc<RoutedRoute>) -> Option<Going> {
+        let (mut link, drain) = self.link(route).await?;
+        Some(Going { rest: Box::pin(async move { link.carry().await }), _drain: drain })
     }
 
     /// Connects it to a backend of `route`.
-    async fn link(mut self, route: Arc<RoutedRoute>) -> Option<Link> {
-        let (backend, in_flight) = match self.dial(&route).await {
+    async fn link(mut self, route: Arc<RoutedRoute>) -> Option<(Link, DrainWatch)> {
+        let Reached { backend, in_flight, said, unsent } = match self.dial(&route).await {
             Ok(reached) => reached,
             Err(reason) => {
                 self.seen().ended(&*self.shared.report, (&*route).into(), reason, Moved::default());
                 return None;
             }
         };
+        self.watch().ok()?;
         let settings = &self.generation.settings;
         let lifespan = Lifespan {
             idle: settings.keep_alive.tunnel_idle_in_force(),
@@ -183,22 +186,22 @@ impl Connection {
         };
         let source = self.client();
         let Self { io, received, shared, permit, drain, port, accepted, sni, .. } = self;
-        let early = received.freeze();
-        let tunnel = Tunnel { client: io, backend, early, lifespan };
-        let held = (in_flight, permit, drain);
+        let client = io.into_watched().ok()?;
+        let early = if received.is_empty() { unsent } else { [unsent, received.freeze()].concat().into() };
+        let tunnel = Tunnel { client, backend, early, said, lifespan };
+        let held = (in_flight, permit);
         let entry = Entry { port, accepted, route: Taken::from(&*route), sni };
         let entry = shared.report.wants_access().then(|| Box::new(entry));
-        Some(Link { tunnel, route: route.id, source, entry, shared, _held: held })
+        Some((Link { tunnel, route: route.id, source, entry, shared, _held: held }, drain))
     }
 
-    fn hand_over(self, hello: Option<ClientHello>) -> Option<Rest> {
+    fn hand_over(self, hello: Option<ClientHello>) -> Option<Going> {
         // A socket that cannot say where it is has been reset.
         let local = self.local()?;
         let client = self.client();
         let Self { io, received, peer, permit, port, accepted, shared, drain, .. } = self;
         let connection = HttpConnection { io, received, peer, client, local, permit, port, hello, accepted };
-        let serving = shared.http.serve(connection);
-        Some(Box::pin(Served { serving, _drain: drain }))
+        Some(Going { rest: shared.http.serve(connection), _drain: drain })
     }
 
     /// Finds out where it goes; `None` is nowhere, reported unless it left by itself.
@@ -315,7 +318,9 @@ impl Connection {
     ///
     /// # Errors
     /// Why the last one was not reached, or why there was none to try. All of it has been reported.
-    async fn dial(&mut self, route: &RoutedRoute) -> Result<(TcpStream, InFlight), &'static str> {
+    async fn dial(&mut self, route: &RoutedRoute) -> Result<Reached, &'static str> {
+        let mut first = std::mem::take(&mut self.received).freeze();
+        self.spoken = !first.is_empty();
         let generation = Arc::clone(&self.generation);
         let Some(cluster) = generation.clusters[route.index].as_ref() else { return Err(NO_BACKEND) };
         let (mut failure, mut full) = (None, false);
@@ -326,13 +331,13 @@ impl Connection {
             };
             let addresses = backend.send_proxy.map(|version| (version, self.source, self.local()));
             let timers = self.shared.timers.clone();
-            let dialling = backend.dial(&timers, self.port, generation.settings.timeouts.connect);
             let reason = tokio::select! {
                 biased;
-                outcome = reach(dialling, addresses) => match outcome {
-                    Ok(stream) => {
+                outcome = reach(backend, &timers, (self.port, generation.settings.timeouts.connect), addresses, &first) => match outcome {
+                    Ok((stream, sent)) => {
                         backend.succeeded();
-                        return Ok((stream, in_flight));
+                        first.advance(sent);
+                        return Ok(Reached { backend: stream, in_flight, said: sent, unsent: first });
                     }
                     Err(reason) => reason,
                 },
@@ -365,7 +370,9 @@ impl Connection {
             }
         }
         // Whatever the outcome, waiting for it is over only when the socket has failed.
-        drop(self.io.ready(Interest::ERROR).await);
+        if let Ok(io) = self.io.watched() {
+            drop(io.ready(Interest::ERROR).await);
+        }
     }
 
     /// Reads what there is, after waiting for it without a buffer; `false` at the end of the stream.
@@ -375,7 +382,7 @@ impl Connection {
             if self.received.len() == self.received.capacity() {
                 self.received.reserve(FIRST_READ);
             }
-            match self.io.try_read_buf(&mut self.received) {
+            match self.io.watched()?.try_read_buf(&mut self.received) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 outcome => return outcome.map(|count| count > 0),
             }
@@ -385,7 +392,8 @@ impl Connection {
     /// Waits until there is something to read. Who has nothing to say when a drain begins has a moment to begin, and is
     /// then as if it had left.
     async fn readable(&mut self) -> io::Result<()> {
-        if !self.received.is_empty() {
+        self.watch()?;
+        if self.spoken || !self.received.is_empty() {
             return poll_fn(|context| self.io.poll_read_ready(context)).await;
         }
         let drained = async {
@@ -397,6 +405,14 @@ impl Connection {
             readable = poll_fn(|context| self.io.poll_read_ready(context)) => readable,
             () = drained => Err(io::ErrorKind::UnexpectedEof.into()),
         }
+    }
+
+    /// Has the runtime watch the socket, of which there may be too many.
+    fn watch(&mut self) -> io::Result<&mut TcpStream> {
+        if self.io.watched().is_err() {
+            self.report(EventKind::AcceptFailed, "accept", None);
+        }
+        self.io.watched()
     }
 
     fn seen(&self) -> Seen<'_> {
@@ -425,19 +441,33 @@ impl Connection {
     }
 }
 
-/// Waits for a connection to a backend and tells it who is coming, where it wants to know: in which version, for whom and
-/// where to.
+/// A backend that was reached.
+struct Reached {
+    backend: TcpStream,
+    in_flight: InFlight,
+    /// How much of what the client has said the backend was told, and what it was not told yet.
+    said: usize,
+    unsent: Bytes,
+}
+
+/// Connects to a backend and tells it who is coming, where it wants to know: in which version, for whom and where to. With
+/// how many bytes of `first` it was told.
 async fn reach(
-    dialling: impl Future<Output = Result<TcpStream, DialError>>,
+    backend: &Backend,
+    timers: &Timers,
+    (port, timeout): (u16, Option<Duration>),
     addresses: Option<(ProxyVersion, SocketAddr, Option<SocketAddr>)>,
-) -> Result<TcpStream, &'static str> {
-    let mut stream = dialling.await.map_err(|error| error.label())?;
-    if let Some((version, source, local)) = addresses {
-        let header: Bytes = proxy_header(version, source, local.ok_or(PROXY_HEADER_FAILED)?);
-        // A new socket has room for it, so this does not wait.
-        stream.write_all(&header).await.map_err(|_| PROXY_HEADER_FAILED)?;
-    }
-    Ok(stream)
+    first: &[u8],
+) -> Result<(TcpStream, usize), &'static str> {
+    let Some((version, source, local)) = addresses else {
+        return backend.dial_with(timers, port, timeout, first).await.map_err(|error| error.label());
+    };
+    let header: Bytes = proxy_header(version, source, local.ok_or(PROXY_HEADER_FAILED)?);
+    let dialled = backend.dial_with(timers, port, timeout, &header).await;
+    let (mut stream, sent) = dialled.map_err(|error| error.label())?;
+    // A new socket has room for it, so this does not wait.
+    stream.write_all(&header[sent..]).await.map_err(|_| PROXY_HEADER_FAILED)?;
+    Ok((stream, 0))
 }
 
 /// How long a client may be silent once a drain has begun: long enough for the first bytes of those who came with it.

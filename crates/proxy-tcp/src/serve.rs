@@ -1,6 +1,6 @@
 //! What becomes of a connection that turns out to be HTTP.
 
-use crate::ClientHello;
+use crate::{ClientHello, ClientSocket};
 use bytes::BytesMut;
 use conn_tracker::Permit;
 use std::fmt::Debug;
@@ -8,13 +8,12 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::time::Instant;
-use tokio::net::TcpStream;
 
 /// A connection that speaks HTTP, or TLS that ends here: admitted, identified, not bound to a route yet.
 #[derive(Debug)]
 pub struct HttpConnection {
     /// The socket.
-    pub io: TcpStream,
+    pub io: ClientSocket,
     /// Bytes that were read from it already, in order, to be taken before any other. A PROXY header is gone from them.
     pub received: BytesMut,
     /// Who connected.

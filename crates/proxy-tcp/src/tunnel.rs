@@ -3,11 +3,12 @@
 use crate::Timers;
 use crate::lifespan::{End, Lifespan, Signs};
 use crate::pipe::Transport;
+use crate::socket::poll_send_held;
 use crate::timers::AtomicTick;
 use bytes::Bytes;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub(crate) struct Tunnel {
     pub(crate) backend: TcpStream,
     /// What the client sent already; goes to the backend before anything else.
     pub(crate) early: Bytes,
+    /// How many bytes the backend has had of it before.
+    pub(crate) said: usize,
     pub(crate) lifespan: Lifespan,
 }
 
@@ -45,18 +48,9 @@ impl Tunnel {
             let early = std::mem::take(&mut self.early);
             let (client_out, client_in) = self.client.split();
             let (backend_out, backend_in) = self.backend.split();
-            let mut up =
-                Way { from: client_out, to: backend_in, early, upward: true, transport, activity: &activity, moved: 0 };
-            let early = Bytes::new();
-            let mut down = Way {
-                from: backend_out,
-                to: client_in,
-                early,
-                upward: false,
-                transport,
-                activity: &activity,
-                moved: 0,
-            };
+            let mut up = Way::new((client_out, backend_in), early, true, transport, &activity);
+            up.moved = self.said as u64;
+            let mut down = Way::new((backend_out, client_in), Bytes::new(), false, transport, &activity);
             let outcome = tokio::select! {
                 biased;
                 outcome = up.carry() => outcome,
@@ -175,6 +169,8 @@ struct Way<'a> {
     activity: &'a Activity<'a>,
     /// Bytes that its end has taken.
     moved: u64,
+    /// Whether the kernel has kept the last of them back.
+    held: bool,
 }
 
 /// What one read and write did.
@@ -200,7 +196,17 @@ const BULK: usize = crate::pipe::BUFFER;
 /// After so many bytes in one go, others get their turn.
 const TURN: usize = 1 << 20;
 
-impl Way<'_> {
+impl<'a> Way<'a> {
+    fn new(
+        (from, to): (ReadHalf<'a>, WriteHalf<'a>),
+        early: Bytes,
+        upward: bool,
+        transport: &'a Transport,
+        activity: &'a Activity<'a>,
+    ) -> Self {
+        Self { from, to, early, upward, transport, activity, moved: 0, held: false }
+    }
+
     /// Moves everything there is to move. Returns when that is the end of the tunnel.
     async fn carry(&mut self) -> Result<End, Reset> {
         let taken = match self.stream().await {
@@ -209,13 +215,15 @@ impl Way<'_> {
             Err(Broken::Write) => false,
             Ok(()) => true,
         };
-        if self.activity.ended() {
-            // Both sockets are closed now, which tells the other side too.
-            return Ok(End::Closed);
-        }
-        if taken {
+        let both = self.activity.ended();
+        // Where both have ended the close says it as well, and brings what is held unless that side was not read to its end.
+        if taken && (!both || self.held) {
             // Whoever has gone by now finds out by itself.
             self.to.shutdown().await.unwrap_or_default();
+        }
+        if both {
+            // Both sockets are closed now, which tells the other side too.
+            return Ok(End::Closed);
         }
         // The other direction ends the tunnel, unless nobody is left to take what it brings.
         drop(Box::pin(self.from.ready(Interest::ERROR)).await);
@@ -272,6 +280,8 @@ impl Way<'_> {
 
     /// Moves bytes through the common buffer: what one read gives, as far as one write takes it.
     fn poll_copy(&mut self, context: &mut Context<'_>) -> Poll<Result<Copied, Broken>> {
+        ready!(self.from.as_ref().poll_read_ready(context)).map_err(|_| Broken::Read)?;
+        let ends = ends(self.from.as_ref(), context);
         let mut buffer = self.transport.buffer.lock();
         let mut buffer = ReadBuf::new(&mut buffer);
         ready!(Pin::new(&mut self.from).poll_read(context, &mut buffer)).map_err(|_| Broken::Read)?;
@@ -279,7 +289,13 @@ impl Way<'_> {
         if read.is_empty() {
             return Poll::Ready(Ok(Copied::End));
         }
-        let written = match Pin::new(&mut self.to).poll_write(context, read) {
+        self.held = ends && buffer.remaining() > 0;
+        let read = buffer.filled();
+        let outcome = match self.held {
+            true => poll_send_held(self.to.as_ref(), context, read),
+            false => Pin::new(&mut self.to).poll_write(context, read),
+        };
+        let written = match outcome {
             Poll::Ready(Ok(written)) => written,
             Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Write)),
             Poll::Pending => 0,
@@ -336,6 +352,16 @@ impl Way<'_> {
     }
 }
 
+/// Whether the other end of a readable socket has said its last word: what can be read without waiting is all there is, and
+/// then its end, not an error.
+fn ends(socket: &TcpStream, context: &mut Context<'_>) -> bool {
+    match pin!(socket.ready(Interest::READABLE | Interest::WRITABLE)).poll(context) {
+        // With both directions closed it may have been reset.
+        Poll::Ready(Ok(ready)) => ready.is_read_closed() && !ready.is_write_closed(),
+        _ => false,
+    }
+}
+
 /// Waits until a client resets its connection. Asked for while its bytes wait for the backend: nobody reads from it then,
 /// so nothing else would tell that it is gone. What a backend said before it broke off is still to arrive.
 async fn abandoned(from: &TcpStream, upward: bool) {
@@ -360,7 +386,7 @@ mod tests {
     async fn transfer(transport: &Transport) {
         let ((mut outer, client), (mut server, backend)) = (socket_pair().await, socket_pair().await);
         let (lifespan, timers) = (Lifespan::default(), Timers::new());
-        let mut tunnel = Tunnel { client, backend, early: Bytes::from_static(b"early"), lifespan };
+        let mut tunnel = Tunnel { client, backend, early: Bytes::from_static(b"early"), said: 7, lifespan };
         let data: Vec<u8> = (0..8_u32 << 18).flat_map(u32::to_be_bytes).collect();
         let send = async {
             outer.write_all(&data).await.unwrap();
@@ -375,7 +401,7 @@ mod tests {
         let ((), got, (end, moved)) = tokio::join!(send, receive, tunnel.carry(transport, &timers));
         assert!(got.strip_prefix(b"early").is_some_and(|got| got == data));
         assert_eq!(end, End::Closed);
-        assert_eq!(moved, Moved { up: got.len() as u64, down: 0 });
+        assert_eq!(moved, Moved { up: got.len() as u64 + 7, down: 0 });
     }
 
     #[tokio::test]
@@ -405,7 +431,7 @@ mod tests {
         for (stuck, expected) in [(false, End::HalfDead), (true, End::Stuck)] {
             let ((mut outer, client), (mut server, backend)) = (socket_pair().await, socket_pair().await);
             (lifespan.half_dead, lifespan.stuck) = if stuck { (soon * 1000, soon) } else { (soon, soon * 1000) };
-            let mut tunnel = Tunnel { client, backend, early: Bytes::new(), lifespan };
+            let mut tunnel = Tunnel { client, backend, early: Bytes::new(), said: 0, lifespan };
             let talk = async {
                 // For longer than it may be silent.
                 for _ in 0..8 {

@@ -6,7 +6,7 @@ use crate::listen::{BACKLOG, SocketFile, bequeath};
 use crate::pipe::Transport;
 use crate::respond::{Lingering, respond};
 use crate::shed::Gate;
-use crate::{Drain, DrainWatch, Live, ServeHttp, Shed, Timers, WorkerListener};
+use crate::{ClientSocket, Drain, DrainWatch, Live, ServeHttp, Shed, Timers, WorkerListener};
 use bytes::BytesMut;
 use conn_tracker::{ConnectionTracker, Event, EventKind, Rejection, Report};
 use parking_lot::Mutex;
@@ -295,12 +295,8 @@ impl Acceptor {
         };
         self.gate.free(&socket);
         shared.report.admitted(self.port);
-        let Ok(io) = tokio::net::TcpStream::from_std(TcpStream::from(socket)) else {
-            let event = Event { kind: EventKind::AcceptFailed, reason: "accept", route: None, source: Some(peer.ip()) };
-            return shared.report.event(event);
-        };
         let connection = Connection {
-            io,
+            io: ClientSocket::new(TcpStream::from(socket)),
             peer,
             source: peer,
             local: self.local,
@@ -309,6 +305,7 @@ impl Acceptor {
             generation: Arc::clone(generation),
             shared: Arc::clone(shared),
             received: BytesMut::new(),
+            spoken: false,
             sni: None,
             drain: self.drain.clone(),
             permit: admitted.permit,

@@ -8,7 +8,7 @@ use crate::server::Worker;
 use bytes::{Bytes, BytesMut};
 use conn_tracker::{ClientKey, EventKind};
 use proxy_route::{Settings, TlsVersion};
-use proxy_tcp::{HttpConnection, Timers};
+use proxy_tcp::{ClientSocket, HttpConnection, Timers};
 use rustls::{ProtocolVersion, ServerConfig};
 use std::future::poll_fn;
 use std::io;
@@ -16,7 +16,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -42,37 +41,64 @@ const OPENING: Duration = Duration::from_secs(60);
 /// What a client that speaks HTTP/2 without being asked begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Finds out what a connection speaks, ending its TLS; `None` if it is over, and reported.
-pub(super) async fn open(worker: Arc<Worker>, connection: HttpConnection) -> Option<Opened> {
-    let HttpConnection { io: mut socket, received, peer, client, local, permit, port, hello, accepted } = connection;
-    let newest = worker.current();
-    let patience = newest.generation.settings.timeouts.initial_data.unwrap_or(OPENING);
-    let deadline = later(Instant::from_std(accepted), patience);
+/// What a connection without TLS speaks, if the bytes that were received tell; as those of most do.
+pub(super) fn told(connection: &HttpConnection) -> Option<Speaks> {
+    connection.hello.as_ref().map_or_else(|| spoken(&connection.received), |_| None)
+}
+
+/// What begins with these bytes; `None` if it may be either.
+fn spoken(received: &[u8]) -> Option<Speaks> {
+    let compared = received.len().min(PREFACE.len());
+    match received[..compared] == PREFACE[..compared] {
+        false => Some(Speaks::Http1),
+        true => (compared == PREFACE.len()).then_some(Speaks::Http2),
+    }
+}
+
+/// A connection without TLS, of which is known what it speaks.
+pub(super) fn plain(worker: Arc<Worker>, connection: HttpConnection, speaks: Speaks) -> Opened {
+    let identity = identity(&connection, None);
+    let HttpConnection { io, received, permit, .. } = connection;
+    let activity = Arc::new(Activity::default());
+    let io = ClientIo::new(received, Transport::Plain(io), Arc::clone(&activity));
+    let client = Arc::new(Downstream::new(worker, identity, Security::Plain, activity, permit));
+    Opened { io, client, speaks }
+}
+
+fn identity(connection: &HttpConnection, sni: Option<Box<str>>) -> Identity {
+    let &HttpConnection { peer, client, local, port, accepted, .. } = connection;
     // The socket was accepted with the peer's address; the PROXY header's client has that of its header. Canonical: it is
     // what limits and rules see.
     let source = if peer.ip() == client { peer } else { SocketAddr::new(client, peer.port()) };
-    let is_plain = hello.is_none();
-    let sni = hello.and_then(|hello| hello.sni).map(String::into_boxed_str);
-    let identity = Identity { source, local, port, sni, accepted };
-    let activity = Arc::new(Activity::default());
-    if is_plain {
+    Identity { source, local, port, sni, accepted }
+}
+
+/// Finds out what a connection speaks, ending its TLS; `None` if it is over, and reported.
+pub(super) async fn open(worker: Arc<Worker>, mut connection: HttpConnection) -> Option<Opened> {
+    let newest = worker.current();
+    let patience = newest.generation.settings.timeouts.initial_data.unwrap_or(OPENING);
+    let deadline = later(Instant::from_std(connection.accepted), patience);
+    let Some(hello) = connection.hello.take() else {
+        let received = std::mem::take(&mut connection.received);
         let first = tokio::select! {
             biased;
-            first = worker.timers.until(Some(deadline), first_bytes(&mut socket, received)) => first,
+            first = worker.timers.until(Some(deadline), first_bytes(&mut connection.io, received)) => first,
             // Nothing was asked for, though there was time.
             () = async { worker.drain.draining().await; worker.timers.after(Some(FIRST_REQUEST)).await } => return None,
         };
-        let (received, speaks) = match first {
+        let speaks;
+        (connection.received, speaks) = match first {
             Ok(first) => first.ok()?,
             Err(_) => {
-                worker.event(EventKind::Terminated, "initial_data_timeout", None, client);
+                worker.event(EventKind::Terminated, "initial_data_timeout", None, connection.client);
                 return None;
             }
         };
-        let io = ClientIo::new(received, Transport::Plain(socket), Arc::clone(&activity));
-        let client = Arc::new(Downstream::new(worker, identity, Security::Plain, activity, permit));
-        return Some(Opened { io, client, speaks });
-    }
+        return Some(plain(worker, connection, speaks));
+    };
+    let identity = identity(&connection, hello.sni.map(String::into_boxed_str));
+    let HttpConnection { io: socket, received, client, permit, port, .. } = connection;
+    let activity = Arc::new(Activity::default());
     let name = identity.sni.as_deref();
     let routes = newest.generation.table.port(port);
     let offered = routes.and_then(|routes| newest.ports.by_name(port, routes, name));
@@ -119,7 +145,7 @@ async fn handshake(
     timers: &Timers,
     config: Option<Arc<ServerConfig>>,
     deadline: Instant,
-    socket: TcpStream,
+    socket: ClientSocket,
     received: Bytes,
 ) -> Result<TlsStream<Prefixed>, &'static str> {
     let config = config.ok_or("handshake_failed")?;
@@ -133,25 +159,22 @@ async fn handshake(
 }
 
 /// Reads until the bytes are those of HTTP/2, or cannot become them.
-async fn first_bytes(socket: &mut TcpStream, mut received: BytesMut) -> io::Result<(BytesMut, Speaks)> {
+async fn first_bytes(socket: &mut ClientSocket, mut received: BytesMut) -> io::Result<(BytesMut, Speaks)> {
     loop {
-        let compared = received.len().min(PREFACE.len());
-        if received[..compared] != PREFACE[..compared] {
-            return Ok((received, Speaks::Http1));
+        if let Some(speaks) = spoken(&received) {
+            return Ok((received, speaks));
         }
-        if compared == PREFACE.len() {
-            return Ok((received, Speaks::Http2));
-        }
-        if compared == 0 {
+        let is_silent = received.is_empty();
+        if is_silent {
             // An idle connection takes no buffer.
             poll_fn(|context| socket.poll_read_ready(context)).await?;
         }
         received.reserve(FIRST_READ);
         if socket.read_buf(&mut received).await? == 0 {
-            return match compared {
-                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            return match is_silent {
+                true => Err(io::ErrorKind::UnexpectedEof.into()),
                 // Whatever it was, it is no request.
-                _ => Ok((received, Speaks::Http1)),
+                false => Ok((received, Speaks::Http1)),
             };
         }
     }

@@ -91,6 +91,13 @@ impl Activity {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Takes note of a write.
+    pub(super) fn wrote(&self) {
+        // Ordering: read by the task that writes them.
+        self.moves.fetch_add(1, Ordering::Relaxed);
+        self.writes.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Takes note of whether the head of a request has begun to come and is not whole.
     pub(crate) fn set_in_head(&self, in_head: bool) {
         // Ordering: read by the task that writes it.

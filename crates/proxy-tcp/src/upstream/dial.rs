@@ -4,11 +4,12 @@ use super::{Backend, resolve};
 use crate::Timers;
 use proxy_route::Host;
 use rustix::io::Errno;
+use rustix::net::{SendFlags, send, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
@@ -67,17 +68,32 @@ impl Backend {
     /// # Errors
     /// If none of them could be reached in time. Dropping the future abandons the attempt.
     pub async fn dial(&self, timers: &Timers, port: u16, timeout: Option<Duration>) -> Result<TcpStream, DialError> {
+        self.dial_with(timers, port, timeout, b"").await.map(|(stream, _)| stream)
+    }
+
+    /// [`Backend::dial`] that sends the `first` bytes with the end of TCP's handshake, where that is over at once, as it is
+    /// on the same machine; how many of them.
+    ///
+    /// # Errors
+    /// Those of [`Backend::dial`].
+    pub async fn dial_with(
+        &self,
+        timers: &Timers,
+        port: u16,
+        timeout: Option<Duration>,
+        first: &[u8],
+    ) -> Result<(TcpStream, usize), DialError> {
         let port = self.port.resolve(port);
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         match &self.host {
-            Host::Address(address) => within(timers, deadline, connect(*address, port)).await,
-            Host::Unix(path) => within(timers, deadline, connect_unix(path)).await,
+            Host::Address(address) => within(timers, deadline, connect(*address, port, first)).await,
+            Host::Unix(path) => Ok((within(timers, deadline, connect_unix(path)).await?, 0)),
             Host::Name(name) => {
                 let addresses = within(timers, deadline, async { Ok(self.find(name).await) }).await?;
                 let mut outcome = Err(DialError::NoAddress);
                 for (index, address) in addresses.iter().enumerate() {
                     let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-                    outcome = within(timers, share(deadline, left), connect(*address, port)).await;
+                    outcome = within(timers, share(deadline, left), connect(*address, port, first)).await;
                     if outcome.is_ok() {
                         break;
                     }
@@ -124,28 +140,55 @@ async fn within<T>(
     timers.until(deadline.map(Into::into), step).await.unwrap_or(Err(DialError::TimedOut))
 }
 
-async fn connect(address: IpAddr, port: u16) -> Result<TcpStream, DialError> {
+async fn connect(address: IpAddr, port: u16, first: &[u8]) -> Result<(TcpStream, usize), DialError> {
     let connecting = async {
-        let stream = begin(SocketAddr::new(address, port))?;
+        let (stream, sent) = begin(SocketAddr::new(address, port), first)?;
+        if let Some(sent) = sent {
+            return Ok((stream, sent));
+        }
         // The kernel is asked for the error only where it says that there is one, which spares most dials a call.
         let ready = stream.ready(Interest::WRITABLE | Interest::ERROR).await?;
         let failed = ready.is_error() || ready.is_write_closed();
         match if failed { stream.take_error()? } else { None } {
             Some(error) => Err(error),
-            None => Ok(stream),
+            None => {
+                let sent = say(&stream, first)?.unwrap_or(0);
+                Ok((stream, sent))
+            }
         }
     };
     connecting.await.map_err(DialError::Io)
 }
 
-/// Begins to connect.
-fn begin(address: SocketAddr) -> io::Result<TcpStream> {
+/// Begins to connect, and sends `first` if it is connected at once; how many bytes.
+fn begin(address: SocketAddr, first: &[u8]) -> io::Result<(TcpStream, Option<usize>)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
-    match socket.connect(&address.into()) {
-        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
-        _ => TcpStream::from_std(socket.into()),
+    if !first.is_empty() {
+        // The acknowledgement that ends the handshake waits for the first bytes, and leaves with them.
+        sockopt::set_tcp_quickack(&socket, false).unwrap_or_default();
     }
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => return Err(error),
+        _ => {}
+    }
+    let sent = say(&socket, first)?;
+    Ok((TcpStream::from_std(socket.into())?, sent))
+}
+
+/// Sends the first bytes, if there are any; `None` if nothing can be sent yet.
+fn say(socket: impl AsFd, first: &[u8]) -> io::Result<Option<usize>> {
+    if first.is_empty() {
+        return Ok(None);
+    }
+    let sent = match send(&socket, first, SendFlags::NOSIGNAL) {
+        Err(Errno::AGAIN) => return Ok(None),
+        sent => sent?,
+    };
+    // From here on as usual: a backend that writes twice may wait for the first to be acknowledged. Bytes have been sent, so
+    // nothing may have the next backend be tried.
+    sockopt::set_tcp_quickack(&socket, true).unwrap_or_default();
+    Ok(Some(sent))
 }
 
 async fn connect_unix(path: &Path) -> Result<TcpStream, DialError> {

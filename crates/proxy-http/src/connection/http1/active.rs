@@ -87,6 +87,7 @@ impl Active {
         let Some(conversation) = self.conversation.take() else { return Next::Over };
         let in_body = conversation.is_in_body();
         let breaks_off = conversation.would_look_whole() && end != End::Answered;
+        let held = conversation.is_held();
         let (mut io, unread) = conversation.into_parts();
         if end == End::Tunnel {
             io.put_back(unread);
@@ -101,10 +102,14 @@ impl Active {
         let lingers = in_body || more || self.client.ends_gently();
         // Elsewhere the close says it as well, or must not say that all is well.
         let shutdown = lingers || end != End::Broken && io.says_goodbye();
-        match shutdown {
-            true => Next::End(io, Farewell { answer: false, shutdown, linger: lingers }),
-            false => Next::Over,
+        if shutdown {
+            return Next::End(io, Farewell { answer: false, shutdown, linger: lingers });
         }
+        if held {
+            // Ahead of the close, which would throw it away if more had come since.
+            _ = io.finish();
+        }
+        Next::Over
     }
 
     fn judged(&mut self, verdict: &Verdict) -> Next {
@@ -144,6 +149,7 @@ impl Future for Active {
                 return Poll::Ready(this.ended(End::Answered));
             }
             ready!(Pin::new(&mut this.timer).poll(context));
+            conversation.watch();
             let now = Instant::now();
             this.timer.set_at(Some(now + this.tick));
             if let Some(verdict) = this.watch.look(&this.client, conversation, now) {

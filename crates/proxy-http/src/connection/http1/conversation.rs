@@ -91,6 +91,16 @@ impl Conversation {
         self.intake.is_in_body()
     }
 
+    /// Whether the end of the connection has to be said, so that what was written leaves.
+    pub(super) const fn is_held(&self) -> bool {
+        self.sending.is_held()
+    }
+
+    /// Has the client be watched, so that its leaving ends what it has asked for.
+    pub(super) fn watch(&mut self) {
+        self.io.watch();
+    }
+
     /// Whether the end of the connection, now, would be taken for that of an answer that is not whole.
     pub(super) const fn would_look_whole(&self) -> bool {
         self.until_close
@@ -166,7 +176,9 @@ impl Conversation {
         if self.sending.is_done() {
             return Ok(false);
         }
-        match self.sending.poll(&mut self.io, context) {
+        // A reset would have what is held back never leave.
+        let last = matches!(self.answer, Answer::Taken) && self.is_last() && !self.client.ends_abruptly();
+        match self.sending.poll(&mut self.io, last, context) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(())) if starved => {
                 self.sending.rest();
@@ -209,7 +221,7 @@ impl Conversation {
             // What is left of a body cannot be told from what is said in the tunnel.
             return Err(if self.intake.is_whole() { End::Tunnel } else { End::Broken });
         }
-        if self.intake.is_over() || self.intake.is_whole() && (self.finishing || !self.asker.keeps) {
+        if self.is_last() {
             return Err(End::Answered);
         }
         if self.intake.is_whole() {
@@ -217,6 +229,11 @@ impl Conversation {
             self.intake.next();
         }
         Ok(())
+    }
+
+    /// Whether no request follows the one under way.
+    const fn is_last(&self) -> bool {
+        self.intake.is_over() || self.intake.is_whole() && (self.finishing || !self.asker.keeps)
     }
 
     /// Takes what comes; whether there may be more to do.

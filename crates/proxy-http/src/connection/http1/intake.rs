@@ -185,6 +185,8 @@ impl Intake {
             }
             // More than what has come already is not read, be it the end.
             Stage::Whole if !self.unread.is_empty() => Poll::Pending,
+            // Whether the client leaves is worth a registration only where the answer takes its time.
+            Stage::Whole if !io.is_watched() => Poll::Pending,
             Stage::Whole => match ready!(self.poll_fill(io, context)) {
                 true => Poll::Pending,
                 false => Poll::Ready(Came::End),

@@ -42,7 +42,7 @@ impl Future for Parked {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Next> {
         let this = self.project();
-        let io = this.io.as_ref().expect("it is polled until it is over");
+        let io = this.io.as_mut().expect("it is polled until it is over");
         let resumes = io.has_received() || io.poll_readable(context).is_ready();
         if !resumes {
             if Pin::new(this.timer).poll(context).is_ready() {

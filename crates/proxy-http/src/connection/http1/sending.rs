@@ -20,6 +20,8 @@ pub(super) struct Sending {
     piece: Bytes,
     behind: &'static [u8],
     unflushed: bool,
+    /// Whether the kernel keeps the last bytes back for the end of the connection.
+    held: bool,
 }
 
 /// Pieces of a body up to this size are copied behind the head. More costs more to copy than it spares, unless the end of
@@ -85,13 +87,22 @@ impl Sending {
         self.out.shrink_to(KEPT);
     }
 
-    /// Writes all there is, and flushes it.
-    pub(super) fn poll(&mut self, io: &mut ClientIo, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Whether the end of the connection has to be said, so that the last bytes leave.
+    pub(super) const fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Writes all there is, and flushes it. Behind the `last` follows the end of the connection at once.
+    pub(super) fn poll(&mut self, io: &mut ClientIo, last: bool, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.is_written() {
             let slices =
                 [IoSlice::new(&self.out[self.written..]), IoSlice::new(&self.piece), IoSlice::new(self.behind)];
             self.unflushed = true;
             let count = match self.piece.is_empty() && self.behind.is_empty() {
+                true if last => {
+                    self.held = true;
+                    ready!(io.poll_write_last(context, &slices[0]))?
+                }
                 true => ready!(Pin::new(&mut *io).poll_write(context, &slices[0]))?,
                 false => ready!(Pin::new(&mut *io).poll_write_vectored(context, &slices))?,
             };
