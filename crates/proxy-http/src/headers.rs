@@ -1,10 +1,12 @@
 //! What becomes of headers on their way through the proxy. Pure.
 
+use crate::fields::Fields;
 use crate::request::X_REQUEST_ID;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRAILER, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proxy_route::{HeaderEdits, HeaderSource, IpSet};
+use std::collections::HashSet;
 use std::io::Write;
 use std::net::IpAddr;
 
@@ -29,44 +31,39 @@ fn is_hop_by_hop(name: &str) -> bool {
 }
 
 /// Removes what is meant for one connection only. `te: trailers` stays.
-pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn remove_hop_by_hop(headers: &mut Fields) {
     // Looking once at the few headers there are is much cheaper than looking up each that might be.
     let (mut any, mut te) = (false, false);
-    for name in headers.keys() {
+    for name in headers.names() {
         any |= is_hop_by_hop(name.as_str());
         te |= *name == TE;
     }
     if any {
-        let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+        let named: HashSet<HeaderName> = tokens(headers, &CONNECTION)
             // Most often it is one of these, which are no headers or go anyway.
             .filter(|token| !token.eq_ignore_ascii_case("keep-alive") && !token.eq_ignore_ascii_case("close"))
             .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
             .filter(|name| name != TE)
             .collect();
-        for name in named {
-            headers.remove(name);
-        }
-        while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name.as_str())).cloned() {
-            headers.remove(name);
-        }
+        headers.retain(|name| !is_hop_by_hop(name.as_str()) && !named.contains(name));
     }
     if te {
         let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
-        headers.remove(TE);
+        headers.remove(&TE);
         if trailers {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
+            headers.push(TE, HeaderValue::from_static("trailers"));
         }
     }
 }
 
 /// Puts the pieces together into which a client of HTTP/2 may cut its cookies (RFC 9113, 8.2.3): elsewhere they are one
 /// field, and many a backend reads the first alone.
-pub(crate) fn join_cookies(headers: &mut HeaderMap) {
-    let pieces: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+pub(crate) fn join_cookies(headers: &mut Fields) {
+    let pieces: Vec<_> = headers.all(&COOKIE).map(HeaderValue::as_bytes).collect();
     if pieces.len() > 1
         && let Ok(whole) = HeaderValue::from_maybe_shared(Bytes::from(pieces.join(&b"; "[..])))
     {
-        headers.insert(COOKIE, whole);
+        headers.set(COOKIE, whole);
     }
 }
 
@@ -74,7 +71,7 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
 pub(crate) const MOST_HEADERS: usize = 100;
 
 /// Whether a head is larger than one may be, as HTTP/2 counts it; there, nobody else looks.
-pub(crate) fn is_too_large(headers: &HeaderMap, most: usize) -> bool {
+pub(crate) fn is_too_large(headers: &Fields, most: usize) -> bool {
     let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
     headers.len() > MOST_HEADERS || headers.iter().map(size).sum::<usize>() > most
 }
@@ -103,8 +100,8 @@ pub(crate) fn imitates_framing(name: &HeaderName) -> bool {
 }
 
 /// The protocol that a request wants to change to, if it asks for that properly. `h2c` is not passed on.
-pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let value = headers.get(UPGRADE)?;
+pub(crate) fn upgrade(headers: &Fields) -> Option<HeaderValue> {
+    let value = headers.get(&UPGRADE)?;
     let asked = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
     let h2c = tokens(headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case("h2c"));
     (asked && !h2c).then(|| value.clone())
@@ -126,29 +123,27 @@ pub(crate) struct Forwarding<'a> {
 }
 
 /// Makes the head of a request fit for a backend, but for its hop-by-hop headers.
-pub(crate) fn forward(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
+pub(crate) fn forward(headers: &mut Fields, forwarding: &Forwarding<'_>) {
     let mut hops = address(forwarding.from);
-    if headers.keys().any(|name| *name == EXPECT || speaks_for_others(name)) {
+    if headers.names().any(|name| *name == EXPECT || speaks_for_others(name)) {
         // The proxy answers the expectation itself, when the backend asks for the body.
-        headers.remove(EXPECT);
+        headers.remove(&EXPECT);
         if forwarding.trusted {
-            let before = headers.get_all(X_FORWARDED_FOR).iter().chain([&hops]).filter_map(|value| value.to_str().ok());
-            let all = before.collect::<Vec<_>>().join(", ");
-            hops = HeaderValue::from_str(&all).unwrap_or(hops);
+            let name = &X_FORWARDED_FOR;
+            let all = headers.all(name).chain([&hops]).filter_map(|value| value.to_str().ok());
+            hops = HeaderValue::from_str(&all.collect::<Vec<_>>().join(", ")).unwrap_or(hops);
         } else {
-            while let Some(name) = headers.keys().find(|name| speaks_for_others(name)).cloned() {
-                headers.remove(name);
-            }
+            headers.retain(|name| !speaks_for_others(name));
         }
     }
     headers.reserve(ADDED);
-    headers.insert(X_FORWARDED_FOR, hops);
+    headers.set(X_FORWARDED_FOR, hops);
     let scheme = if forwarding.tls { "https" } else { "http" };
-    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
+    headers.set_missing(X_FORWARDED_PROTO, || HeaderValue::from_static(scheme));
     if let Some(host) = forwarding.host {
-        headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
+        headers.set_missing(X_FORWARDED_HOST, || host.clone());
     }
-    headers.entry(X_FORWARDED_PORT).or_insert_with(|| HeaderValue::from(forwarding.port));
+    headers.set_missing(X_FORWARDED_PORT, || HeaderValue::from(forwarding.port));
 }
 
 /// What a backend is told of the client's side of a request that says nothing of it: what [`forward`] would insert, and
@@ -163,8 +158,8 @@ pub(crate) struct Stamp {
 
 impl Stamp {
     /// Whether no field stands in the way of a stamp.
-    pub(crate) fn fits(headers: &HeaderMap) -> bool {
-        !headers.keys().any(|name| *name == EXPECT || *name == X_REQUEST_ID || speaks_for_others(name))
+    pub(crate) fn fits(headers: &Fields) -> bool {
+        !headers.names().any(|name| *name == EXPECT || *name == X_REQUEST_ID || speaks_for_others(name))
     }
 
     /// Writes the fields as HTTP/1.1 has them, for a request of this host.
@@ -185,10 +180,10 @@ impl Stamp {
     }
 
     /// Puts the fields among others, for a request of this host.
-    pub(crate) fn insert(self, host: Option<&HeaderValue>, headers: &mut HeaderMap) {
+    pub(crate) fn insert(self, host: Option<&HeaderValue>, headers: &mut Fields) {
         let Self { from, tls, port, id } = self;
         forward(headers, &Forwarding { from, trusted: false, tls, host, port });
-        headers.insert(X_REQUEST_ID, id);
+        headers.set(X_REQUEST_ID, id);
     }
 }
 
@@ -213,19 +208,15 @@ fn alike(text: &[u8], known: &[u8]) -> bool {
 
 /// Applies the rules of a route, in order. A name or value that cannot be one changes nothing. What is set or removed
 /// also goes in its disguise, with `_` in place of `-`.
-pub(crate) fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
-    let disguised = !edits.0.is_empty() && headers.keys().any(|name| name.as_str().contains('_'));
+pub(crate) fn edit(headers: &mut Fields, edits: &HeaderEdits) {
+    let disguised = !edits.0.is_empty() && headers.names().any(|name| name.as_str().contains('_'));
     for (name, value) in &edits.0 {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
         if disguised {
-            let is_disguise =
-                |other: &&HeaderName| **other != name && alike(other.as_str().as_bytes(), name.as_str().as_bytes());
-            while let Some(other) = headers.keys().find(is_disguise).cloned() {
-                headers.remove(other);
-            }
+            headers.retain(|other| *other == name || !alike(other.as_str().as_bytes(), name.as_str().as_bytes()));
         }
         match value {
-            None => _ = headers.remove(name),
+            None => headers.remove(&name),
             Some(value) => set(headers, name, value),
         }
     }
@@ -268,19 +259,19 @@ fn write_number(number: u16, out: &mut Vec<u8>) {
     out.extend_from_slice(&digits[begin..]);
 }
 
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+fn set(headers: &mut Fields, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
+        headers.set(name, value);
     }
 }
 
 /// Who a request is for: `from`, or whom trusted proxies name: the right-most hop that is not one of them. A hop that
 /// cannot be read ends the search at the proxy that told of it.
-pub(crate) fn client(headers: &HeaderMap, from: IpAddr, trusted: &IpSet) -> IpAddr {
+pub(crate) fn client(headers: &Fields, from: IpAddr, trusted: &IpSet) -> IpAddr {
     if !trusted.contains(from) {
         return from;
     }
-    let listed = headers.contains_key(X_FORWARDED_FOR);
+    let listed = headers.has(&X_FORWARDED_FOR);
     let name = if listed { X_FORWARDED_FOR } else { FORWARDED };
     let hops: Vec<&str> = tokens(headers, &name).collect();
     let mut client = from;
@@ -313,18 +304,18 @@ fn hop_address(hop: &str) -> Option<IpAddr> {
     parsed.map(conn_tracker::canonical)
 }
 
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+fn tokens<'a>(headers: &'a Fields, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.all(name).filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
 /// The headers of a request, for routes that match on them.
 #[derive(Debug)]
-pub(crate) struct Lookup<'a>(pub(crate) &'a HeaderMap);
+pub(crate) struct Lookup<'a>(pub(crate) &'a Fields);
 
 impl HeaderSource for Lookup<'_> {
     fn any(&self, name: &str, fits: &dyn Fn(&[u8]) -> bool) -> bool {
-        self.0.get_all(name).iter().any(|value| fits(value.as_bytes()))
+        self.0.iter().any(|(other, value)| other.as_str().eq_ignore_ascii_case(name) && fits(value.as_bytes()))
     }
 }
 

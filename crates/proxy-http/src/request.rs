@@ -15,16 +15,17 @@ pub(crate) use entry::Entry;
 pub(crate) use id::{Ids, X_REQUEST_ID};
 
 use crate::HttpGeneration;
-use crate::body::{Incoming, ResponseBody, Source};
+use crate::body::{ResponseBody, Source};
 use crate::connection::{self, Downstream};
 use crate::headers::{self, Lookup};
 use crate::io::Busy;
+use crate::message::{Head, Request, Response};
 use auth::Credentials;
 use conn_tracker::{EventKind, RequestOutcome, RequestPermit, RouteId};
 use entry::Outcome;
 use forward::Ready;
 use http::header::AUTHORIZATION;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use proxy_route::{Action, RequestFacts, RoutedRoute};
 use std::fmt;
 use std::net::IpAddr;
@@ -52,13 +53,13 @@ impl std::error::Error for Dropped {}
 /// Answers a request. Counts it before anything else, so that its connection is not idle from here on.
 ///
 /// All that can be done without waiting is done at once. What is left is boxed: it is moved.
-pub(crate) fn answer(client: Arc<Downstream>, request: Request<Incoming>) -> Answering {
+pub(crate) fn answer(client: Arc<Downstream>, request: Request) -> Answering {
     client.activity.begin_request();
     client.wakes();
     let newest = client.worker.current();
-    let mut flight = InFlight::new(Arc::clone(&client), &request, &newest);
-    let is_head = request.method() == Method::HEAD;
-    let h1 = Downstream::speaks_h1(request.version());
+    let mut flight = InFlight::new(Arc::clone(&client), &request.head, &newest);
+    let is_head = request.head.method == Method::HEAD;
+    let h1 = Downstream::speaks_h1(request.head.version);
     match (Serving { client: &client, flight: &mut flight, h1 }).serve(&newest, request) {
         Err(dropped) => Answering::Now(Some(Err(dropped))),
         Ok(Served::Answered(response)) => Answering::Now(Some(Ok(Box::new(flight.answered(*response, is_head))))),
@@ -143,10 +144,10 @@ pub(crate) struct InFlight {
 const CLIENT_GONE: u16 = 499;
 
 impl InFlight {
-    fn new<B>(client: Arc<Downstream>, request: &Request<B>, newest: &HttpGeneration) -> Self {
+    fn new(client: Arc<Downstream>, head: &Head, newest: &HttpGeneration) -> Self {
         let worker = &client.worker;
-        let id = worker.ids.id(request.headers(), || newest.generation.balancers.contains(client.client()));
-        let entry = worker.report.wants_access().then(|| Arc::new(Entry::new(request)));
+        let id = worker.ids.id(&head.fields, || newest.generation.balancers.contains(client.client()));
+        let entry = worker.report.wants_access().then(|| Arc::new(Entry::new(head)));
         Self::with(client, id, entry)
     }
 
@@ -188,11 +189,11 @@ impl InFlight {
     }
 
     fn answered(mut self, mut response: Answer, is_head: bool) -> Response<ResponseBody> {
-        if is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        if is_head || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             // The length stays, the bytes do not, whatever a backend makes of it.
-            *response.body_mut() = Source::Fixed(bytes::Bytes::new());
+            response.body = Source::Fixed(bytes::Bytes::new());
         }
-        self.status = Some(response.status().as_u16());
+        self.status = Some(response.status.as_u16());
         let request = (!self.tunnel).then_some(self);
         response.map(|source| ResponseBody::new(source, request))
     }
@@ -222,19 +223,19 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    fn serve(&mut self, newest: &HttpGeneration, mut request: Request<Incoming>) -> Result<Served, Dropped> {
+    fn serve(&mut self, newest: &HttpGeneration, mut request: Request) -> Result<Served, Dropped> {
         let client = self.client;
         if !self.h1 {
-            headers::join_cookies(request.headers_mut());
+            headers::join_cookies(&mut request.head.fields);
         }
-        let for_whom = headers::client(request.headers(), client.client(), &newest.generation.balancers);
+        let for_whom = headers::client(&request.head.fields, client.client(), &newest.generation.balancers);
         self.flight.for_whom = for_whom;
         let most = newest.generation.settings.max_request_header_bytes;
-        if !self.h1 && headers::is_too_large(request.headers(), most) {
+        if !self.h1 && headers::is_too_large(&request.head.fields, most) {
             self.event(EventKind::BadRequest, "header_too_large", for_whom);
             return Ok(self.text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE).into());
         }
-        let target = match Target::of(&request) {
+        let target = match Target::of(&request.head, request.tunnel.is_some()) {
             Ok(target) => target,
             Err(status) => {
                 self.event(EventKind::BadRequest, "request_malformed", for_whom);
@@ -245,7 +246,7 @@ impl Serving<'_> {
             self.event(EventKind::BadRequest, "misdirected", for_whom);
             return Ok(self.unbound_answer(self.text(StatusCode::MISDIRECTED_REQUEST)).into());
         }
-        let Some(route) = self.route(newest, &request, &target, for_whom) else {
+        let Some(route) = self.route(newest, &request.head, &target, for_whom) else {
             self.event(EventKind::BadRequest, "no_route", for_whom);
             return Ok(self.unbound_answer(self.text(StatusCode::NOT_FOUND)).into());
         };
@@ -265,8 +266,8 @@ impl Serving<'_> {
         }
         // After the limits, so that guessing is limited too.
         if let Some(users) = &route.security.basic_auth {
-            match auth::credentials(users, request.headers()) {
-                Credentials::Right => _ = request.headers_mut().remove(AUTHORIZATION),
+            match auth::credentials(users, &request.head.fields) {
+                Credentials::Right => request.head.fields.remove(&AUTHORIZATION),
                 Credentials::Missing => return Ok(auth::challenge(users, &self.flight.id).into()),
                 Credentials::Wrong => {
                     self.event(EventKind::Blocked, "basic_auth", for_whom);
@@ -291,7 +292,7 @@ impl Serving<'_> {
     fn route<'n>(
         &self,
         newest: &'n HttpGeneration,
-        request: &Request<Incoming>,
+        head: &Head,
         target: &Target,
         for_whom: IpAddr,
     ) -> Option<&'n Arc<RoutedRoute>> {
@@ -299,7 +300,7 @@ impl Serving<'_> {
             tls: self.client.tls,
             host: target.host(),
             path: target.path(),
-            headers: &Lookup(request.headers()),
+            headers: &Lookup(&head.fields),
             client: Some(for_whom),
         };
         newest.generation.table.port(self.client.port)?.by_request(&facts)

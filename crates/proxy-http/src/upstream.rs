@@ -29,7 +29,7 @@ pub(crate) use pools::{PoolLimits, Pools};
 pub(crate) use tunnel::UpstreamTunnel;
 
 /// The head of a backend's answer, and its body. That of a 101 leads to the tunnel.
-pub(crate) type UpstreamResponse = http::Response<UpstreamBody>;
+pub(crate) type UpstreamResponse = crate::message::Response<UpstreamBody>;
 
 #[cfg(test)]
 mod tests;

@@ -30,7 +30,7 @@ impl Future for Confined<Answering> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = catch(|| Pin::new(&mut self.0).poll(context)).unwrap_or(Poll::Ready(Err(Dropped)));
-        polled.map(|answer| answer.map(|response| response.map(Confined)))
+        polled.map(|answer| answer.map(|response| response.map(Confined).into()))
     }
 }
 

@@ -6,12 +6,11 @@ use super::multiplexed::{Beginning, Multiplexed};
 use super::seldom::Seldom;
 use super::streams::Streams;
 use super::{Call, Term};
-use crate::body::Incoming;
 use crate::clock::Wheel;
 use crate::io::{Batched, ClientIo, Standstill, Unread};
+use crate::message::Request;
 use crate::request;
 use conn_tracker::EventKind;
-use http::Request;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -39,9 +38,7 @@ pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
     io.follow_frames();
     let service = {
         let client = Arc::clone(&client);
-        service_fn(move |request: Request<hyper::body::Incoming>| {
-            confined(|| request::answer(Arc::clone(&client), request.map(Incoming::Http2)))
-        })
+        service_fn(move |request| confined(|| request::answer(Arc::clone(&client), Request::from(request))))
     };
     let io = Batched::new(io);
     let connection = Multiplexed::new(io.clone(), |beginning| {

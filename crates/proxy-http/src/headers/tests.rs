@@ -1,18 +1,18 @@
 use super::*;
 use ipnet::IpNet;
 
-type Fields<'a> = &'a [(&'a str, &'a str)];
+type Given<'a> = &'a [(&'a str, &'a str)];
 
-fn map(fields: Fields<'_>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn map(fields: Given<'_>) -> Fields {
+    let mut headers = Fields::default();
     for (name, value) in fields {
-        headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        headers.push(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
     }
     headers
 }
 
 /// The fields as text, sorted.
-fn text(headers: &HeaderMap) -> Vec<String> {
+fn text(headers: &Fields) -> Vec<String> {
     let mut all: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
     all.sort();
     all
@@ -31,7 +31,7 @@ fn addresses_read_as_usual() {
 
 #[test]
 fn what_is_for_one_connection_goes() {
-    let cases: &[(Fields<'_>, &[&str])] = &[
+    let cases: &[(Given<'_>, &[&str])] = &[
         (&[("connection", "close"), ("accept", "*/*")], &["accept: */*"]),
         (&[("connection", "keep-alive, X-One"), ("connection", "x-two"), ("x-one", "1"), ("x-two", "2")], &[]),
         (&[("connection", "te"), ("te", "gzip, trailers")], &["te: trailers"]),
@@ -51,7 +51,7 @@ fn what_is_for_one_connection_goes() {
 
 #[test]
 fn the_pieces_of_cookies_are_put_together() {
-    let cases: &[(Fields<'_>, &[&str])] = &[
+    let cases: &[(Given<'_>, &[&str])] = &[
         (&[("accept", "*/*")], &["accept: */*"]),
         (&[("cookie", "a=1; b=2")], &["cookie: a=1; b=2"]),
         (
@@ -68,7 +68,7 @@ fn the_pieces_of_cookies_are_put_together() {
 
 #[test]
 fn upgrades_are_asked_for_with_both_headers() {
-    let cases: &[(Fields<'_>, Option<&str>)] = &[
+    let cases: &[(Given<'_>, Option<&str>)] = &[
         (&[("connection", "Upgrade"), ("upgrade", "websocket")], Some("websocket")),
         (&[("connection", "keep-alive, upgrade"), ("upgrade", "other/1")], Some("other/1")),
         (&[("upgrade", "websocket")], None),
@@ -117,13 +117,13 @@ fn only_trusted_peers_speak_for_others() {
     assert_eq!(text(&headers), kept);
     let mut headers = map(&[]);
     forward(&mut headers, &Forwarding { trusted: true, tls: true, ..from });
-    assert_eq!(headers[X_FORWARDED_PROTO], "https");
+    assert_eq!(headers.get(&X_FORWARDED_PROTO).unwrap(), "https");
 }
 
 #[test]
 fn pitfall_14_the_client_is_the_right_most_hop_that_is_not_trusted() {
     let trusted: IpSet = ["10.0.0.0/8", "2001:db8::/32"].iter().map(|text| text.parse::<IpNet>().unwrap()).collect();
-    let cases: &[(&str, Fields<'_>, &str)] = &[
+    let cases: &[(&str, Given<'_>, &str)] = &[
         ("192.0.2.9", &[("x-forwarded-for", "198.51.100.1")], "192.0.2.9"),
         ("10.0.0.1", &[], "10.0.0.1"),
         ("10.0.0.1", &[("x-forwarded-for", "198.51.100.1")], "198.51.100.1"),
@@ -165,7 +165,7 @@ fn a_stamp_says_what_its_fields_would() {
         let stamp = Stamp { from: from.parse().unwrap(), tls, port, id: id.clone() };
         let mut written = Vec::new();
         stamp.write(host.as_ref().map(HeaderValue::as_bytes), &mut written);
-        let mut fields = HeaderMap::new();
+        let mut fields = Fields::default();
         stamp.insert(host.as_ref(), &mut fields);
         let mut inserted: Vec<_> =
             fields.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
@@ -176,6 +176,6 @@ fn a_stamp_says_what_its_fields_would() {
     }
     for (name, fits) in [("accept", true), ("x-forwarded-for", false), ("x_real_ip", false), ("x-request-id", false)] {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
-        assert_eq!(Stamp::fits(&HeaderMap::from_iter([(name.clone(), id.clone())])), fits, "{name}");
+        assert_eq!(Stamp::fits(&Fields::from_iter([(name.clone(), id.clone())])), fits, "{name}");
     }
 }

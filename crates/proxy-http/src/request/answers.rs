@@ -4,10 +4,12 @@ use super::Answer;
 use super::id::{self, X_REQUEST_ID};
 use super::target::Target;
 use crate::body::Source;
+use crate::fields::Fields;
+use crate::message::Response;
 use bytes::Bytes;
 use conn_tracker::Rejection;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, StatusCode};
 use proxy_route::{Redirect, Respond};
 use std::time::Duration;
 
@@ -19,7 +21,7 @@ pub(super) fn text(status: StatusCode, id: &HeaderValue) -> Answer {
         false => format!("{} {reason}\n", status.as_u16()),
     };
     let mut answer = fixed(status, body.into(), id);
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer.fields.set(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer
 }
 
@@ -33,13 +35,13 @@ pub(super) fn refused(rejection: &Rejection, id: &HeaderValue) -> Answer {
 
 /// Tells the client when to come back: as soon as there may be room, if that is known.
 pub(super) fn come_back(answer: &mut Answer, after: Option<Duration>) {
-    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(proxy_tcp::retry_after(after)));
+    answer.fields.set(RETRY_AFTER, HeaderValue::from(proxy_tcp::retry_after(after)));
 }
 
 /// Puts another text into an answer.
 pub(super) fn say(answer: &mut Answer, text: &str) {
-    answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
-    *answer.body_mut() = Source::Fixed(Bytes::copy_from_slice(text.as_bytes()));
+    answer.fields.set(CONTENT_LENGTH, HeaderValue::from(text.len()));
+    answer.body = Source::Fixed(Bytes::copy_from_slice(text.as_bytes()));
 }
 
 /// The answer of a redirecting route.
@@ -51,7 +53,7 @@ pub(super) fn redirect(redirect: &Redirect, target: &Target, port: u16, id: &Hea
         .replace("{path}", target.path_and_query());
     let Ok(location) = HeaderValue::from_str(&location) else { return text(StatusCode::INTERNAL_SERVER_ERROR, id) };
     let mut answer = text(StatusCode::from_u16(redirect.status).unwrap_or(StatusCode::FOUND), id);
-    answer.headers_mut().insert(LOCATION, location);
+    answer.fields.set(LOCATION, location);
     answer
 }
 
@@ -61,7 +63,7 @@ pub(super) fn respond(respond: &Respond, id: &HeaderValue) -> Answer {
     let mut answer = fixed(status, Bytes::copy_from_slice(respond.body.as_bytes()), id);
     for (name, value) in &respond.headers {
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
-            answer.headers_mut().append(name, value);
+            answer.fields.push(name, value);
         }
     }
     answer
@@ -69,20 +71,22 @@ pub(super) fn respond(respond: &Respond, id: &HeaderValue) -> Answer {
 
 /// An answer after which an HTTP/1.1 connection ends.
 pub(super) fn close(answer: &mut Answer) {
-    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer.fields.set(CONNECTION, HeaderValue::from_static("close"));
 }
+
+/// Fields that most answers of the proxy itself have: the id, length, type, and one that says what to do.
+const MOST_OWN: usize = 4;
 
 fn fixed(status: StatusCode, body: Bytes, id: &HeaderValue) -> Answer {
     let bodiless = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let body = if bodiless { Bytes::new() } else { body };
     let length = body.len();
-    let mut answer = Response::new(Source::Fixed(body));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(X_REQUEST_ID, id.clone());
+    let mut fields = Fields::with_capacity(MOST_OWN);
+    fields.push(X_REQUEST_ID, id.clone());
     if !bodiless {
-        answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+        fields.push(CONTENT_LENGTH, HeaderValue::from(length));
     }
-    answer
+    Response { status, fields, body: Source::Fixed(body) }
 }
 
 #[cfg(test)]
@@ -101,26 +105,27 @@ mod tests {
         ];
         for (rejection, status, range) in cases {
             let answer = refused(&rejection, &ID);
-            assert_eq!(answer.status().as_u16(), status);
-            let after: u64 = answer.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
+            assert_eq!(answer.status.as_u16(), status);
+            let after: u64 = answer.fields.get(&RETRY_AFTER).unwrap().to_str().unwrap().parse().unwrap();
             assert!(range.contains(&after), "{after} is not in {range:?}");
         }
     }
 
     #[test]
     fn placeholders_stand_for_the_request() {
-        let request = http::Request::builder().uri("/a?b=c").header("host", "shop.test:8080").body(()).unwrap();
+        let (head, ()) =
+            http::Request::builder().uri("/a?b=c").header("host", "shop.test:8080").body(()).unwrap().into_parts();
         let rule = Redirect { to: "https://{domain}:{port}{path}".into(), status: 308 };
-        let answer = redirect(&rule, &Target::of(&request).unwrap(), 81, &ID);
-        assert_eq!(answer.status(), StatusCode::PERMANENT_REDIRECT);
-        assert_eq!(answer.headers()[LOCATION], "https://shop.test:81/a?b=c");
+        let answer = redirect(&rule, &Target::of(&head.into(), false).unwrap(), 81, &ID);
+        assert_eq!(answer.status, StatusCode::PERMANENT_REDIRECT);
+        assert_eq!(answer.fields.get(&LOCATION).unwrap(), "https://shop.test:81/a?b=c");
     }
 
     #[test]
     fn some_statuses_have_no_body() {
         for (status, has_length) in [(204, false), (304, false), (200, true)] {
             let answer = respond(&Respond { status, headers: vec![], body: "text".into() }, &ID);
-            assert_eq!(answer.headers().contains_key(CONTENT_LENGTH), has_length, "{status}");
+            assert_eq!(answer.fields.has(&CONTENT_LENGTH), has_length, "{status}");
         }
     }
 }

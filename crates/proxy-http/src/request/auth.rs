@@ -1,11 +1,12 @@
 //! Whether a request knows a name and its password.
 
 use super::{Answer, answers};
+use crate::fields::Fields;
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use proxy_route::BasicAuth;
 
 /// What a request says of who it is from.
@@ -20,8 +21,8 @@ pub(super) enum Credentials {
 }
 
 /// Holds a request against the users of its route.
-pub(super) fn credentials(auth: &BasicAuth, headers: &HeaderMap) -> Credentials {
-    let mut given = headers.get_all(AUTHORIZATION).iter();
+pub(super) fn credentials(auth: &BasicAuth, fields: &Fields) -> Credentials {
+    let mut given = fields.all(&AUTHORIZATION);
     match (given.next(), given.next()) {
         (None, _) => Credentials::Missing,
         (Some(one), None) if decoded(one).is_some_and(|credentials| auth.admits(&credentials)) => Credentials::Right,
@@ -35,7 +36,7 @@ pub(super) fn challenge(auth: &BasicAuth, id: &HeaderValue) -> Answer {
     let mut answer = answers::text(StatusCode::UNAUTHORIZED, id);
     let realm = auth.realm().replace('\\', "\\\\").replace('"', "\\\"");
     let value = HeaderValue::from_str(&format!("Basic realm=\"{realm}\", charset=\"UTF-8\""));
-    answer.headers_mut().insert(WWW_AUTHENTICATE, value.unwrap_or(HeaderValue::from_static("Basic")));
+    answer.fields.set(WWW_AUTHENTICATE, value.unwrap_or(HeaderValue::from_static("Basic")));
     answer
 }
 
@@ -74,15 +75,15 @@ mod tests {
             (&["Basic YW5uOm9wZW4="], Credentials::Wrong),
         ];
         for (values, expected) in cases {
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::default();
             for value in *values {
-                headers.append(AUTHORIZATION, value.parse().unwrap());
+                headers.push(AUTHORIZATION, value.parse().unwrap());
             }
             assert_eq!(credentials(&auth, &headers), *expected, "{values:?}");
         }
         let answer = challenge(&auth, &HeaderValue::from_static("1"));
-        assert_eq!(answer.status(), 401);
-        let value = answer.headers()[WWW_AUTHENTICATE].to_str().unwrap();
+        assert_eq!(answer.status, 401);
+        let value = answer.fields.get(&WWW_AUTHENTICATE).unwrap().to_str().unwrap();
         assert_eq!(value, r#"Basic realm="the \"shop\"", charset="UTF-8""#);
     }
 }

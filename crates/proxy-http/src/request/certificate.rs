@@ -1,10 +1,11 @@
 //! Whether a client has shown what a route wants to see, and telling backends of it.
 
 use crate::connection::ClientCertificate;
+use crate::fields::Fields;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use conn_tracker::EventKind;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use proxy_route::{ClientAuth, ClientAuthMode};
 
 /// The certificate of a client, as RFC 9440 has it.
@@ -29,11 +30,11 @@ pub(super) fn judge(
 }
 
 /// Tells a backend what was shown: base64 of the certificate in DER, between colons.
-pub(super) fn tell(fields: &mut HeaderMap, shown: Option<&ClientCertificate>) {
+pub(super) fn tell(fields: &mut Fields, shown: Option<&ClientCertificate>) {
     if let Some(leaf) = shown.and_then(|shown| shown.leaf.as_ref())
         && let Ok(value) = HeaderValue::try_from(format!(":{}:", STANDARD.encode(leaf)))
     {
-        fields.insert(CLIENT_CERT, value);
+        fields.set(CLIENT_CERT, value);
     }
 }
 
@@ -61,10 +62,10 @@ mod tests {
             let judged = judge(&auth(mode), shown.as_ref());
             assert_eq!(judged.err().map(|(status, ..)| status.as_u16()), status, "{mode:?} {shown:?}");
         }
-        let mut fields = HeaderMap::new();
+        let mut fields = Fields::default();
         tell(&mut fields, Some(&shown("/a.pem", false)));
-        assert!(fields.is_empty());
+        assert_eq!(fields.len(), 0);
         tell(&mut fields, Some(&shown("/a.pem", true)));
-        assert_eq!(fields["client-cert"], ":AQID:");
+        assert_eq!(fields.get(&CLIENT_CERT).unwrap(), ":AQID:");
     }
 }

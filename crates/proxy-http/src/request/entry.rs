@@ -1,9 +1,10 @@
 //! What the access log will say of a request: kept only while somebody writes one.
 
 use super::id;
+use crate::message::Head;
 use conn_tracker::{AccessRecord, Report, RequestLine, RouteId};
 use http::header::HOST;
-use http::{HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderValue, Method, Uri, Version};
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,12 +34,12 @@ pub(super) struct Outcome<'a> {
 }
 
 impl Entry {
-    pub(super) fn new<B>(request: &Request<B>) -> Self {
+    pub(super) fn new(head: &Head) -> Self {
         Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            host: request.headers().get(HOST).cloned(),
-            version: request.version(),
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            host: head.fields.get(&HOST).cloned(),
+            version: head.version,
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             end: OnceLock::new(),

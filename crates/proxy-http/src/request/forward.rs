@@ -5,13 +5,15 @@ use super::target::Target;
 use super::websocket::Handshake;
 use super::{Answer, Serving, answers, certificate};
 use crate::HttpGeneration;
-use crate::body::{ClientBody, Incoming, Pace, RequestBody, Source};
+use crate::body::{ClientBody, Pace, RequestBody, Source};
+use crate::fields::Fields;
 use crate::headers::{self, Forwarding, Stamp};
+use crate::message::{Head, Request, Response, StreamTunnel};
 use crate::tunnel::{self, Tunnel};
 use crate::upstream::{Exchange, Letter, UpstreamError, UpstreamResponse};
 use conn_tracker::{Event, EventKind};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, StatusCode, Uri, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use proxy_route::{Forward, RoutedRoute};
@@ -48,7 +50,7 @@ impl Serving<'_> {
         newest: &HttpGeneration,
         route: &Arc<RoutedRoute>,
         rules: &Forward,
-        mut request: Request<Incoming>,
+        mut request: Request,
         target: &Target,
         for_whom: IpAddr,
     ) -> Result<Box<Ready>, Box<Answer>> {
@@ -57,7 +59,7 @@ impl Serving<'_> {
             self.event(EventKind::Blocked, "block_route", for_whom);
             return Err(Box::new(self.text(StatusCode::FORBIDDEN)));
         }
-        let pace = (!request.body().is_end_stream()).then(|| {
+        let pace = (!request.body.is_end_stream()).then(|| {
             let (kind, source) = (EventKind::Terminated, Some(for_whom));
             let event = Event { kind, reason: TOO_SLOW, route: Some(route.id), source };
             Arc::new(Pace::new(Arc::clone(&self.client.worker.report), event))
@@ -118,21 +120,20 @@ impl Serving<'_> {
         &self,
         newest: &HttpGeneration,
         route: &RoutedRoute,
-        request: Request<Incoming>,
+        request: Request,
         target: &Target,
         asked: &Asked,
         pace: Option<&Arc<Pace>>,
     ) -> Letter {
         let client = self.client;
         let settings = &newest.generation.settings;
-        let (parts, body) = request.into_parts();
-        let (method, mut fields) = (parts.method, parts.headers);
+        let Request { head: Head { method, mut fields, .. }, body, .. } = request;
         headers::remove_hop_by_hop(&mut fields);
         let (from, tls, port, id) = (client.client(), client.tls.is_some(), client.port, self.flight.id.clone());
         let shown = client.certificate.as_deref().filter(|_| route.client_auth.is_some());
         let stamped = route.headers.request.0.is_empty() && Stamp::fits(&fields);
         // HTTP/2 names the host in the URI, and there it is found where no rule looks for it.
-        let uri = if stamped && target.uri.authority().is_some() && !fields.contains_key(HOST) {
+        let uri = if stamped && target.uri.authority().is_some() && !fields.has(&HOST) {
             target.uri.clone()
         } else {
             name_host(&mut fields, target, client.local);
@@ -142,10 +143,10 @@ impl Serving<'_> {
             certificate::tell(&mut fields, shown);
             Some(Stamp { from, tls, port, id })
         } else {
-            let host = fields.get(HOST).cloned();
+            let host = fields.get(&HOST).cloned();
             let trusted = newest.generation.balancers.contains(from);
             headers::forward(&mut fields, &Forwarding { from, trusted, tls, host: host.as_ref(), port });
-            fields.insert(X_REQUEST_ID, id);
+            fields.set(X_REQUEST_ID, id);
             certificate::tell(&mut fields, shown);
             headers::edit(&mut fields, &route.headers.request);
             None
@@ -177,11 +178,7 @@ impl Serving<'_> {
                 )))
             }
         };
-        let mut head = Request::new(());
-        *head.method_mut() = method;
-        *head.uri_mut() = uri;
-        *head.headers_mut() = fields;
-        Letter::new(head, stamp, body)
+        Letter::new(Head { method, uri, version: Version::HTTP_11, fields }, stamp, body)
     }
 
     /// The backend's answer as the client gets it.
@@ -192,18 +189,16 @@ impl Serving<'_> {
         mut response: UpstreamResponse,
         asked: Asked,
     ) -> Answer {
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(newest, route, response, asked);
         }
-        headers::remove_hop_by_hop(response.headers_mut());
-        if response.status() == StatusCode::NO_CONTENT {
+        headers::remove_hop_by_hop(&mut response.fields);
+        if response.status == StatusCode::NO_CONTENT {
             // There is no length of nothing; clients of HTTP/2 take it for an error.
-            response.headers_mut().remove(CONTENT_LENGTH);
+            response.fields.remove(&CONTENT_LENGTH);
         }
-        response.headers_mut().insert(X_REQUEST_ID, self.flight.id.clone());
-        headers::edit(response.headers_mut(), &route.headers.response);
-        *response.version_mut() = Version::HTTP_11;
-        response.extensions_mut().clear();
+        response.fields.set(X_REQUEST_ID, self.flight.id.clone());
+        headers::edit(&mut response.fields, &route.headers.response);
         response.map(Source::Upstream)
     }
 
@@ -219,28 +214,29 @@ impl Serving<'_> {
         let agreed = match &asked {
             Asked::No => false,
             Asked::Upgrade(_) => true,
-            Asked::Stream(_, handshake) => handshake.is_answered(response.headers()),
+            Asked::Stream(_, handshake) => handshake.is_answered(&response.fields),
         };
         if !agreed {
             self.event(EventKind::BackendFailed, "response_malformed", self.flight.for_whom);
             return self.text(StatusCode::BAD_GATEWAY);
         }
-        let protocol = response.headers().get(UPGRADE).cloned();
-        headers::remove_hop_by_hop(response.headers_mut());
-        response.headers_mut().insert(X_REQUEST_ID, self.flight.id.clone());
-        headers::edit(response.headers_mut(), &route.headers.response);
-        response.extensions_mut().clear();
-        let (mut parts, body) = response.into_parts();
+        let protocol = response.fields.get(&UPGRADE).cloned();
+        headers::remove_hop_by_hop(&mut response.fields);
+        response.fields.set(X_REQUEST_ID, self.flight.id.clone());
+        headers::edit(&mut response.fields, &route.headers.response);
+        let Response { mut status, mut fields, body } = response;
         let Some(backend) = body.into_tunnel() else { return self.text(StatusCode::BAD_GATEWAY) };
         let mut flight = self.flight.hand_over();
         let is_stream = matches!(asked, Asked::Stream(..));
-        flight.status = Some(if is_stream { StatusCode::OK } else { parts.status }.as_u16());
+        if is_stream {
+            status = StatusCode::OK;
+        }
+        flight.status = Some(status.as_u16());
         let idle = newest.generation.settings.keep_alive.tunnel_idle_in_force();
         let tunnel = Tunnel::new(backend, idle, route.id, flight);
         match asked {
             Asked::Stream(stream, _) => {
-                parts.status = StatusCode::OK;
-                parts.headers.remove(Handshake::ANSWER);
+                fields.remove(&Handshake::ANSWER);
                 // The stream's own task ends with its answer; the tunnel ends with the stream.
                 tokio::spawn(async move {
                     if let Ok(stream) = stream.await {
@@ -251,41 +247,42 @@ impl Serving<'_> {
             }
             Asked::No | Asked::Upgrade(_) => {
                 if let Some(protocol) = protocol {
-                    ask_upgrade(&mut parts.headers, protocol);
+                    ask_upgrade(&mut fields, protocol);
                 }
                 *client.tunnel.lock() = Some(Box::new(tunnel));
             }
         }
-        Response::from_parts(parts, Source::Fixed(bytes::Bytes::new()))
+        Response { status, fields, body: Source::Fixed(bytes::Bytes::new()) }
     }
 }
 
 /// What kind of tunnel a request asks for.
-fn asked(request: &mut Request<Incoming>) -> Result<Asked, StatusCode> {
-    if let Some(protocol) = request.extensions_mut().remove::<hyper::ext::Protocol>() {
+fn asked(request: &mut Request) -> Result<Asked, StatusCode> {
+    if let Some(tunnel) = request.tunnel.take() {
+        let StreamTunnel { protocol, upgrade } = *tunnel;
         if protocol.as_str() != "websocket" {
             return Err(StatusCode::NOT_IMPLEMENTED);
         }
-        return Ok(Asked::Stream(hyper::upgrade::on(request), Handshake::new()));
+        return Ok(Asked::Stream(upgrade, Handshake::new()));
     }
-    if request.version() != Version::HTTP_11 {
+    if request.head.version != Version::HTTP_11 {
         return Ok(Asked::No);
     }
-    Ok(headers::upgrade(request.headers()).map_or(Asked::No, Asked::Upgrade))
+    Ok(headers::upgrade(&request.head.fields).map_or(Asked::No, Asked::Upgrade))
 }
 
-fn ask_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, protocol);
+fn ask_upgrade(fields: &mut Fields, protocol: HeaderValue) {
+    fields.set(CONNECTION, HeaderValue::from_static("upgrade"));
+    fields.set(UPGRADE, protocol);
 }
 
 /// Has the fields say which host is asked for, which is the proxy itself where the client named none.
-fn name_host(fields: &mut HeaderMap, target: &Target, local: SocketAddr) {
+fn name_host(fields: &mut Fields, target: &Target, local: SocketAddr) {
     let asked = target.host();
-    if asked.is_empty() || fields.get(HOST).is_none_or(|host| host.as_bytes() != asked.as_bytes()) {
+    if asked.is_empty() || fields.get(&HOST).is_none_or(|host| host.as_bytes() != asked.as_bytes()) {
         let local = asked.is_empty().then(|| local.to_string());
         if let Ok(host) = HeaderValue::from_str(local.as_deref().unwrap_or(asked)) {
-            fields.insert(HOST, host);
+            fields.set(HOST, host);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The id of a request: in the request to the backend, in the answer, and in the access log.
 
+use crate::fields::Fields;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,8 +25,8 @@ impl Ids {
     }
 
     /// The id of a request: the one that it brings, if its peer is trusted and the id is one, else a new one.
-    pub(super) fn id(&self, headers: &HeaderMap, trusted: impl FnOnce() -> bool) -> HeaderValue {
-        let brought = headers.get(X_REQUEST_ID).filter(|value| is_id(value.as_bytes()) && trusted());
+    pub(super) fn id(&self, fields: &Fields, trusted: impl FnOnce() -> bool) -> HeaderValue {
+        let brought = fields.get(&X_REQUEST_ID).filter(|value| is_id(value.as_bytes()) && trusted());
         let mut id = brought.cloned().unwrap_or_else(|| self.next());
         // It is no secret, but no other answer has it: the table of HPACK need not remember it, nor be searched for it.
         id.set_sensitive(true);
@@ -91,8 +92,8 @@ mod tests {
             ("a\tb", true, false),
         ];
         for (brought, trusted, taken) in cases {
-            let headers = HeaderMap::from_iter([(X_REQUEST_ID, HeaderValue::from_str(brought).unwrap())]);
-            let id = ids.id(&headers, || trusted);
+            let fields = Fields::from_iter([(X_REQUEST_ID, HeaderValue::from_str(brought).unwrap())]);
+            let id = ids.id(&fields, || trusted);
             assert_eq!(id == brought, taken, "{brought:?} {trusted}");
             assert!(id.is_sensitive(), "HPACK remembers {brought:?}");
         }

@@ -1,47 +1,49 @@
 //! What a request asks for.
 
+use crate::fields::Fields;
 use crate::headers::imitates_framing;
+use crate::message::Head;
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use http::{Method, StatusCode, Uri, Version};
 use std::net::Ipv6Addr;
 
 /// What a request asks for.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
-    /// The `Host`, unless the URI says it.
-    named: Option<HeaderValue>,
+    /// The `Host`, unless the URI says it or there is none.
+    named: String,
     /// The URI, in whatever form it came.
     pub(super) uri: Uri,
 }
 
 impl Target {
-    /// Reads the target of a request.
+    /// Reads the target of a request; `is_extended`: it asks its stream to become a tunnel.
     ///
     /// # Errors
     /// The status for a request whose target cannot be told: none or several hosts, a host that is not one, no path, or a
     /// method that asks for a tunnel to anywhere. Also for a body in a coding that would be lost on the way.
-    pub(super) fn of<B>(request: &Request<B>) -> Result<Self, StatusCode> {
-        let is_extended = request.extensions().get::<hyper::ext::Protocol>().is_some();
-        if request.method() == Method::CONNECT && !is_extended {
+    pub(super) fn of(head: &Head, is_extended: bool) -> Result<Self, StatusCode> {
+        let Head { method, uri, version, fields } = head;
+        if *method == Method::CONNECT && !is_extended {
             return Err(StatusCode::METHOD_NOT_ALLOWED);
         }
-        if has_foreign_coding(request.headers()) {
+        if has_foreign_coding(fields) {
             return Err(StatusCode::NOT_IMPLEMENTED);
         }
-        let named = host(request.headers(), request.version())?;
-        let uri = with_path(request.uri().clone());
-        if request.version() == Version::HTTP_2 {
-            check_http2(request.headers(), &uri, named)?;
+        let named = host(fields, *version)?;
+        let uri = with_path(uri.clone());
+        if *version == Version::HTTP_2 {
+            check_http2(fields, &uri, named)?;
         }
         // What is matched has to be what is sent: no host in place of the path, and `*` only where it means the server.
-        let of_server = uri.path() == "*" && request.method() == Method::OPTIONS;
+        let of_server = uri.path() == "*" && *method == Method::OPTIONS;
         if !uri.path().starts_with('/') && !of_server {
             return Err(StatusCode::BAD_REQUEST);
         }
         // One that is overruled has to be a host, too.
         let overruled = uri.authority().map(|_| named);
-        let named = if overruled.is_some() { None } else { request.headers().get(HOST).cloned() };
+        let named = if overruled.is_some() { String::new() } else { named.to_owned() };
         let is_odd = overruled.is_some_and(|named| !is_host(named));
         let target = Self { named, uri };
         if !is_odd && is_host(target.host()) { Ok(target) } else { Err(StatusCode::BAD_REQUEST) }
@@ -49,8 +51,7 @@ impl Target {
 
     /// The host, as the client wrote it; empty if it named none.
     pub(super) fn host(&self) -> &str {
-        let named = || self.named.as_ref().and_then(|named| std::str::from_utf8(named.as_bytes()).ok());
-        self.uri.authority().map(|authority| authority.as_str()).or_else(named).unwrap_or_default()
+        self.uri.authority().map_or(&self.named, |authority| authority.as_str())
     }
 
     /// The path, without query.
@@ -73,8 +74,8 @@ impl Target {
 }
 
 /// The one `Host` of a request.
-fn host(headers: &HeaderMap, version: Version) -> Result<&str, StatusCode> {
-    let mut hosts = headers.get_all(HOST).iter();
+fn host(fields: &Fields, version: Version) -> Result<&str, StatusCode> {
+    let mut hosts = fields.all(&HOST);
     match (hosts.next(), hosts.next()) {
         (Some(host), None) => host.to_str().map_err(|_| StatusCode::BAD_REQUEST),
         (None, _) if version != Version::HTTP_11 => Ok(""),
@@ -84,20 +85,20 @@ fn host(headers: &HeaderMap, version: Version) -> Result<&str, StatusCode> {
 
 /// What HTTP/2 demands, where hyper does not see to it: one host, and nothing that HTTP/1.1 would read as its framing,
 /// which for that version was looked at when the head was read.
-fn check_http2(headers: &HeaderMap, uri: &Uri, named: &str) -> Result<(), StatusCode> {
+fn check_http2(fields: &Fields, uri: &Uri, named: &str) -> Result<(), StatusCode> {
     let authority = uri.authority().map(|authority| authority.as_str());
     let one = match (authority, named) {
         (None, named) => !named.is_empty(),
-        (Some(_), "") => !headers.contains_key(HOST),
+        (Some(_), "") => !fields.has(&HOST),
         (Some(authority), named) => authority.eq_ignore_ascii_case(named),
     };
-    if one && !headers.keys().any(imitates_framing) { Ok(()) } else { Err(StatusCode::BAD_REQUEST) }
+    if one && !fields.names().any(imitates_framing) { Ok(()) } else { Err(StatusCode::BAD_REQUEST) }
 }
 
 /// Whether the body is in a transfer coding besides `chunked`. The coding belongs to one connection, so it would be taken
 /// off the head and stay on the body.
-fn has_foreign_coding(headers: &HeaderMap) -> bool {
-    headers.get_all(TRANSFER_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked"))
+fn has_foreign_coding(fields: &Fields) -> bool {
+    fields.all(&TRANSFER_ENCODING).any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
 /// Whether a text is a host, perhaps with a port, or nothing; above all no user, path or second host.
@@ -109,7 +110,8 @@ fn is_host(text: &str) -> bool {
             (address.parse::<Ipv6Addr>().is_ok(), port)
         }
         None => {
-            let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            let end = text.bytes().position(|byte| byte == b':').unwrap_or(text.len());
+            let (name, port) = text.split_at(end);
             (name.bytes().all(in_name), port)
         }
     };
@@ -132,11 +134,12 @@ mod tests {
     use super::*;
 
     fn target(version: Version, method: &str, uri: &str, hosts: &[&str]) -> Result<Target, StatusCode> {
-        let mut request = Request::builder().version(version).method(method).uri(uri);
+        let mut request = http::Request::builder().version(version).method(method).uri(uri);
         for host in hosts {
             request = request.header(HOST, *host);
         }
-        Target::of(&request.body(()).unwrap())
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        Target::of(&head.into(), false)
     }
 
     #[test]

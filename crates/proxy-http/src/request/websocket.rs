@@ -1,9 +1,10 @@
 //! The handshake of WebSocket towards a backend, for clients whose HTTP/2 has none.
 
+use crate::fields::Fields;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
 use http::header::{HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
-use http::{HeaderMap, HeaderValue};
 use sha1::{Digest, Sha1};
 use std::hash::{BuildHasher, RandomState};
 
@@ -28,15 +29,15 @@ impl Handshake {
     }
 
     /// Adds the key to a request.
-    pub(super) fn ask(&self, headers: &mut HeaderMap) {
+    pub(super) fn ask(&self, fields: &mut Fields) {
         let key = HeaderValue::from_str(&self.key).expect("base64 is text");
-        headers.insert(SEC_WEBSOCKET_KEY, key);
+        fields.set(SEC_WEBSOCKET_KEY, key);
     }
 
     /// Whether a response was made for this handshake.
-    pub(super) fn is_answered(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn is_answered(&self, fields: &Fields) -> bool {
         let expected = STANDARD.encode(Sha1::digest(format!("{}{GUID}", self.key)));
-        headers.get(Self::ANSWER).is_some_and(|answer| answer == expected.as_str())
+        fields.get(&Self::ANSWER).is_some_and(|answer| answer == expected.as_str())
     }
 }
 
@@ -47,10 +48,10 @@ mod tests {
     #[test]
     fn the_answer_is_that_of_the_standard() {
         let handshake = Handshake { key: "dGhlIHNhbXBsZSBub25jZQ==".into() };
-        let mut headers = HeaderMap::new();
-        assert!(!handshake.is_answered(&headers));
-        headers.insert(Handshake::ANSWER, HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-        assert!(handshake.is_answered(&headers));
-        assert!(!Handshake::new().is_answered(&headers));
+        let mut fields = Fields::default();
+        assert!(!handshake.is_answered(&fields));
+        fields.set(Handshake::ANSWER, HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert!(handshake.is_answered(&fields));
+        assert!(!Handshake::new().is_answered(&fields));
     }
 }

@@ -13,8 +13,9 @@ use super::outgoing::Outgoing;
 use crate::body::BodyError;
 use crate::headers::Stamp;
 use crate::http1::{Chunked, Malformed, Sent, Step};
+use crate::message::{Head, Response};
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::Method;
 use http_body::{Body, Frame, SizeHint};
 use response::Framing;
 use std::io::{self, IoSlice};
@@ -99,18 +100,18 @@ impl Http1 {
     }
 
     /// Begins the exchange of a request. What carries it is up to the calls that follow.
-    pub(super) fn begin(&mut self, head: &Request<()>, stamp: Option<&Stamp>, body: Outgoing) {
+    pub(super) fn begin(&mut self, head: &Head, stamp: Option<&Stamp>, body: Outgoing) {
         let sending = &mut self.sending;
         sending.framing = request::encode(head, stamp, body.size_hint().exact(), &mut sending.out);
         (sending.begun, sending.failed, sending.ending) = (false, false, false);
         sending.body = (!body.is_end_stream()).then_some(body);
-        self.receiving = Receiving::Head { to_head: *head.method() == Method::HEAD };
+        self.receiving = Receiving::Head { to_head: head.method == Method::HEAD };
         self.keeps = true;
         self.ask = FIRST_READ;
     }
 
     /// Sends the request and waits for the head of the response.
-    pub(super) fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<(StatusCode, HeaderMap), HeadError>> {
+    pub(super) fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<()>, HeadError>> {
         loop {
             if let Poll::Ready(Err(ClientBroke)) = self.sending.poll(&mut self.io, context) {
                 return Poll::Ready(Err(HeadError::RequestBody));
@@ -190,7 +191,7 @@ impl Http1 {
     }
 
     /// The head of the response, if it has come whole.
-    fn take_head(&mut self) -> Result<Option<(StatusCode, HeaderMap)>, Malformed> {
+    fn take_head(&mut self) -> Result<Option<Response<()>>, Malformed> {
         let Receiving::Head { to_head } = self.receiving else { return Err(Malformed) };
         let Some(head) = response::parse(&mut self.unread, to_head)? else { return Ok(None) };
         self.keeps &= head.keeps;
@@ -201,7 +202,7 @@ impl Http1 {
             Framing::UntilClose => Receiving::UntilClose,
             Framing::Switched => Receiving::Switched,
         };
-        Ok(Some((head.status, head.headers)))
+        Ok(Some(Response { status: head.status, fields: head.fields, body: () }))
     }
 
     /// A piece of the body out of what was read; `None` if that is at its end, or the body.

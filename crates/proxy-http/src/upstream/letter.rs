@@ -3,6 +3,7 @@
 use super::outgoing::{Outgoing, Progress};
 use crate::body::RequestBody;
 use crate::headers::Stamp;
+use crate::message::Head;
 use http::header::HOST;
 use http::{HeaderValue, Request};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 /// A request on its way to whichever backend takes it. It stays where it is while one after the other is tried.
 #[derive(Debug)]
 pub(crate) struct Letter {
-    pub(super) head: Request<()>,
+    pub(super) head: Head,
     /// What the head says besides its own fields.
     pub(super) stamp: Option<Stamp>,
     /// `None` once it was taken, or if there is none.
@@ -20,7 +21,7 @@ pub(crate) struct Letter {
 
 impl Letter {
     /// What is sent: `head`, with what `stamp` adds to its fields, and `body`.
-    pub(crate) fn new(head: Request<()>, stamp: Option<Stamp>, body: RequestBody) -> Self {
+    pub(crate) fn new(head: Head, stamp: Option<Stamp>, body: RequestBody) -> Self {
         let body = Outgoing::new(body);
         let progress = body.progress();
         Self { head, stamp, body: progress.is_some().then_some(body), progress }
@@ -44,18 +45,18 @@ impl Letter {
     /// Puts the stamp among the fields, for those who read them there.
     pub(super) fn stamp(&mut self) {
         if let Some(stamp) = self.stamp.take() {
-            let host = self.head.headers().get(HOST).cloned().or_else(|| {
-                let authority = self.head.uri().authority()?;
+            let host = self.head.fields.get(&HOST).cloned().or_else(|| {
+                let authority = self.head.uri.authority()?;
                 HeaderValue::from_str(authority.as_str()).ok()
             });
-            stamp.insert(host.as_ref(), self.head.headers_mut());
+            stamp.insert(host.as_ref(), &mut self.head.fields);
         }
     }
 
     /// Takes back what was not sent.
     pub(super) fn put_back(&mut self, request: Request<Outgoing>) {
         let (head, body) = request.into_parts();
-        self.head = Request::from_parts(head, ());
+        self.head = head.into();
         self.body = self.progress.is_some().then_some(body);
     }
 }

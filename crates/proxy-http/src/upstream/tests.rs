@@ -96,7 +96,7 @@ impl World {
             upgrade: self.upgrade,
         };
         let (head, body) = request.into_parts();
-        let mut letter = Letter::new(Request::from_parts(head, ()), None, body);
+        let mut letter = Letter::new(head.into(), None, body);
         tokio::time::timeout(PATIENCE, self.pools.send(&exchange, &mut letter)).await.expect("an answer in time")
     }
 
@@ -123,7 +123,7 @@ fn request(method: Method, path: &str, body: RequestBody) -> Request<RequestBody
 }
 
 async fn text(response: UpstreamResponse) -> Result<String, BodyError> {
-    let bytes: Bytes = response.into_body().collect().await?.to_bytes();
+    let bytes: Bytes = response.body.collect().await?.to_bytes();
     Ok(String::from_utf8(bytes.to_vec()).unwrap())
 }
 

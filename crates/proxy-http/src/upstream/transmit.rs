@@ -7,8 +7,9 @@ use super::http1::HeadError;
 use super::letter::Letter;
 use super::outgoing::{Outgoing, Progress};
 use super::pool::{Lease, Stream};
+use crate::message::{Head, Response};
+use http::Request;
 use http::uri::Scheme;
-use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use proxy_tcp::Timers;
@@ -37,7 +38,7 @@ pub(super) async fn transmit(
     timeout: Option<Duration>,
 ) -> Outcome {
     // Without a body, and with a method that may be repeated, it may be sent twice.
-    let repeatable = letter.is_empty() && letter.head.method().is_idempotent();
+    let repeatable = letter.is_empty() && letter.head.method.is_idempotent();
     let stream = match lease {
         Lease::Http2(stream) => stream,
         Lease::Http1(connection) => {
@@ -46,11 +47,7 @@ pub(super) async fn transmit(
             let answer = poll_fn(|context| connection.poll_head(context));
             return match in_time(timers, answer, timeout, letter.progress().map(AsRef::as_ref)).await {
                 None => Outcome::Failed(UpstreamError::TimedOut),
-                Some(Ok((status, headers))) => {
-                    let mut response = Response::new(None);
-                    (*response.status_mut(), *response.headers_mut()) = (status, headers);
-                    Outcome::Answered(response)
-                }
+                Some(Ok(head)) => Outcome::Answered(head.map(|()| None)),
                 Some(Err(HeadError::RequestBody)) => Outcome::Failed(UpstreamError::RequestBody),
                 Some(Err(HeadError::Malformed)) => Outcome::Failed(UpstreamError::Malformed),
                 Some(Err(HeadError::Lost { untouched })) if repeatable || untouched && letter.is_empty() => {
@@ -73,22 +70,22 @@ async fn over_http2(
 ) -> Outcome {
     letter.stamp();
     let body = letter.take_body();
-    let mut request = std::mem::take(&mut letter.head).map(|()| body);
+    let spare = repeatable.then(|| letter.head.clone());
+    let mut request = std::mem::take(&mut letter.head).with_body(body);
     let scheme = if speech.is_encrypted() { Scheme::HTTPS } else { Scheme::HTTP };
     if for_http2(&mut request, scheme).is_err() {
         return Outcome::Failed(UpstreamError::BadRequest);
     }
-    let spare = repeatable.then(|| copy(&request));
     let mut sender = stream.sender();
     let answer = sender.try_send_request(request);
     match in_time(timers, answer, timeout, letter.progress().map(AsRef::as_ref)).await {
         None => Outcome::Failed(UpstreamError::TimedOut),
-        Some(Ok(response)) => Outcome::Answered(response.map(Some)),
+        Some(Ok(response)) => Outcome::Answered(Response::from(response).map(Some)),
         Some(Err(error)) => after(error, spare, letter),
     }
 }
 
-fn after(mut error: TrySendError<Request<Outgoing>>, spare: Option<Request<()>>, letter: &mut Letter) -> Outcome {
+fn after(mut error: TrySendError<Request<Outgoing>>, spare: Option<Head>, letter: &mut Letter) -> Outcome {
     if let Some(unsent) = error.take_message() {
         letter.put_back(unsent);
         return Outcome::Again;
@@ -104,15 +101,6 @@ fn after(mut error: TrySendError<Request<Outgoing>>, spare: Option<Request<()>>,
     let Some(spare) = spare else { return Outcome::Failed(UpstreamError::Lost) };
     letter.head = spare;
     Outcome::Again
-}
-
-/// A copy of the head of a request.
-fn copy<B>(request: &Request<B>) -> Request<()> {
-    let mut copy = Request::new(());
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    copy
 }
 
 /// The answer, or `None` if the backend keeps us waiting for `timeout`.

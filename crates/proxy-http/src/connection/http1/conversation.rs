@@ -6,12 +6,14 @@ use super::response::{self, Asker, CONTINUE};
 use super::sending::Sending;
 use crate::body::{BodyError, ResponseBody};
 use crate::connection::Downstream;
+use crate::fields::Fields;
 use crate::http1::Sent;
 use crate::io::ClientIo;
+use crate::message::{Request, Response};
 use crate::request::{self, Answering, Dropped};
 use bytes::{Bytes, BytesMut};
 use conn_tracker::EventKind;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use http_body::{Body, Frame};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,7 +33,7 @@ pub(super) struct Conversation {
     /// Whether what is under way is the last.
     finishing: bool,
     /// The place for fields of a response that was sent, for those of the next request.
-    spare: HeaderMap,
+    spare: Fields,
 }
 
 /// How far the answer to the request under way is.
@@ -73,7 +75,7 @@ impl Conversation {
         let asker = Asker { version: Version::HTTP_11, is_head: false, keeps: true, trailers: false };
         let (answer, sending) = (Answer::None, Sending::default());
         let (until_close, finishing) = (false, false);
-        Self { io, client, intake, answer, asker, sending, until_close, finishing, spare: HeaderMap::new() }
+        Self { io, client, intake, answer, asker, sending, until_close, finishing, spare: Fields::default() }
     }
 
     /// Has the request under way, or the next, be the last.
@@ -119,41 +121,45 @@ impl Conversation {
 
     /// Goes on as far as it can; whether there may be more to do already.
     fn go_on(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
-        self.look_for_answer(context)?;
+        if self.look_for_answer(context)? {
+            return Ok(after_others(context));
+        }
         let sent = self.send(context)?;
         self.turn_over()?;
         Ok(self.receive(context)? || sent)
     }
 
-    fn look_for_answer(&mut self, context: &mut Context<'_>) -> Result<(), End> {
+    /// Begins to send the answer, if it is there; whether it is.
+    fn look_for_answer(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
         if let Answer::Awaited(answering) = &mut self.answer
             && let Poll::Ready(answer) = Pin::new(answering).poll(context)
         {
             let answer = answer.map_err(|Dropped| End::Dropped)?;
             self.begin_answer(answer);
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
     }
 
     fn begin_answer(&mut self, answer: Response<ResponseBody>) {
-        let (parts, body) = answer.into_parts();
+        let Response { status, fields, body } = answer;
         self.intake.settle();
         let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
-        let sent = self.write_head(parts.status, &parts.headers, length);
-        self.spare = parts.headers;
+        let sent = self.write_head(status, &fields, length);
+        self.spare = fields;
         self.spare.clear();
         self.answer = match sent {
-            Sent::None if parts.status == StatusCode::SWITCHING_PROTOCOLS => Answer::Switched,
+            Sent::None if status == StatusCode::SWITCHING_PROTOCOLS => Answer::Switched,
             Sent::None => Answer::Taken,
             sent => Answer::Streaming(body, sent),
         };
     }
 
-    fn write_head(&mut self, status: StatusCode, headers: &HeaderMap, length: Option<u64>) -> Sent {
+    fn write_head(&mut self, status: StatusCode, fields: &Fields, length: Option<u64>) -> Sent {
         let worker = &self.client.worker;
         let date = |out: &mut Vec<u8>| worker.date.write(worker.timers.tick(), out);
         self.asker.keeps &= !self.finishing && !self.intake.is_over();
-        let (sent, keeps) = response::encode(status, headers, &self.asker, length, date, &mut self.sending.out);
+        let (sent, keeps) = response::encode(status, fields, &self.asker, length, date, &mut self.sending.out);
         self.asker.keeps = keeps;
         self.until_close = matches!(sent, Sent::UntilClose);
         sent
@@ -247,7 +253,10 @@ impl Conversation {
             self.client.activity.set_in_head(head.is_pending() && !self.intake.is_between());
             let Poll::Ready(head) = head else { return Ok(false) };
             match head {
-                Ok(head) => self.begin(head, context),
+                Ok(head) => {
+                    self.begin(head, context);
+                    return Ok(after_others(context));
+                }
                 Err(NoHead::Refused(refused)) => self.refuse(refused),
                 Err(NoHead::End) => return Err(End::Gone),
             }
@@ -266,11 +275,9 @@ impl Conversation {
     }
 
     fn begin(&mut self, head: Head, context: &Context<'_>) {
-        let Head { method, uri, version, headers, rest, keeps, expects, trailers } = head;
-        self.asker = Asker { version, is_head: method == Method::HEAD, keeps, trailers };
-        let mut request = Request::new(self.intake.begin(rest, expects, context));
-        (*request.method_mut(), *request.uri_mut()) = (method, uri);
-        (*request.version_mut(), *request.headers_mut()) = (version, headers);
+        let Head { request: head, rest, keeps, expects, trailers } = head;
+        self.asker = Asker { version: head.version, is_head: head.method == Method::HEAD, keeps, trailers };
+        let request = Request { head, body: self.intake.begin(rest, expects, context), tunnel: None };
         self.answer = Answer::Awaited(request::answer(Arc::clone(&self.client), request));
     }
 
@@ -280,9 +287,18 @@ impl Conversation {
         self.client.end_gently();
         self.intake.stop();
         self.asker = Asker { version: Version::HTTP_11, is_head: false, keeps: false, trailers: false };
-        self.write_head(refused.status(), &HeaderMap::new(), Some(0));
+        self.write_head(refused.status(), &Fields::default(), Some(0));
         self.answer = Answer::Taken;
     }
+}
+
+/// Goes on once the others that something has come for have read it; whether there is more to do before.
+///
+/// So requests and responses of many connections are written one right behind the other. Whoever gets them is woken for
+/// some at once, where a pause after each would let it fall asleep, and to wake costs the sender.
+fn after_others(context: &Context<'_>) -> bool {
+    context.waker().wake_by_ref();
+    false
 }
 
 impl Future for Conversation {

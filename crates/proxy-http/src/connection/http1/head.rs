@@ -1,20 +1,19 @@
 //! How the head of a request of HTTP/1 is read: once, and so that it can be understood in one way only. Pure.
 
 use super::rest::Rest;
+use crate::fields::Fields;
 use crate::headers::{MOST_HEADERS, imitates_framing};
 use crate::http1::{Malformed, decimal};
+use crate::message;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use std::mem::MaybeUninit;
 
-/// The head of a request.
+/// The head of a request, and what it says of its connection.
 #[derive(Debug)]
 pub(super) struct Head {
-    pub(super) method: Method,
-    pub(super) uri: Uri,
-    pub(super) version: Version,
-    pub(super) headers: HeaderMap,
+    pub(super) request: message::Head,
     /// What comes behind the head, if anything does.
     pub(super) rest: Option<Rest>,
     /// Whether another request may come behind this one.
@@ -73,10 +72,10 @@ const LONGEST_TARGET: usize = u16::MAX as usize - 1;
 /// place of `spare`, which is empty.
 ///
 /// Nothing is copied: values share the memory that they were read to.
-pub(super) fn parse(bytes: &mut BytesMut, most: usize, spare: &mut HeaderMap) -> Result<Option<Head>, Refused> {
-    let mut fields = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+pub(super) fn parse(bytes: &mut BytesMut, most: usize, spare: &mut Fields) -> Result<Option<Head>, Refused> {
+    let mut space = [const { MaybeUninit::uninit() }; MOST_HEADERS];
     let mut request = httparse::Request::new(&mut []);
-    let parsed = httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut request, bytes, &mut fields);
+    let parsed = httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut request, bytes, &mut space);
     let length = match parsed {
         Ok(httparse::Status::Complete(length)) if length <= most => length,
         Ok(httparse::Status::Partial) if bytes.len() <= most => return Ok(None),
@@ -106,20 +105,21 @@ pub(super) fn parse(bytes: &mut BytesMut, most: usize, spare: &mut HeaderMap) ->
     }
     let head = bytes.split_to(length).freeze();
     let uri = Uri::from_maybe_shared(target.of(&head)).map_err(|_| Refused::Malformed)?;
-    let mut headers = std::mem::take(spare);
-    headers.reserve(count + ADDED);
+    let mut fields = std::mem::take(spare);
+    fields.reserve(count + ADDED);
     let mut reading = Reading::default();
     for (name, value) in &spans[..count] {
         let name = HeaderName::from_bytes(name.among(&head)).map_err(|_| Refused::Malformed)?;
         let value = HeaderValue::from_maybe_shared(value.of(&head)).map_err(|_| Refused::Malformed)?;
         if reading.field(&name, &value, version)? {
-            headers.append(name, value);
+            fields.push(name, value);
         }
     }
     let keeps = reading.keeps(&method, version);
     let expects = reading.expects && version == Version::HTTP_11;
     let (rest, trailers) = (reading.rest()?, reading.trailers);
-    Ok(Some(Head { method, uri, version, headers, rest, keeps, expects, trailers }))
+    let request = message::Head { method, uri, version, fields };
+    Ok(Some(Head { request, rest, keeps, expects, trailers }))
 }
 
 /// Fields that a request may gain on its way: place for them is made once.

@@ -3,10 +3,10 @@
 use super::head::{self, Head, Refused};
 use super::rest::Rest;
 use crate::body::{Broken, Incoming, Sender, Wish, channel};
+use crate::fields::Fields;
 use crate::http1::{Malformed, Step};
 use crate::io::ClientIo;
 use bytes::{Buf, BytesMut};
-use http::HeaderMap;
 use http_body::Frame;
 use memchr::memchr_iter;
 use std::task::{Context, Poll, ready};
@@ -147,7 +147,7 @@ impl Intake {
     pub(super) fn poll_head(
         &mut self,
         io: &mut ClientIo,
-        spare: &mut HeaderMap,
+        spare: &mut Fields,
         context: &mut Context<'_>,
     ) -> Poll<Result<Head, NoHead>> {
         loop {

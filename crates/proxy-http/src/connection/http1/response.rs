@@ -1,8 +1,9 @@
 //! How the head of a response of HTTP/1 is written. Pure.
 
+use crate::fields::Fields;
 use crate::http1::{Sent, announced, field, write_number};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderMap, StatusCode, Version};
+use http::{StatusCode, Version};
 
 /// What a request says of its answer.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +22,7 @@ pub(super) struct Asker {
 /// The length is what the body says, whatever the fields say.
 pub(super) fn encode(
     status: StatusCode,
-    headers: &HeaderMap,
+    fields: &Fields,
     asker: &Asker,
     length: Option<u64>,
     date: impl FnOnce(&mut Vec<u8>),
@@ -32,7 +33,7 @@ pub(super) fn encode(
     out.reserve(ENOUGH);
     begin(status, is_1_1, out);
     let (mut dated, mut connected, mut closes) = (false, false, false);
-    for (name, value) in headers {
+    for (name, value) in fields.iter() {
         let value = value.as_bytes();
         match *name {
             // To a HEAD it is that of the body that a GET would have.
@@ -66,7 +67,10 @@ pub(super) fn encode(
         }
         Framing::Chunked => {
             field(out, "transfer-encoding", b"chunked");
-            Sent::Chunked { open: false, announced: if asker.trailers { announced(headers) } else { Vec::new() } }
+            Sent::Chunked {
+                open: false,
+                announced: if asker.trailers { announced(fields.all(&TRAILER)) } else { Vec::new() },
+            }
         }
         Framing::UntilClose => Sent::UntilClose,
     };

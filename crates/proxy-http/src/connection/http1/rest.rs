@@ -1,9 +1,9 @@
 //! How the body of a request of HTTP/1 is read. Pure.
 
 use super::head;
+use crate::fields::Fields;
 use crate::http1::{Chunked, Malformed, Step};
 use bytes::{Buf, BytesMut};
-use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 
 /// What is left of the body of a request.
@@ -68,13 +68,13 @@ fn read(pieces: &[&[u8]]) -> Vec<String> {
                 if unread.is_empty() {
                     break;
                 }
-                match head::parse(&mut unread, MOST, &mut HeaderMap::new()) {
+                match head::parse(&mut unread, MOST, &mut Fields::default()) {
                     Ok(None) => break,
                     Ok(Some(head)) => {
                         let framed =
-                            [CONTENT_LENGTH, TRANSFER_ENCODING].map(|name| head.headers.get_all(name).iter().count());
+                            [CONTENT_LENGTH, TRANSFER_ENCODING].map(|name| head.request.fields.all(&name).count());
                         assert!(framed[0] + framed[1] <= 1, "two ends of one body");
-                        found.push(format!("{} {} {:?}", head.method, head.uri, head.headers));
+                        found.push(format!("{:?}", head.request));
                         rest = head.rest.map(|rest| (rest, 0));
                         continue;
                     }

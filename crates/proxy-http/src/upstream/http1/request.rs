@@ -2,21 +2,21 @@
 
 use crate::headers::Stamp;
 use crate::http1::{Sent, announced, field, write_number};
-use http::Request;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use crate::message::Head;
+use http::header::{CONTENT_LENGTH, HOST, TRAILER, TRANSFER_ENCODING};
 
 /// Writes the head of a request whose body has `length` bytes; `None` if nobody knows how many.
 ///
 /// The length is what the body says, whatever the fields say: a length beside `transfer-encoding` is how requests are
 /// smuggled.
-pub(super) fn encode(head: &Request<()>, stamp: Option<&Stamp>, length: Option<u64>, out: &mut Vec<u8>) -> Sent {
+pub(super) fn encode(head: &Head, stamp: Option<&Stamp>, length: Option<u64>, out: &mut Vec<u8>) -> Sent {
     out.reserve(ENOUGH);
-    out.extend_from_slice(head.method().as_str().as_bytes());
+    out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(head.uri().path_and_query().map_or("/", |path| path.as_str()).as_bytes());
+    out.extend_from_slice(head.uri.path_and_query().map_or("/", |path| path.as_str()).as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let (mut claimed, mut host) = (false, None);
-    for (name, value) in head.headers() {
+    for (name, value) in head.fields.iter() {
         if *name == CONTENT_LENGTH {
             claimed = true;
         } else if *name != TRANSFER_ENCODING {
@@ -27,7 +27,7 @@ pub(super) fn encode(head: &Request<()>, stamp: Option<&Stamp>, length: Option<u
         }
     }
     if host.is_none()
-        && let Some(authority) = head.uri().authority()
+        && let Some(authority) = head.uri.authority()
     {
         host = Some(authority.as_str().as_bytes());
         field(out, "host", authority.as_str().as_bytes());
@@ -47,7 +47,7 @@ pub(super) fn encode(head: &Request<()>, stamp: Option<&Stamp>, length: Option<u
         }
         None => {
             field(out, "transfer-encoding", b"chunked");
-            Sent::Chunked { open: false, announced: announced(head.headers()) }
+            Sent::Chunked { open: false, announced: announced(head.fields.all(&TRAILER)) }
         }
     };
     out.extend_from_slice(b"\r\n");
@@ -60,10 +60,12 @@ const ENOUGH: usize = 512;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::Request;
 
     fn encoded(request: http::request::Builder, length: Option<u64>) -> (String, Sent) {
         let mut out = Vec::new();
-        let sent = encode(&request.body(()).unwrap(), None, length, &mut out);
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let sent = encode(&head.into(), None, length, &mut out);
         (String::from_utf8(out).unwrap(), sent)
     }
 

@@ -1,16 +1,17 @@
 //! How the head of a response of HTTP/1 is read. Pure.
 
+use crate::fields::Fields;
 use crate::http1::{Malformed, decimal};
 use bytes::{Buf, Bytes};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use std::mem::MaybeUninit;
 
 /// The head of a response.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+    pub(super) fields: Fields,
     pub(super) framing: Framing,
     /// Whether the connection stays open after the response.
     pub(super) keeps: bool,
@@ -44,10 +45,9 @@ const MOST_FIELDS: usize = 128;
 const LONGEST: usize = 64 * 1024;
 
 fn one(bytes: &mut Bytes, to_head: bool) -> Result<Option<Head>, Malformed> {
-    let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut space = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut response = httparse::Response::new(&mut []);
-    let parsed =
-        httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut fields);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut space);
     let length = match parsed.map_err(|_| Malformed)? {
         httparse::Status::Complete(length) => length,
         httparse::Status::Partial if bytes.len() >= LONGEST => return Err(Malformed),
@@ -55,20 +55,20 @@ fn one(bytes: &mut Bytes, to_head: bool) -> Result<Option<Head>, Malformed> {
     };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed)?;
     let is_1_1 = response.version == Some(1);
-    let mut headers = HeaderMap::with_capacity(response.headers.len() + ADDED);
+    let mut fields = Fields::with_capacity(response.headers.len() + ADDED);
     let mut reading = Reading::default();
     for field in response.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed)?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| Malformed)?;
         if reading.field(&name, &value)? {
-            headers.append(name, value);
+            fields.push(name, value);
         }
     }
     if reading.coded && reading.length.is_some() {
-        headers.remove(CONTENT_LENGTH);
+        fields.remove(&CONTENT_LENGTH);
     }
     let head =
-        Head { status, headers, framing: reading.framing(status, to_head, is_1_1)?, keeps: reading.keeps(is_1_1) };
+        Head { status, fields, framing: reading.framing(status, to_head, is_1_1)?, keeps: reading.keeps(is_1_1) };
     bytes.advance(length);
     Ok(Some(head))
 }
@@ -208,7 +208,7 @@ mod tests {
         );
         let head = parse(&mut bytes, false).unwrap().unwrap();
         assert_eq!((head.status.as_u16(), &bytes[..]), (200, &b"body"[..]));
-        assert_eq!(head.headers.get_all("a").iter().collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(head.fields.all(&HeaderName::from_static("a")).collect::<Vec<_>>(), ["b", "c"]);
     }
 
     #[test]

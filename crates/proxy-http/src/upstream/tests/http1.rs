@@ -87,7 +87,7 @@ async fn a_backend_that_takes_no_more_may_have_answered() {
     let response = world.send(request(Method::POST, "/", body)).await;
     // The reset may overtake the answer; whatever it is, it is over.
     if let Ok(response) = response {
-        assert_eq!(response.status().as_u16(), 413);
+        assert_eq!(response.status.as_u16(), 413);
         drop(text(response).await);
     }
     eventually("it is over", || world.in_flight() == 0).await;
@@ -144,7 +144,7 @@ async fn the_answer_to_a_head_has_no_body() {
     let world = World::new(&[backend.port]);
     for _ in 0..2 {
         let response = world.send(request(Method::HEAD, "/", RequestBody::Empty)).await.unwrap();
-        assert_eq!(response.headers()["content-length"], "1000");
+        assert_eq!(response.fields.get(&http::header::CONTENT_LENGTH).unwrap(), "1000");
         assert_eq!(text(response).await.unwrap(), "");
     }
     assert_eq!((backend.accepted(), world.in_flight()), (1, 0));
@@ -159,7 +159,7 @@ async fn trailers_arrive() {
     })
     .await;
     let world = World::new(&[backend.port]);
-    let collected = world.get("/").await.unwrap().into_body().collect().await.unwrap();
+    let collected = world.get("/").await.unwrap().body.collect().await.unwrap();
     assert_eq!(collected.trailers().unwrap()["x-sum"], "7");
     assert_eq!(collected.to_bytes(), "ok");
 }

@@ -1,10 +1,11 @@
 use super::*;
+use http::header::HOST;
 
 const MOST: usize = 4096;
 
 fn read(text: &str) -> Result<Option<(Head, usize)>, Refused> {
     let mut bytes = BytesMut::from(text);
-    let head = parse(&mut bytes, MOST, &mut HeaderMap::new())?;
+    let head = parse(&mut bytes, MOST, &mut Fields::default())?;
     Ok(head.map(|head| (head, bytes.len())))
 }
 
@@ -64,7 +65,7 @@ fn a_body_is_as_long_as_the_head_says() {
         assert_eq!((head.rest.map(|rest| rest.length()), left), (length, 5), "{fields:?}");
     }
     // What would be lost on the way stays to be refused.
-    let coded = |fields| with(fields).unwrap().0.headers.contains_key(TRANSFER_ENCODING);
+    let coded = |fields| with(fields).unwrap().0.request.fields.has(&TRANSFER_ENCODING);
     assert!(coded("Transfer-Encoding: gzip, chunked\r\n") && !coded("Transfer-Encoding: chunked\r\n"));
 }
 
@@ -83,7 +84,7 @@ fn the_connection_goes_on_unless_one_side_says_otherwise_or_it_may_be_a_tunnel()
         let (head, _) = read(&format!("{line}\r\nHost: a\r\n{fields}\r\n")).unwrap().unwrap();
         assert_eq!(head.keeps, keeps, "{line} {fields}");
         // What is of this connection alone goes no further, but for what others need to be told from.
-        let connection = head.headers.get(CONNECTION).map(HeaderValue::as_bytes);
+        let connection = head.request.fields.get(&CONNECTION).map(HeaderValue::as_bytes);
         assert_eq!(connection.is_some(), fields.contains("x,"), "{fields}");
     }
 }
@@ -107,9 +108,10 @@ fn a_head_may_come_in_any_pieces_and_what_follows_stays() {
         assert!(read(&text[..end]).unwrap().is_none(), "{end}");
     }
     let (head, left) = read(&format!("{text}GET")).unwrap().unwrap();
-    assert_eq!((head.method, head.uri.to_string(), head.version), (Method::GET, "/a?b".into(), Version::HTTP_11));
-    assert_eq!((&head.headers["host"], left), (&HeaderValue::from_static("a"), 3));
-    assert_eq!(head.headers.get_all("x-one").iter().collect::<Vec<_>>(), ["1", "2"]);
+    let message::Head { method, uri, version, fields } = head.request;
+    assert_eq!((method, uri.to_string(), version), (Method::GET, "/a?b".into(), Version::HTTP_11));
+    assert_eq!((fields.get(&HOST), left), (Some(&HeaderValue::from_static("a")), 3));
+    assert_eq!(fields.all(&HeaderName::from_static("x-one")).collect::<Vec<_>>(), ["1", "2"]);
 }
 
 #[test]
@@ -122,14 +124,14 @@ fn a_head_is_no_larger_than_it_may_be() {
     assert_eq!(read(&target(MOST)).map(|_| ()), Err(Refused::TooLarge), "not whole, and too large already");
     assert_eq!(read(&format!("{}\r\n", target(MOST))).map(|_| ()), Err(Refused::TooLarge));
     let mut long = BytesMut::from(&format!("{}\r\n", target(LONGEST_TARGET))[..]);
-    assert_eq!(parse(&mut long, 1 << 20, &mut HeaderMap::new()).map(|_| ()), Err(Refused::TargetTooLong));
+    assert_eq!(parse(&mut long, 1 << 20, &mut Fields::default()).map(|_| ()), Err(Refused::TargetTooLong));
 }
 
 #[test]
 fn the_place_for_fields_is_used_again() {
-    let mut spare = HeaderMap::with_capacity(64);
+    let mut spare = Fields::with_capacity(64);
     let place = spare.capacity();
     let mut bytes = BytesMut::from("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     let head = parse(&mut bytes, MOST, &mut spare).unwrap().unwrap();
-    assert_eq!((head.headers.capacity(), head.headers.len(), spare.capacity()), (place, 1, 0));
+    assert_eq!((head.request.fields.capacity(), head.request.fields.len(), spare.capacity()), (place, 1, 0));
 }

@@ -1,0 +1,91 @@
+//! What passes through the proxy, whatever either side speaks.
+
+use crate::body::Incoming;
+use crate::fields::Fields;
+use http::{Method, StatusCode, Uri, Version};
+use hyper::ext::Protocol;
+use hyper::upgrade::OnUpgrade;
+
+/// The head of a request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Head {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) version: Version,
+    pub(crate) fields: Fields,
+}
+
+/// A request, as its connection gives it.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) head: Head,
+    pub(crate) body: Incoming,
+    /// What it asks a stream of HTTP/2 to become.
+    pub(crate) tunnel: Option<Box<StreamTunnel>>,
+}
+
+/// What a stream of HTTP/2 is to become (RFC 8441), and the way to it.
+#[derive(Debug)]
+pub(crate) struct StreamTunnel {
+    pub(crate) protocol: Protocol,
+    pub(crate) upgrade: OnUpgrade,
+}
+
+/// A response.
+#[derive(Debug)]
+pub(crate) struct Response<B> {
+    pub(crate) status: StatusCode,
+    pub(crate) fields: Fields,
+    pub(crate) body: B,
+}
+
+impl<B> Response<B> {
+    /// The same with another body.
+    pub(crate) fn map<T>(self, change: impl FnOnce(B) -> T) -> Response<T> {
+        let Self { status, fields, body } = self;
+        Response { status, fields, body: change(body) }
+    }
+}
+
+impl From<http::Request<hyper::body::Incoming>> for Request {
+    fn from(mut request: http::Request<hyper::body::Incoming>) -> Self {
+        let protocol = request.extensions_mut().remove::<Protocol>();
+        let tunnel = protocol.map(|protocol| {
+            let upgrade = hyper::upgrade::on(&mut request);
+            Box::new(StreamTunnel { protocol, upgrade })
+        });
+        let (parts, body) = request.into_parts();
+        Self { head: parts.into(), body: Incoming::Http2(body), tunnel }
+    }
+}
+
+impl From<http::request::Parts> for Head {
+    fn from(parts: http::request::Parts) -> Self {
+        Self { method: parts.method, uri: parts.uri, version: parts.version, fields: parts.headers.into() }
+    }
+}
+
+impl Head {
+    /// As a library of HTTP/2 takes it.
+    pub(crate) fn with_body<B>(self, body: B) -> http::Request<B> {
+        let mut request = http::Request::new(body);
+        (*request.method_mut(), *request.uri_mut(), *request.version_mut()) = (self.method, self.uri, self.version);
+        *request.headers_mut() = self.fields.into();
+        request
+    }
+}
+
+impl<B> From<http::Response<B>> for Response<B> {
+    fn from(response: http::Response<B>) -> Self {
+        let (parts, body) = response.into_parts();
+        Self { status: parts.status, fields: parts.headers.into(), body }
+    }
+}
+
+impl<B> From<Response<B>> for http::Response<B> {
+    fn from(response: Response<B>) -> Self {
+        let mut whole = Self::new(response.body);
+        (*whole.status_mut(), *whole.headers_mut()) = (response.status, response.fields.into());
+        whole
+    }
+}
