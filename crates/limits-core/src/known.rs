@@ -46,9 +46,9 @@ impl Table {
     /// Takes what the long way would take, if the client is known, its limits are those of all, and nothing refuses.
     #[inline(always)]
     fn take_known<K: Key>(&self, shard: &mut Shard, now: u64, key: K, hash: u64, pending: bool) -> bool {
-        let Some(age) = shard.advance_in_epoch(now) else { return false };
+        let age = shard.note_time(now);
         let Shard { settings, clients, .. } = shard;
-        let Some(rule) = settings.every_client() else { return false };
+        let Some(rule) = settings.every_client(age) else { return false };
         let Some(usage) = clients.find_near(hash, key) else { return false };
         let Some(after) = rule.take(*usage, settings.ticks.passed_in_epoch(age)) else { return false };
         let taken = self.process.take_quickly(pending, &settings.most);

@@ -47,6 +47,7 @@
 mod admission;
 mod binding;
 mod capacity;
+mod clock;
 mod dense;
 mod entry;
 mod expiry;

@@ -216,8 +216,9 @@ pub(crate) struct Settings {
     /// What the rates of all clients are counted in.
     pub(crate) ticks: Ticks,
     general: ClientRule,
-    /// Whether there are neither overrides nor exempt networks, and no tick is longer than a microsecond.
-    is_plain: bool,
+    /// One more than `span`, if there are neither overrides nor exempt networks and no tick is longer than a microsecond;
+    /// else 0. So it takes one look to see all of that.
+    plain_until: u64,
     // `None` where there are none, as nearly everywhere: that is cheaper to see than an empty map.
     overrides: Option<Overrides>,
     exempt: Option<JointPrefixSet<IpNet>>,
@@ -238,6 +239,7 @@ impl Settings {
         }
         let rules = limits.routes.iter().map(RouteRule::new).collect::<Result<Vec<_>, _>>()?;
         let span = rules.iter().map(RouteRule::span).fold(ticks.span(), u64::min);
+        let is_plain = limits.overrides.is_empty() && limits.exempt.is_empty() && ticks.are_fine();
         let or = |limit, most| if limit == 0 { most } else { limit };
         let settings = Self {
             most: Most {
@@ -249,7 +251,7 @@ impl Settings {
             span,
             ticks,
             general,
-            is_plain: limits.overrides.is_empty() && limits.exempt.is_empty() && ticks.are_fine(),
+            plain_until: if is_plain { span.saturating_add(1) } else { 0 },
             overrides: (!limits.overrides.is_empty()).then_some(overrides),
             exempt: (!limits.exempt.is_empty())
                 .then(|| limits.exempt.iter().map(|&network| canonical_network(network)).collect()),
@@ -258,10 +260,10 @@ impl Settings {
         Ok(Checked { settings, rules })
     }
 
-    /// The limits of every client, if they are the same for all of them and time is counted in microseconds or less.
+    /// The limits of every client in the epoch under way, if they are the same for all of them.
     #[inline]
-    pub(crate) fn every_client(&self) -> Option<&ClientRule> {
-        self.is_plain.then_some(&self.general)
+    pub(crate) fn every_client(&self, age: u64) -> Option<&ClientRule> {
+        (age < self.plain_until).then_some(&self.general)
     }
 
     /// The limits of a client.

@@ -90,16 +90,16 @@ impl Shard {
     /// Lets time go on to `now`.
     #[inline]
     pub(crate) fn advance(&mut self, now: u64) {
-        if self.advance_in_epoch(now).is_none() {
+        if self.note_time(now) > self.settings.span {
             self.move_epoch();
         }
     }
 
-    /// Lets time go on to `now` and answers the microseconds since the epoch, if that lasts so long.
+    /// Lets time go on to `now` and answers the microseconds since the epoch, which may be over.
     #[inline]
-    pub(crate) fn advance_in_epoch(&mut self, now: u64) -> Option<u64> {
+    pub(crate) fn note_time(&mut self, now: u64) -> u64 {
         self.latest = self.latest.max(now);
-        Some(self.age()).filter(|age| *age <= self.settings.span)
+        self.age()
     }
 
     /// Microseconds since the epoch.

@@ -1,6 +1,7 @@
 //! The table: what it consists of, which limits are in force in it, and how its parts are found.
 
 use crate::capacity::Capacity;
+use crate::clock::Clock;
 use crate::expiry::{Part, walk};
 use crate::limits::{Limits, LimitsError};
 use crate::packed::Process;
@@ -40,7 +41,7 @@ impl Default for TableConfig {
 #[derive(Debug)]
 pub struct Table {
     pub(crate) prefixes: Prefixes,
-    started: Instant,
+    clock: Clock,
     pub(crate) secret: Secret,
     pub(crate) shards: Box<[CachePadded<Mutex<Shard>>]>,
     /// The number of the last one: a power of two, less one.
@@ -81,7 +82,7 @@ impl Table {
         let shards = config.shards.clamp(FEWEST_SHARDS, 1 << 20).next_power_of_two();
         Ok(Arc::new(Self {
             prefixes: config.prefixes,
-            started: now,
+            clock: Clock::starting(now),
             secret: Secret::new(),
             shards: (0..shards).map(|_| CachePadded::new(Mutex::new(Shard::new(Arc::clone(&settings))))).collect(),
             last_shard: shards as usize - 1,
@@ -145,11 +146,7 @@ impl Table {
     /// Time as everything inside counts it: in whole microseconds since the table was made.
     #[inline(always)]
     pub(crate) fn micros(&self, now: Instant) -> u64 {
-        match now.checked_duration_since(self.started) {
-            // No machine runs for the 500,000 years after which this would not fit.
-            Some(passed) => passed.as_secs().wrapping_mul(1_000_000) + u64::from(passed.subsec_micros()),
-            None => 0,
-        }
+        self.clock.micros(now)
     }
 
     #[inline]
