@@ -206,7 +206,7 @@ impl Shared {
         let tracker = self.table.for_worker();
         let report: Arc<dyn Report> = Arc::<Chronicle>::clone(&self.report);
         let shed = Arc::clone(&self.shed);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(TURN).build()?;
         Builder::new().name(format!("worker-{number}")).spawn(move || {
             runtime.block_on(async move {
                 // A drain of the worker's own: it is finished when the worker's connections are.
@@ -233,6 +233,10 @@ impl Shared {
         })
     }
 }
+
+/// How many tasks have their turn before a worker looks for what has come meanwhile. A busy one reads, in one turn, what has
+/// come for many connections, and then sends all they have to say: to look in between would tear that apart.
+const TURN: u32 = 256;
 
 /// A worker without listeners would leave clients waiting in its queues: better to end and be restarted.
 const WORKER_FAILED: i32 = 70;
