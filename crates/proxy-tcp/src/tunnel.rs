@@ -231,9 +231,10 @@ impl<'a> Way<'a> {
     }
 
     async fn stream(&mut self) -> Result<(), Broken> {
-        if !self.early.is_empty() {
-            let early = std::mem::take(&mut self.early);
-            Box::pin(self.write(early.into())).await?;
+        match std::mem::take(&mut self.early) {
+            // All of it was said, and the memory of a whole read is given back.
+            early if early.is_empty() => drop(early),
+            early => Box::pin(self.write(early.into())).await?,
         }
         let mut bulk = false;
         loop {
@@ -373,6 +374,9 @@ async fn abandoned(from: &TcpStream, upward: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Buf;
+    use std::sync::Arc;
+    use std::task::Waker;
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 
@@ -402,6 +406,27 @@ mod tests {
         assert!(got.strip_prefix(b"early").is_some_and(|got| got == data));
         assert_eq!(end, End::Closed);
         assert_eq!(moved, Moved { up: got.len() as u64 + 7, down: 0 });
+    }
+
+    #[tokio::test]
+    async fn what_was_said_before_takes_no_memory() {
+        struct Owner {
+            _counted: Arc<()>,
+        }
+        impl AsRef<[u8]> for Owner {
+            fn as_ref(&self) -> &[u8] {
+                b"said"
+            }
+        }
+        let kept = Arc::new(());
+        let mut early = Bytes::from_owner(Owner { _counted: Arc::clone(&kept) });
+        early.advance(4);
+        let ((_outer, client), (_server, backend)) = (socket_pair().await, socket_pair().await);
+        let (transport, timers) = (Transport::new(), Timers::new());
+        let mut tunnel = Tunnel { client, backend, early, said: 4, lifespan: Lifespan::default() };
+        let mut carrying = pin!(tunnel.carry(&transport, &timers));
+        assert!(carrying.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(Arc::strong_count(&kept), 1);
     }
 
     #[tokio::test]
