@@ -408,11 +408,9 @@ impl Connection {
     }
 
     /// Has the runtime watch the socket, of which there may be too many.
-    fn watch(&mut self) -> io::Result<&mut TcpStream> {
-        if self.io.watched().is_err() {
-            self.report(EventKind::AcceptFailed, "accept", None);
-        }
-        self.io.watched()
+    fn watch(&mut self) -> io::Result<()> {
+        let watched = self.io.watched().map(drop);
+        watched.inspect_err(|_| self.report(EventKind::AcceptFailed, "accept", None))
     }
 
     fn seen(&self) -> Seen<'_> {

@@ -118,13 +118,8 @@ impl ClientSocket {
     /// # Errors
     /// Those of a write.
     pub fn poll_write_last(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if let State::Unwatched(socket) = &self.0 {
-            match send_held(socket, bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return Poll::Ready(outcome),
-            }
-        }
-        poll_send_held(self.watched()?, context, bytes)
+        let send = |socket: &std::net::TcpStream| send_held(socket, bytes);
+        self.poll_writing(context, send, |socket, context| poll_send_held(&socket, context, bytes))
     }
 
     /// Says that nothing more will be written. The end arrives behind all that was.
