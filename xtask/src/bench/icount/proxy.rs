@@ -17,7 +17,7 @@ pub(super) struct HotPath {
     listener: Listener,
     /// The two numbers of units.
     units: [u64; 2],
-    drive: fn(&Started, u64) -> Outcome,
+    drive: fn(&Started, Listener, u64) -> Outcome,
 }
 
 /// All of them.
@@ -27,28 +27,28 @@ pub(super) const PATHS: &[HotPath] = &[
         // HTTP/1.1 request on a kept connection
         listener: Listener::Http,
         units: [500, 3500],
-        drive: |proxy, units| ask(proxy, Listener::Http, units),
+        drive: ask,
     },
     HotPath {
         name: "tls1",
         // the same inside TLS
         listener: Listener::Tls,
         units: [500, 3500],
-        drive: |proxy, units| ask(proxy, Listener::Tls, units),
+        drive: ask,
     },
     HotPath {
         name: "connect",
         // a connection, a request, a close
         listener: Listener::Http,
         units: [200, 1700],
-        drive: |proxy, units| connect(proxy, Listener::Http, units),
+        drive: connect,
     },
     HotPath {
         name: "connect-tcp",
         // the same through a TCP route
         listener: Listener::Tcp,
         units: [200, 1700],
-        drive: |proxy, units| connect(proxy, Listener::Tcp, units),
+        drive: connect,
     },
 ];
 
@@ -87,7 +87,7 @@ impl HotPath {
                 .args(command.get_args());
             counted
         })?;
-        (self.drive)(&proxy, units)?;
+        (self.drive)(&proxy, self.listener, units)?;
         proxy.drain()?;
         let log = fs::read_to_string(&log).map_err(|error| format!("valgrind wrote no {}: {error}.", log.display()))?;
         instructions(&log).ok_or_else(|| format!("valgrind counted nothing:\n{log}"))
