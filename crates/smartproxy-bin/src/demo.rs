@@ -104,7 +104,7 @@ and then hold eight connections for ten seconds each; five are served, three are
 the HTTPS route lets one client have three, and tells the others why (429):
   for i in 1 2 3 4 5; do curl -sk -w '%{{http_code}}\\n' https://127.0.0.1:{https}/slow & done; wait
 and both share one count: with five held on TCP, HTTP is refused as well:
-  for i in 1 2 3 4 5; do sleep 10 | nc 127.0.0.1 {tcp} & done; sleep 1; curl http://127.0.0.1:{http}/
+  for i in 1 2 3 4 5; do sleep 10 | curl -s telnet://127.0.0.1:{tcp} & done; sleep 1; curl http://127.0.0.1:{http}/
 
 Ctrl-C ends it. What happens, as it happens:
 "

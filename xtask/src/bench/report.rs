@@ -242,8 +242,8 @@ fn cores() -> usize {
 
 const INTRODUCTION: &str = "
 One worker on a core of its own, load and backend on the other one; the same limits in force where a proxy has them.
-Medians of the rounds. The ratio is that of the costs to the cheapest peer in the same round, with a 95 % interval (of
-the sign test) from six rounds on. Latencies are those of one unit of work as the load saw it, which is more when the
+Medians of the rounds. The ratio is that to the cheapest peer of all rounds, taken round by round, with a 95 % interval
+(of the sign test) from six rounds on. Latencies are those of one unit of work as the load saw it, which is more when the
 load asks for more: compare them where the rates are alike.
 
 ";
