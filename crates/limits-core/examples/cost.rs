@@ -30,7 +30,7 @@ fn main() {
     map.extend((0..CLIENTS).map(|number| (mixed(number), (number, 0))));
 
     // Interleaved: what a neighbour does to one line it does to all of them.
-    let mut lines: [Vec<f64>; 10] = Default::default();
+    let mut lines: [Vec<f64>; 12] = Default::default();
     for round in 0..rounds {
         let known = |turn: u32| 1 + mixed(turn ^ round << 20) % (CLIENTS - 1);
         lines[0].push(cost(TURNS, |turn| {
@@ -50,6 +50,12 @@ fn main() {
         lines[8].push(cost(TURNS, |turn| found = map[&mixed(known(turn ^ (found & 1 << 31)))].0));
         black_box(found);
         lines[9].push(cost(TURNS, |_| drop(permit(&tracker, now, 1))));
+        for (line, ahead) in [(10, 1), (11, 4)] {
+            lines[line].push(cost(TURNS, |turn| {
+                tracker.expect(address(known(turn + ahead)));
+                drop(permit(&tracker, now, known(turn)));
+            }));
+        }
     }
     let names = [
         "look-up in a map of 1 M with ahash",
@@ -62,6 +68,8 @@ fn main() {
         "with 1 µs of work, two threads, each",
         "look-ups that wait for each other",
         "admit + release, one known client",
+        "known client of 1 M, hinted at one before",
+        "known client of 1 M, hinted at four before",
     ];
     let medians = lines.map(|mut samples| {
         samples.sort_by(f64::total_cmp);
@@ -70,16 +78,22 @@ fn main() {
     for (name, [median, least, most]) in names.into_iter().zip(medians) {
         println!("{name:<44} {median:>7.1} ns  ({least:.1} to {most:.1})");
     }
-    let [map, known, _, _, alone, both, alone_at_work, both_at_work, waiting, _] = medians.map(|[median, ..]| median);
+    let [map, known, _, _, alone, both, alone_at_work, both_at_work, waiting, _, one_before, four_before] =
+        medians.map(|[median, ..]| median);
     println!("\nadmit + release over the look-up: {:.1} ns,", known - map);
+    println!("hinted at one before: {:.1} ns, four before: {:.1} ns;", one_before - map, four_before - map);
     println!("over look-ups that wait for each other: {:.1} ns", known - waiting);
     println!("two threads do {:.2} times as much as one back to back,", 2.0 * alone / both);
     println!("and {:.2} times as much with 1 µs of work between", 2.0 * alone_at_work / both_at_work);
     drop((held, full));
 }
 
+fn address(number: u32) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from_bits(mixed(number)))
+}
+
 fn arrival(number: u32) -> Arrival {
-    Arrival::client(IpAddr::V4(Ipv4Addr::from_bits(mixed(number))))
+    Arrival::client(address(number))
 }
 
 fn permit(tracker: &Arc<dyn ConnectionTracker>, now: Instant, number: u32) -> Permit {

@@ -219,6 +219,15 @@ impl Clients {
 }
 
 impl<S: Part, V: Value> Counts<S, V> {
+    /// See [`Dense::prefetch`].
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64, key: ClientKey) {
+        match key {
+            ClientKey::V4(_) => self.v4.prefetch(hash),
+            ClientKey::V6(_) => self.v6.prefetch(hash),
+        }
+    }
+
     #[inline]
     pub(crate) fn find(&mut self, hash: u64, key: ClientKey, sub: S) -> Option<&mut V> {
         match key {

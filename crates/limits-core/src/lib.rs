@@ -42,7 +42,7 @@
 //! table.expire(now + Duration::from_secs(1), 65_536);
 //! # Ok::<(), limits_core::LimitsError>(())
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod admission;
 mod binding;
@@ -58,6 +58,7 @@ mod known;
 mod limits;
 mod on_route;
 mod packed;
+mod prefetch;
 mod rate;
 mod release;
 mod requests;

@@ -32,6 +32,10 @@ impl ConnectionTracker for Worker {
         self.table.open(self.desk, now, &arrival, hold)
     }
 
+    fn expect(&self, client: IpAddr) {
+        self.table.prefetch(client);
+    }
+
     fn would_open(&self, now: Instant, arrival: Arrival) -> Result<(), Rejection> {
         self.table.would_open(self.desk, now, arrival)
     }
@@ -70,6 +74,10 @@ impl ConnectionTracker for Worker {
 impl ConnectionTracker for Table {
     fn open(&self, now: Instant, arrival: Arrival, hold: &mut Hold) -> Result<(), Rejection> {
         Self::open(self, 0, now, &arrival, hold)
+    }
+
+    fn expect(&self, client: IpAddr) {
+        self.prefetch(client);
     }
 
     fn would_open(&self, now: Instant, arrival: Arrival) -> Result<(), Rejection> {

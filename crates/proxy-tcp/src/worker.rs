@@ -224,20 +224,32 @@ impl Acceptor {
         }
     }
 
-    /// Accepts one batch.
+    /// Accepts one batch. Each connection is admitted after the next one was accepted: by then what is counted of its client
+    /// has come nearer.
     async fn turn(&mut self) {
         if self.live.has_changed() {
             self.configure();
         }
+        let mut last = None;
         for _ in 0..self.batch {
             let accepted = self.listener.try_io(Interest::READABLE, |listener| Ok(self.next(listener)?));
             // Without a number it is the runtime's own word for "not now".
-            match self.take(accepted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))) {
-                Progress::One => {}
-                Progress::Empty => return self.gate.queue_is_empty(),
-                Progress::Stuck => tokio::time::sleep(BACK_OFF).await,
+            match accepted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)) {
+                Ok(Some(next)) => {
+                    self.shared.tracker.expect(next.1.ip());
+                    last.replace(next).into_iter().for_each(|last| self.arrived(last));
+                }
+                other => {
+                    last.take().into_iter().for_each(|last| self.arrived(last));
+                    match self.take(other) {
+                        Progress::One => {}
+                        Progress::Empty => return self.gate.queue_is_empty(),
+                        Progress::Stuck => tokio::time::sleep(BACK_OFF).await,
+                    }
+                }
             }
         }
+        last.into_iter().for_each(|last| self.arrived(last));
         tokio::task::yield_now().await;
     }
 
@@ -259,8 +271,8 @@ impl Acceptor {
     /// Makes of it what an accept gave.
     fn take(&mut self, accepted: rustix::io::Result<Option<(OwnedFd, SocketAddr)>>) -> Progress {
         let (reason, progress) = match accepted {
-            Ok(Some((socket, peer))) => {
-                self.arrived(socket, peer);
+            Ok(Some(accepted)) => {
+                self.arrived(accepted);
                 return Progress::One;
             }
             Ok(None) => (Some(DESCRIPTORS), Progress::One),
@@ -282,7 +294,7 @@ impl Acceptor {
     }
 
     /// Takes one connection in, or turns it away.
-    fn arrived(&mut self, socket: OwnedFd, peer: SocketAddr) {
+    fn arrived(&mut self, (socket, peer): (OwnedFd, SocketAddr)) {
         let (shared, now) = (&self.shared, Instant::now());
         let generation = self.live.current();
         let admitted = admit(&shared.tracker, &*shared.report, &shared.shed, generation, now, peer.ip(), self.port);

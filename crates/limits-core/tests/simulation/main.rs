@@ -151,6 +151,9 @@ impl World {
             1 | 2 => Origin::Proxy,
             _ => Origin::Client(self.random.address()),
         };
+        if let Origin::Client(client) = origin {
+            self.tracker.expect(client);
+        }
         let arrival = Arrival { origin, pending: !self.random.one_in(4) };
         let told = self.tracker.would_open(self.now(), arrival);
         let mut hold = Hold::vacant();
