@@ -180,14 +180,14 @@ fn a_connection_with_a_request_is_six_calls() {
 }
 
 #[test]
-fn a_connection_on_a_tcp_route_is_nineteen_calls() {
+fn a_connection_on_a_tcp_route_is_seventeen_calls() {
     on_eight_threads(async {
         let backend = Backend::http().await;
         let action = format!("{{ type: forward, targets: [{{ host: 127.0.0.1, port: {} }}] }}", backend.port());
         let calls = [
             ("accept4", 1),
             ("socket", 1),
-            ("setsockopt", 3),
+            ("setsockopt", 1),
             ("connect", 1),
             ("epoll_ctl", 4),
             ("recvfrom", 4),

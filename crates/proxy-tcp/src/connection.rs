@@ -2,17 +2,19 @@
 
 use crate::access::{Seen, Taken};
 use crate::admit::{Next, bind, bind_by_address, would_refuse};
+use crate::dialling::Reached;
 use crate::hello::TLS_HANDSHAKE;
 use crate::lifespan::Lifespan;
-use crate::tunnel::{Moved, Tunnel};
+use crate::tunnel::Tunnel;
+use crate::upstream::Dialled;
 use crate::worker::Shared;
 use crate::{
-    Backend, ClientHello, ClientSocket, DrainWatch, Generation, HelloProgress, HelloReader, HttpConnection, InFlight,
-    TimedOut, Timers, proxy_header,
+    ClientHello, ClientSocket, DrainWatch, Generation, HelloProgress, HelloReader, HttpConnection, InFlight, TimedOut,
+    proxy_header,
 };
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use conn_tracker::{Event, EventKind, Permit, RouteId, canonical};
-use proxy_route::{FirstStep, HelloDecision, HelloFacts, OnReject, ProxyVersion, RoutedRoute};
+use proxy_route::{FirstStep, HelloDecision, HelloFacts, OnReject, RoutedRoute};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -20,8 +22,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncWriteExt, Interest};
-use tokio::net::TcpStream;
 
 /// One admitted connection. Its slots are given back after its socket is closed.
 pub(crate) struct Connection {
@@ -134,8 +134,11 @@ impl Connection {
     }
 
     /// Takes it to a backend of `route`, to which it is bound.
-    pub(crate) fn forward(self, route: Arc<RoutedRoute>) -> impl Future<Output = ()> + Send {
-        Run::Finding(Box::pin(self.begun(route)))
+    pub(crate) fn forward(mut self, route: Arc<RoutedRoute>) -> impl Future<Output = ()> + Send {
+        Run::Finding(Box::pin(async move {
+            self.io.read_at_once(&mut self.received, FIRST_READ);
+            self.link(&route).await
+        }))
     }
 
     async fn find(mut self, next: Next) -> Option<Going> {
@@ -147,7 +150,7 @@ impl Connection {
             Err(TimedOut) => self.turn_down(EventKind::Terminated, "initial_data_timeout"),
         };
         match destination {
-            Some(Destination::Tunnel(route)) => self.linked(route).await,
+            Some(Destination::Tunnel(route)) => self.link(&route).await,
             Some(Destination::Http(hello)) => self.hand_over(hello),
             None => {
                 if self.generation.settings.on_reject == OnReject::Reset {
@@ -158,26 +161,14 @@ impl Connection {
         }
     }
 
-    async fn begun(mut self, route: Arc<RoutedRoute>) -> Option<Going> {
-        self.io.read_at_once(&mut self.received, FIRST_READ);
-        self.linked(route).await
-    }
-
-    async fn linked(self, route: Arc<RoutedRoute>) -> Option<Going> {
-        let (mut link, drain) = self.link(route).await?;
-        Some(Going { rest: Box::pin(async move { link.carry().await }), _drain: drain })
-    }
-
     /// Connects it to a backend of `route`.
-    async fn link(mut self, route: Arc<RoutedRoute>) -> Option<(Link, DrainWatch)> {
-        let Reached { backend, in_flight, said, unsent } = match self.dial(&route).await {
-            Ok(reached) => reached,
-            Err(reason) => {
-                self.seen().ended(&*self.shared.report, (&*route).into(), reason, Moved::default());
-                return None;
-            }
-        };
+    async fn link(mut self, route: &RoutedRoute) -> Option<Going> {
+        let reached = self.dial(route).await?;
         self.watch().ok()?;
+        self.linked(route, reached)
+    }
+
+    fn linked(self, route: &RoutedRoute, reached: Reached) -> Option<Going> {
         let settings = &self.generation.settings;
         let lifespan = Lifespan {
             idle: settings.keep_alive.tunnel_idle_in_force(),
@@ -185,14 +176,12 @@ impl Connection {
             ..Lifespan::default()
         };
         let source = self.client();
-        let Self { io, received, shared, permit, drain, port, accepted, sni, .. } = self;
-        let client = io.into_watched().ok()?;
-        let early = if received.is_empty() { unsent } else { [unsent, received.freeze()].concat().into() };
-        let tunnel = Tunnel { client, backend, early, said, lifespan };
-        let held = (in_flight, permit);
-        let entry = Entry { port, accepted, route: Taken::from(&*route), sni };
-        let entry = shared.report.wants_access().then(|| Box::new(entry));
-        Some((Link { tunnel, route: route.id, source, entry, shared, _held: held }, drain))
+        let Self { io, shared, permit, drain, port, accepted, sni, .. } = self;
+        let Reached { backend: Dialled { stream, said, owed }, in_flight, unsent } = reached;
+        let tunnel = Tunnel { client: io.into_watched().ok()?, backend: stream, early: unsent, said, owed, lifespan };
+        let entry = shared.report.wants_access().then(|| Box::new(Entry { port, accepted, route: route.into(), sni }));
+        let mut link = Link { tunnel, route: route.id, source, entry, shared, _held: (in_flight, permit) };
+        Some(Going { rest: Box::pin(async move { link.carry().await }), _drain: drain })
     }
 
     fn hand_over(self, hello: Option<ClientHello>) -> Option<Going> {
@@ -314,69 +303,8 @@ impl Connection {
         bind(&*shared.report, generation, Instant::now(), permit, seen, route)
     }
 
-    /// Connects to the first backend that can be reached and tells it who is coming, if it wants to know.
-    ///
-    /// # Errors
-    /// Why the last one was not reached, or why there was none to try. All of it has been reported.
-    async fn dial(&mut self, route: &RoutedRoute) -> Result<Reached, &'static str> {
-        let mut first = std::mem::take(&mut self.received).freeze();
-        self.spoken = !first.is_empty();
-        let generation = Arc::clone(&self.generation);
-        let Some(cluster) = generation.clusters[route.index].as_ref() else { return Err(NO_BACKEND) };
-        let (mut failure, mut full) = (None, false);
-        for backend in cluster.order(self.client(), Instant::now()) {
-            let Some(in_flight) = backend.count() else {
-                full = true;
-                continue;
-            };
-            let addresses = backend.send_proxy.map(|version| (version, self.source, self.local()));
-            let timers = self.shared.timers.clone();
-            let reason = tokio::select! {
-                biased;
-                outcome = reach(backend, &timers, (self.port, generation.settings.timeouts.connect), addresses, &first) => match outcome {
-                    Ok((stream, sent)) => {
-                        backend.succeeded();
-                        first.advance(sent);
-                        return Ok(Reached { backend: stream, in_flight, said: sent, unsent: first });
-                    }
-                    Err(reason) => reason,
-                },
-                () = self.left(route) => return Err("client_gone"),
-            };
-            cluster.failed(backend, Instant::now(), reason);
-            self.report(EventKind::BackendFailed, reason, Some(route.id));
-            failure = Some(reason);
-        }
-        // Nobody was even tried.
-        let (kind, reason) = match failure {
-            Some(reason) => return Err(reason),
-            None if full => (EventKind::Refused, TARGET_LIMIT),
-            None => (EventKind::BackendFailed, NONE_HEALTHY),
-        };
-        self.report(kind, reason, Some(route.id));
-        Err(reason)
-    }
-
-    /// Waits until the client has left, while its backend is dialled.
-    ///
-    /// A client in the middle of its TLS handshake has left at the end of its stream: it cannot be served without
-    /// saying more. A plain one may merely have said all it has to say, so only a reset counts.
-    async fn left(&mut self, route: &RoutedRoute) {
-        if route.tls.is_some() {
-            while self.received.len() < MOST_EARLY {
-                if !self.read().await.unwrap_or(false) {
-                    return;
-                }
-            }
-        }
-        // Whatever the outcome, waiting for it is over only when the socket has failed.
-        if let Ok(io) = self.io.watched() {
-            drop(io.ready(Interest::ERROR).await);
-        }
-    }
-
     /// Reads what there is, after waiting for it without a buffer; `false` at the end of the stream.
-    async fn read(&mut self) -> io::Result<bool> {
+    pub(crate) async fn read(&mut self) -> io::Result<bool> {
         loop {
             self.readable().await?;
             if self.received.len() == self.received.capacity() {
@@ -413,15 +341,15 @@ impl Connection {
         watched.inspect_err(|_| self.report(EventKind::AcceptFailed, "accept", None))
     }
 
-    fn seen(&self) -> Seen<'_> {
+    pub(crate) fn seen(&self) -> Seen<'_> {
         Seen { client: self.client(), port: self.port, accepted: self.accepted, sni: self.sni.as_deref() }
     }
 
-    fn client(&self) -> IpAddr {
+    pub(crate) fn client(&self) -> IpAddr {
         canonical(self.source.ip())
     }
 
-    fn local(&self) -> Option<SocketAddr> {
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
         self.local.or_else(|| self.io.local_addr().ok())
     }
 
@@ -434,51 +362,13 @@ impl Connection {
         None
     }
 
-    fn report(&self, kind: EventKind, reason: &'static str, route: Option<RouteId>) {
+    pub(crate) fn report(&self, kind: EventKind, reason: &'static str, route: Option<RouteId>) {
         self.shared.report.event(Event { kind, reason, route, source: Some(self.client()) });
     }
 }
 
-/// A backend that was reached.
-struct Reached {
-    backend: TcpStream,
-    in_flight: InFlight,
-    /// How much of what the client has said the backend was told, and what it was not told yet.
-    said: usize,
-    unsent: Bytes,
-}
-
-/// Connects to a backend and tells it who is coming, where it wants to know: in which version, for whom and where to. With
-/// how many bytes of `first` it was told.
-async fn reach(
-    backend: &Backend,
-    timers: &Timers,
-    (port, timeout): (u16, Option<Duration>),
-    addresses: Option<(ProxyVersion, SocketAddr, Option<SocketAddr>)>,
-    first: &[u8],
-) -> Result<(TcpStream, usize), &'static str> {
-    let Some((version, source, local)) = addresses else {
-        return backend.dial_with(timers, port, timeout, first).await.map_err(|error| error.label());
-    };
-    let header: Bytes = proxy_header(version, source, local.ok_or(PROXY_HEADER_FAILED)?);
-    let dialled = backend.dial_with(timers, port, timeout, &header).await;
-    let (mut stream, sent) = dialled.map_err(|error| error.label())?;
-    // A new socket has room for it, so this does not wait.
-    stream.write_all(&header[sent..]).await.map_err(|_| PROXY_HEADER_FAILED)?;
-    Ok((stream, 0))
-}
-
 /// How long a client may be silent once a drain has begun: long enough for the first bytes of those who came with it.
 const FIRST_BYTE: Duration = Duration::from_secs(1);
-/// How much a TLS client may say before its backend is reached: early data, kept to be passed on.
-const MOST_EARLY: usize = 16 * 1024;
-/// How a connection ends whose route has no backend.
-const NO_BACKEND: &str = "no_backend";
-/// How a connection ends whose backends are all down, as far as health checks say.
-const NONE_HEALTHY: &str = "no_healthy_backend";
-/// How a connection ends whose backends have as many as they may have.
-const TARGET_LIMIT: &str = "target_limit";
-const PROXY_HEADER_FAILED: &str = "proxy_header_failed";
 
 #[cfg(test)]
 mod tests {

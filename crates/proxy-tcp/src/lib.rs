@@ -71,6 +71,7 @@ mod access;
 mod admit;
 mod chance;
 mod connection;
+mod dialling;
 mod drain;
 pub mod fuzzing;
 mod generation;

@@ -5,6 +5,7 @@ use crate::lifespan::{End, Lifespan, Signs};
 use crate::pipe::Transport;
 use crate::socket::poll_send_held;
 use crate::timers::AtomicTick;
+use crate::upstream::{Owed, acknowledge_at_once, write_at_once};
 use bytes::Bytes;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -34,6 +35,8 @@ pub(crate) struct Tunnel {
     pub(crate) early: Bytes,
     /// How many bytes the backend has had of it before.
     pub(crate) said: usize,
+    /// What the socket to the backend is still to be told.
+    pub(crate) owed: Owed,
     pub(crate) lifespan: Lifespan,
 }
 
@@ -49,8 +52,9 @@ impl Tunnel {
             let (client_out, client_in) = self.client.split();
             let (backend_out, backend_in) = self.backend.split();
             let mut up = Way::new((client_out, backend_in), early, true, transport, &activity);
-            up.moved = self.said as u64;
+            (up.moved, up.owes) = (self.said as u64, self.owed.writes);
             let mut down = Way::new((backend_out, client_in), Bytes::new(), false, transport, &activity);
+            down.owes = self.owed.acknowledgements;
             let outcome = tokio::select! {
                 biased;
                 outcome = up.carry() => outcome,
@@ -171,6 +175,8 @@ struct Way<'a> {
     moved: u64,
     /// Whether the kernel has kept the last of them back.
     held: bool,
+    /// Whether the socket to the backend is still to be told what a second write upwards needs, or the first answer down.
+    owes: bool,
 }
 
 /// What one read and write did.
@@ -204,7 +210,7 @@ impl<'a> Way<'a> {
         transport: &'a Transport,
         activity: &'a Activity<'a>,
     ) -> Self {
-        Self { from, to, early, upward, transport, activity, moved: 0, held: false }
+        Self { from, to, early, upward, transport, activity, moved: 0, held: false, owes: false }
     }
 
     /// Moves everything there is to move. Returns when that is the end of the tunnel.
@@ -262,6 +268,7 @@ impl<'a> Way<'a> {
         let mut rest = &bytes[..];
         let _waiting = self.activity.waiting();
         while !rest.is_empty() {
+            self.about_to_write();
             let written = tokio::select! {
                 biased;
                 written = self.to.write(rest) => written,
@@ -282,7 +289,6 @@ impl<'a> Way<'a> {
     /// Moves bytes through the common buffer: what one read gives, as far as one write takes it.
     fn poll_copy(&mut self, context: &mut Context<'_>) -> Poll<Result<Copied, Broken>> {
         ready!(self.from.as_ref().poll_read_ready(context)).map_err(|_| Broken::Read)?;
-        let ends = ends(self.from.as_ref(), context);
         let mut buffer = self.transport.buffer.lock();
         let mut buffer = ReadBuf::new(&mut buffer);
         ready!(Pin::new(&mut self.from).poll_read(context, &mut buffer)).map_err(|_| Broken::Read)?;
@@ -290,7 +296,12 @@ impl<'a> Way<'a> {
         if read.is_empty() {
             return Poll::Ready(Ok(Copied::End));
         }
-        self.held = ends && buffer.remaining() > 0;
+        self.held = buffer.remaining() > 0 && ends(self.from.as_ref(), context);
+        if self.owes && !self.upward && !self.held {
+            self.owes = false;
+            acknowledge_at_once(self.from.as_ref());
+        }
+        self.about_to_write();
         let read = buffer.filled();
         let outcome = match self.held {
             true => poll_send_held(self.to.as_ref(), context, read),
@@ -309,8 +320,17 @@ impl<'a> Way<'a> {
         }))
     }
 
+    /// To be called ahead of each write.
+    fn about_to_write(&mut self) {
+        if self.owes && self.upward && self.moved > 0 {
+            self.owes = false;
+            write_at_once(self.to.as_ref());
+        }
+    }
+
     /// Moves bytes through a pipe from when there are some until there are none; `None` if there is no pipe.
     async fn burst(&mut self) -> Result<Option<Burst>, Broken> {
+        self.about_to_write();
         let (from, to): (&TcpStream, &TcpStream) = (self.from.as_ref(), self.to.as_ref());
         from.readable().await.map_err(|_| Broken::Read)?;
         let Some(mut pipe) = self.transport.pipe() else { return Ok(None) };
@@ -372,114 +392,4 @@ async fn abandoned(from: &TcpStream, upward: bool) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Buf;
-    use std::sync::Arc;
-    use std::task::Waker;
-    use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
-
-    async fn socket_pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (one, other) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        (one.unwrap(), other.unwrap().0)
-    }
-
-    /// Sends 8 MiB through a tunnel, which must be the same at the other end.
-    async fn transfer(transport: &Transport) {
-        let ((mut outer, client), (mut server, backend)) = (socket_pair().await, socket_pair().await);
-        let (lifespan, timers) = (Lifespan::default(), Timers::new());
-        let mut tunnel = Tunnel { client, backend, early: Bytes::from_static(b"early"), said: 7, lifespan };
-        let data: Vec<u8> = (0..8_u32 << 18).flat_map(u32::to_be_bytes).collect();
-        let send = async {
-            outer.write_all(&data).await.unwrap();
-            outer.shutdown().await.unwrap();
-        };
-        let receive = async {
-            let mut got = Vec::new();
-            server.read_to_end(&mut got).await.unwrap();
-            server.shutdown().await.unwrap();
-            got
-        };
-        let ((), got, (end, moved)) = tokio::join!(send, receive, tunnel.carry(transport, &timers));
-        assert!(got.strip_prefix(b"early").is_some_and(|got| got == data));
-        assert_eq!(end, End::Closed);
-        assert_eq!(moved, Moved { up: got.len() as u64 + 7, down: 0 });
-    }
-
-    #[tokio::test]
-    async fn what_was_said_before_takes_no_memory() {
-        struct Owner {
-            _counted: Arc<()>,
-        }
-        impl AsRef<[u8]> for Owner {
-            fn as_ref(&self) -> &[u8] {
-                b"said"
-            }
-        }
-        let kept = Arc::new(());
-        let mut early = Bytes::from_owner(Owner { _counted: Arc::clone(&kept) });
-        early.advance(4);
-        let ((_outer, client), (_server, backend)) = (socket_pair().await, socket_pair().await);
-        let (transport, timers) = (Transport::new(), Timers::new());
-        let mut tunnel = Tunnel { client, backend, early, said: 4, lifespan: Lifespan::default() };
-        let mut carrying = pin!(tunnel.carry(&transport, &timers));
-        assert!(carrying.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        assert_eq!(Arc::strong_count(&kept), 1);
-    }
-
-    #[tokio::test]
-    async fn bulk_goes_through_pipes_that_are_given_back() {
-        let transport = Transport::new();
-        transfer(&transport).await;
-        assert_eq!((transport.leased(), transport.kept()), (0, 1));
-        transfer(&transport).await;
-        assert_eq!((transport.leased(), transport.kept()), (0, 1), "the one from before was used again");
-    }
-
-    #[tokio::test]
-    async fn without_a_pipe_everything_is_copied() {
-        let transport = Transport::new();
-        let leases: Vec<_> = std::iter::from_fn(|| transport.pipe()).collect();
-        transfer(&transport).await;
-        assert_eq!(transport.leased(), leases.len());
-        drop(leases);
-        assert_eq!(transport.leased(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_tunnel_ends_that_is_half_dead_or_stuck() {
-        let timers = Timers::new();
-        let soon = Duration::from_millis(300);
-        let mut lifespan = Lifespan { idle: Some(Duration::from_secs(3600)), ..Lifespan::default() };
-        for (stuck, expected) in [(false, End::HalfDead), (true, End::Stuck)] {
-            let ((mut outer, client), (mut server, backend)) = (socket_pair().await, socket_pair().await);
-            (lifespan.half_dead, lifespan.stuck) = if stuck { (soon * 1000, soon) } else { (soon, soon * 1000) };
-            let mut tunnel = Tunnel { client, backend, early: Bytes::new(), said: 0, lifespan };
-            let talk = async {
-                // For longer than it may be silent.
-                for _ in 0..8 {
-                    outer.write_all(b"x").await.unwrap();
-                    server.read_exact(&mut [0]).await.unwrap();
-                    timers.after(Some(soon / 4)).await;
-                }
-                if stuck {
-                    let data = vec![0; 1 << 20];
-                    while let Ok(Ok(_)) = timers.within(Some(soon * 3), outer.write(&data)).await {}
-                } else {
-                    outer.shutdown().await.unwrap();
-                }
-                std::future::pending::<()>().await;
-            };
-            let transport = Transport::new();
-            let carrying = tokio::time::timeout(Duration::from_secs(30), tunnel.carry(&transport, &timers));
-            let (end, moved) = tokio::select! {
-                carried = carrying => carried.expect("it ends"),
-                () = talk => unreachable!("it talks on"),
-            };
-            assert_eq!(end, expected);
-            assert!(moved.up >= 8);
-        }
-    }
-}
+mod tests;

@@ -14,5 +14,6 @@ mod trust;
 pub use backend::{Backend, InFlight};
 pub use cluster::Cluster;
 pub use dial::DialError;
+pub(crate) use dial::{Dial, Dialled, Owed, acknowledge_at_once, write_at_once};
 pub use health::{Change, Checked};
 pub use resolve::{keep_resolved, system_lookup};

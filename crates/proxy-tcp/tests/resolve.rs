@@ -10,7 +10,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -142,21 +141,4 @@ async fn a_name_that_nobody_keeps_resolved_is_looked_up_by_who_dials() {
     let (one, other) = tokio::join!(backends[0].dial(&timers, 80, LONG), backends[0].dial(&timers, 80, LONG));
     assert!(one.is_ok() && other.is_ok());
     assert!(backends[0].addresses().contains(&ip(1)));
-}
-
-#[tokio::test]
-async fn the_first_bytes_are_sent_by_the_dial_where_it_is_over_at_once() {
-    let (mut listeners, port) = listeners(&[1]).await;
-    let (_, backends) = generation(&["127.0.0.1"], port, Duration::from_secs(60));
-    let timers = Timers::new();
-    let dial = || backends[0].dial_with(&timers, 80, LONG, b"first");
-    let (mut stream, sent) = dial().await.unwrap();
-    stream.write_all(&b"first"[sent..]).await.unwrap();
-    stream.write_all(b" and more").await.unwrap();
-    drop(stream);
-    let mut got = String::new();
-    listeners[0].accept().await.unwrap().0.read_to_string(&mut got).await.unwrap();
-    assert_eq!(got, "first and more");
-    listeners.clear();
-    assert_eq!(dial().await.unwrap_err().label(), "dial_refused");
 }

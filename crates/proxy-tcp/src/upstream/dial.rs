@@ -59,6 +59,38 @@ impl std::error::Error for DialError {
     }
 }
 
+/// How a backend is dialled for a tunnel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dial<'a> {
+    /// Tell when it has taken too long.
+    pub(crate) timers: &'a Timers,
+    /// The listener's port, for backends that have the same.
+    pub(crate) port: u16,
+    /// How long it may take; `None` is as long as the system tries.
+    pub(crate) timeout: Option<Duration>,
+    /// What the backend is told with the end of TCP's handshake, where that is over at once, as it is on the same machine.
+    pub(crate) first: &'a [u8],
+}
+
+/// A backend that was dialled for a tunnel.
+#[derive(Debug)]
+pub(crate) struct Dialled {
+    pub(crate) stream: TcpStream,
+    /// How many of the first bytes it was told.
+    pub(crate) said: usize,
+    pub(crate) owed: Owed,
+}
+
+/// What a socket is still to be told that was dialled for a tunnel: it does without for the first question and its answer,
+/// and that is all of many connections.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Owed {
+    /// [`write_at_once`], before the second write.
+    pub(crate) writes: bool,
+    /// [`acknowledge_at_once`], when the first answer was read.
+    pub(crate) acknowledgements: bool,
+}
+
 impl Backend {
     /// Connects to it, for a client of the listener `port`. Tries every address of its name within `timeout`, each for
     /// its share of what is left, of which `timers` tell.
@@ -68,26 +100,24 @@ impl Backend {
     /// # Errors
     /// If none of them could be reached in time. Dropping the future abandons the attempt.
     pub async fn dial(&self, timers: &Timers, port: u16, timeout: Option<Duration>) -> Result<TcpStream, DialError> {
-        self.dial_with(timers, port, timeout, b"").await.map(|(stream, _)| stream)
+        let Dialled { stream, owed, .. } = self.dial_with(Dial { timers, port, timeout, first: b"" }).await?;
+        if owed.writes {
+            write_at_once(&stream);
+        }
+        Ok(stream)
     }
 
-    /// [`Backend::dial`] that sends the `first` bytes with the end of TCP's handshake, where that is over at once, as it is
-    /// on the same machine; how many of them.
+    /// [`Backend::dial`] that sends the first bytes as early as it can.
     ///
     /// # Errors
     /// Those of [`Backend::dial`].
-    pub async fn dial_with(
-        &self,
-        timers: &Timers,
-        port: u16,
-        timeout: Option<Duration>,
-        first: &[u8],
-    ) -> Result<(TcpStream, usize), DialError> {
-        let port = self.port.resolve(port);
+    pub(crate) async fn dial_with(&self, dial: Dial<'_>) -> Result<Dialled, DialError> {
+        let Dial { timers, timeout, first, .. } = dial;
+        let port = self.port.resolve(dial.port);
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         match &self.host {
             Host::Address(address) => within(timers, deadline, connect(*address, port, first)).await,
-            Host::Unix(path) => Ok((within(timers, deadline, connect_unix(path)).await?, 0)),
+            Host::Unix(path) => within(timers, deadline, connect_unix(path)).await,
             Host::Name(name) => {
                 let addresses = within(timers, deadline, async { Ok(self.find(name).await) }).await?;
                 let mut outcome = Err(DialError::NoAddress);
@@ -140,22 +170,20 @@ async fn within<T>(
     timers.until(deadline.map(Into::into), step).await.unwrap_or(Err(DialError::TimedOut))
 }
 
-async fn connect(address: IpAddr, port: u16, first: &[u8]) -> Result<(TcpStream, usize), DialError> {
+async fn connect(address: IpAddr, port: u16, first: &[u8]) -> Result<Dialled, DialError> {
     let connecting = async {
-        let (stream, sent) = begin(SocketAddr::new(address, port), first)?;
-        if let Some(sent) = sent {
-            return Ok((stream, sent));
-        }
-        // The kernel is asked for the error only where it says that there is one, which spares most dials a call.
-        let ready = stream.ready(Interest::WRITABLE | Interest::ERROR).await?;
-        let failed = ready.is_error() || ready.is_write_closed();
-        match if failed { stream.take_error()? } else { None } {
-            Some(error) => Err(error),
-            None => {
-                let sent = say(&stream, first)?.unwrap_or(0);
-                Ok((stream, sent))
+        let (stream, mut sent) = begin(SocketAddr::new(address, port), first)?;
+        if sent.is_none() {
+            // The kernel is asked for the error only where it says that there is one, which spares most dials a call.
+            let ready = stream.ready(Interest::WRITABLE | Interest::ERROR).await?;
+            let failed = ready.is_error() || ready.is_write_closed();
+            if failed && let Some(error) = stream.take_error()? {
+                return Err(error);
             }
+            sent = say(&stream, first)?;
         }
+        let owed = Owed { writes: true, acknowledgements: !first.is_empty() };
+        Ok(Dialled { stream, said: sent.unwrap_or(0), owed })
     };
     connecting.await.map_err(DialError::Io)
 }
@@ -163,7 +191,6 @@ async fn connect(address: IpAddr, port: u16, first: &[u8]) -> Result<(TcpStream,
 /// Begins to connect, and sends `first` if it is connected at once; how many bytes.
 fn begin(address: SocketAddr, first: &[u8]) -> io::Result<(TcpStream, Option<usize>)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_tcp_nodelay(true)?;
     if !first.is_empty() {
         // The acknowledgement that ends the handshake waits for the first bytes, and leaves with them.
         sockopt::set_tcp_quickack(&socket, false).unwrap_or_default();
@@ -181,20 +208,66 @@ fn say(socket: impl AsFd, first: &[u8]) -> io::Result<Option<usize>> {
     if first.is_empty() {
         return Ok(None);
     }
-    let sent = match send(&socket, first, SendFlags::NOSIGNAL) {
-        Err(Errno::AGAIN) => return Ok(None),
-        sent => sent?,
-    };
-    // From here on as usual: a backend that writes twice may wait for the first to be acknowledged. Bytes have been sent, so
-    // nothing may have the next backend be tried.
-    sockopt::set_tcp_quickack(&socket, true).unwrap_or_default();
-    Ok(Some(sent))
+    match send(&socket, first, SendFlags::NOSIGNAL) {
+        Err(Errno::AGAIN) => Ok(None),
+        sent => Ok(Some(sent?)),
+    }
 }
 
-async fn connect_unix(path: &Path) -> Result<TcpStream, DialError> {
+/// Has a backend be sent what is written while it has yet to acknowledge what was written before. Nothing may have the next
+/// backend be tried once bytes have been sent, so a failure is none.
+pub(crate) fn write_at_once(socket: impl AsFd) {
+    sockopt::set_tcp_nodelay(socket, true).unwrap_or_default();
+}
+
+/// Has what a backend says be acknowledged at once: until then that waits for something to leave with, and a backend that
+/// writes twice may wait for it.
+pub(crate) fn acknowledge_at_once(socket: impl AsFd) {
+    sockopt::set_tcp_quickack(socket, true).unwrap_or_default();
+}
+
+async fn connect_unix(path: &Path) -> Result<Dialled, DialError> {
     let connect = async {
         let stream = UnixStream::connect(path).await?.into_std()?;
-        TcpStream::from_std(OwnedFd::from(stream).into())
+        let stream = TcpStream::from_std(OwnedFd::from(stream).into())?;
+        Ok(Dialled { stream, said: 0, owed: Owed::default() })
     };
     connect.await.map_err(DialError::Io)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proxy_route::{Target, TargetPort};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    fn behind(listener: &TcpListener) -> Backend {
+        let address = listener.local_addr().unwrap();
+        Backend::new(&Target::new(address.ip(), TargetPort::Fixed(address.port())))
+    }
+
+    #[tokio::test]
+    async fn the_first_bytes_are_sent_by_the_dial_where_it_is_over_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (backend, timers) = (behind(&listener), Timers::new());
+        let dial = Dial { timers: &timers, port: 80, timeout: None, first: b"first" };
+        let Dialled { mut stream, said, owed } = backend.dial_with(dial).await.unwrap();
+        assert!(owed.writes && owed.acknowledgements && !stream.nodelay().unwrap());
+        stream.write_all(&b"first"[said..]).await.unwrap();
+        stream.write_all(b" and more").await.unwrap();
+        drop(stream);
+        let mut got = String::new();
+        listener.accept().await.unwrap().0.read_to_string(&mut got).await.unwrap();
+        assert_eq!(got, "first and more");
+        drop(listener);
+        assert_eq!(backend.dial_with(dial).await.unwrap_err().label(), "dial_refused");
+    }
+
+    #[tokio::test]
+    async fn who_writes_by_and_by_is_sent_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = behind(&listener).dial(&Timers::new(), 80, None).await.unwrap();
+        assert!(stream.nodelay().unwrap());
+    }
 }
