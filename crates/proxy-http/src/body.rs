@@ -271,12 +271,12 @@ pub(crate) enum Source {
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
     source: Source,
-    request: Option<InFlight>,
+    request: Option<Box<InFlight>>,
 }
 
 impl ResponseBody {
     /// The body of the response to `request`; `None` if the request goes on elsewhere.
-    pub(crate) fn new(source: Source, request: Option<InFlight>) -> Self {
+    pub(crate) fn new(source: Source, request: Option<Box<InFlight>>) -> Self {
         let body = Self { source, request };
         if body.is_end_stream() {
             body.note(None);
@@ -286,7 +286,7 @@ impl ResponseBody {
 
     /// Notes for the access log what was handed over; `None` is the end.
     fn note(&self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
-        let Some(entry) = self.request.as_ref().and_then(InFlight::entry) else { return };
+        let Some(entry) = self.request.as_deref().and_then(InFlight::entry) else { return };
         match frame {
             Some(Ok(frame)) => entry.sent(frame.data_ref().map_or(0, Bytes::len)),
             Some(Err(_)) => return entry.ends("connection_lost"),

@@ -43,7 +43,8 @@ pub(crate) fn remove_hop_by_hop(headers: &mut Fields) {
             // Most often it is one of these, which are no headers or go anyway.
             .filter(|token| !token.eq_ignore_ascii_case("keep-alive") && !token.eq_ignore_ascii_case("close"))
             .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
-            .filter(|name| name != TE)
+            // To do without the host is for no connection to say.
+            .filter(|name| name != TE && name != HOST)
             .collect();
         headers.retain(|name| !is_hop_by_hop(name.as_str()) && !named.contains(name));
     }

@@ -130,11 +130,6 @@ impl ClientIo {
         self.transport.socket_mut().poll_read_ready(context)
     }
 
-    /// Whether the runtime watches the socket, so that what comes, and the end, is told.
-    pub(crate) fn is_watched(&self) -> bool {
-        self.transport.socket().is_watched()
-    }
-
     /// Has the runtime watch the socket.
     pub(crate) fn watch(&mut self) {
         // Where it cannot, the next read fails.

@@ -18,7 +18,8 @@ pub(crate) struct Head {
 /// A request, as its connection gives it.
 #[derive(Debug)]
 pub(crate) struct Request {
-    pub(crate) head: Head,
+    /// Boxed, as it is moved from one stage to the next.
+    pub(crate) head: Box<Head>,
     pub(crate) body: Incoming,
     /// What it asks a stream of HTTP/2 to become.
     pub(crate) tunnel: Option<Box<StreamTunnel>>,
@@ -55,7 +56,7 @@ impl From<http::Request<hyper::body::Incoming>> for Request {
             Box::new(StreamTunnel { protocol, upgrade })
         });
         let (parts, body) = request.into_parts();
-        Self { head: parts.into(), body: Incoming::Http2(body), tunnel }
+        Self { head: Box::new(parts.into()), body: Incoming::Http2(body), tunnel }
     }
 }
 

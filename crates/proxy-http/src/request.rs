@@ -18,7 +18,6 @@ use crate::HttpGeneration;
 use crate::body::{ResponseBody, Source};
 use crate::connection::{self, Downstream};
 use crate::headers::{self, Lookup};
-use crate::io::Busy;
 use crate::message::{Head, Request, Response};
 use auth::Credentials;
 use conn_tracker::{EventKind, RequestOutcome, RequestPermit, RouteId};
@@ -57,7 +56,7 @@ pub(crate) fn answer(client: Arc<Downstream>, request: Request) -> Answering {
     client.activity.begin_request();
     client.wakes();
     let newest = client.worker.current();
-    let mut flight = InFlight::new(Arc::clone(&client), &request.head, &newest);
+    let mut flight = Box::new(InFlight::new(Arc::clone(&client), &request.head, &newest));
     let is_head = request.head.method == Method::HEAD;
     let h1 = Downstream::speaks_h1(request.head.version);
     match (Serving { client: &client, flight: &mut flight, h1 }).serve(&newest, request) {
@@ -137,7 +136,6 @@ pub(crate) struct InFlight {
     permit: Option<Arc<RequestPermit>>,
     tunnel: bool,
     over: bool,
-    _busy: Busy,
 }
 
 /// What is reported of a request whose client went away before there was a status.
@@ -152,6 +150,7 @@ impl InFlight {
     }
 
     fn with(client: Arc<Downstream>, id: HeaderValue, entry: Option<Arc<Entry>>) -> Self {
+        client.activity.begin();
         Self {
             began: Instant::now(),
             route: None,
@@ -162,7 +161,6 @@ impl InFlight {
             permit: None,
             tunnel: false,
             over: false,
-            _busy: client.activity.busy(),
             client,
         }
     }
@@ -188,7 +186,7 @@ impl InFlight {
         flight
     }
 
-    fn answered(mut self, mut response: Answer, is_head: bool) -> Response<ResponseBody> {
+    fn answered(mut self: Box<Self>, mut response: Answer, is_head: bool) -> Response<ResponseBody> {
         if is_head || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             // The length stays, the bytes do not, whatever a backend makes of it.
             response.body = Source::Fixed(bytes::Bytes::new());
@@ -212,6 +210,7 @@ impl Drop for InFlight {
                 entry.tell(report, Outcome { route, client: for_whom, port, id, status, elapsed });
             }
         }
+        self.client.activity.rest();
     }
 }
 
@@ -235,6 +234,7 @@ impl Serving<'_> {
             self.event(EventKind::BadRequest, "header_too_large", for_whom);
             return Ok(self.text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE).into());
         }
+        target::complete(&mut request.head);
         let target = match Target::of(&request.head, request.tunnel.is_some()) {
             Ok(target) => target,
             Err(status) => {
@@ -276,11 +276,13 @@ impl Serving<'_> {
             }
         }
         Ok(match &route.action {
-            Action::Forward(rules) => match self.prepare(newest, route, rules, request, &target, for_whom) {
+            Action::Forward(rules) => match self.prepare(newest, route, rules, request, for_whom) {
                 Ok(ready) => Served::Ready(ready),
                 Err(answer) => Served::Answered(answer),
             },
-            Action::Redirect(redirect) => answers::redirect(redirect, &target, client.port, &self.flight.id).into(),
+            Action::Redirect(redirect) => {
+                answers::redirect(redirect, &Target::seen(&request.head), client.port, &self.flight.id).into()
+            }
             Action::Respond(respond) => answers::respond(respond, &self.flight.id).into(),
             Action::Block => {
                 self.event(EventKind::Blocked, "block_route", for_whom);
@@ -293,7 +295,7 @@ impl Serving<'_> {
         &self,
         newest: &'n HttpGeneration,
         head: &Head,
-        target: &Target,
+        target: &Target<'_>,
         for_whom: IpAddr,
     ) -> Option<&'n Arc<RoutedRoute>> {
         let facts = RequestFacts {

@@ -15,6 +15,7 @@ mod head;
 mod http1;
 mod letter;
 mod outgoing;
+mod patience;
 mod pool;
 mod pools;
 mod transmit;

@@ -37,6 +37,10 @@ pub struct Timers(Arc<Shared>);
 /// How coarse time-outs are.
 pub const TICK: Duration = Duration::from_millis(100);
 
+/// How many of them are in a second.
+const PER_SECOND: u64 = 1_000_000_000 / TICK.subsec_nanos() as u64;
+const _: () = assert!(TICK.as_secs() == 0 && 1_000_000_000 % TICK.subsec_nanos() == 0);
+
 /// A moment of the coarse clock, in ticks since the worker began. The clock stands still while no timer is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(u32);
@@ -172,7 +176,10 @@ impl Shared {
 
     /// The first tick that is not before `time`.
     fn tick_at(&self, time: Instant) -> u32 {
-        let ticks = time.saturating_duration_since(self.started).as_nanos().div_ceil(TICK.as_nanos());
+        let time = time.saturating_duration_since(self.started);
+        // Without a division of 128 bits: this is done for every request.
+        let ticks =
+            time.as_secs().saturating_mul(PER_SECOND) + u64::from(time.subsec_nanos().div_ceil(TICK.subsec_nanos()));
         u32::try_from(ticks).unwrap_or(NEVER)
     }
 

@@ -88,14 +88,14 @@ impl Activity {
     /// Counts a request whose head is read.
     pub(crate) fn begin_request(&self) {
         // Ordering: read by the task that writes it.
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        raise(&self.requests);
     }
 
     /// Takes note of a write.
     pub(super) fn wrote(&self) {
         // Ordering: read by the task that writes them.
-        self.moves.fetch_add(1, Ordering::Relaxed);
-        self.writes.fetch_add(1, Ordering::Relaxed);
+        raise(&self.moves);
+        raise(&self.writes);
     }
 
     /// Takes note of whether the head of a request has begun to come and is not whole.
@@ -106,9 +106,20 @@ impl Activity {
 
     /// Keeps the connection busy until the answer drops.
     pub(crate) fn busy(self: &Arc<Self>) -> Busy {
+        self.begin();
+        Busy { activity: Arc::clone(self) }
+    }
+
+    /// The connection is busy with one thing more, until that is [over](Self::rest).
+    pub(crate) fn begin(&self) {
         // Ordering: raised by the connection's task, which is the one to look at it.
         self.busy.fetch_add(1, Ordering::Relaxed);
-        Busy { activity: Arc::clone(self) }
+    }
+
+    /// It is busy with one thing less.
+    pub(crate) fn rest(&self) {
+        // Ordering: releases what was done to the task that sees the count at zero.
+        self.busy.fetch_sub(1, Ordering::Release);
     }
 
     /// How many requests were ever begun, wrapping.
@@ -145,7 +156,7 @@ impl Activity {
         // Ordering: written and read by the connection's task.
         self.drained.store(!any, Ordering::Relaxed);
         if any {
-            self.moves.fetch_add(1, Ordering::Relaxed);
+            raise(&self.moves);
         }
     }
 
@@ -201,7 +212,12 @@ pub(crate) struct Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        // Ordering: releases what was done to the task that sees the count at zero.
-        self.activity.busy.fetch_sub(1, Ordering::Release);
+        self.activity.rest();
     }
+}
+
+/// Counts one more, wrapping.
+fn raise(count: &AtomicUsize) {
+    // Ordering: written and read by one task, so that a load and a store are as good as an addition, and cheaper.
+    count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }

@@ -45,7 +45,7 @@ pub(super) fn say(answer: &mut Answer, text: &str) {
 }
 
 /// The answer of a redirecting route.
-pub(super) fn redirect(redirect: &Redirect, target: &Target, port: u16, id: &HeaderValue) -> Answer {
+pub(super) fn redirect(redirect: &Redirect, target: &Target<'_>, port: u16, id: &HeaderValue) -> Answer {
     let location = redirect
         .to
         .replace("{domain}", target.domain())

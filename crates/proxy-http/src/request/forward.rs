@@ -13,7 +13,7 @@ use crate::tunnel::{self, Tunnel};
 use crate::upstream::{Exchange, Letter, UpstreamError, UpstreamResponse};
 use conn_tracker::{Event, EventKind};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, UPGRADE};
-use http::{HeaderValue, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use proxy_route::{Forward, RoutedRoute};
@@ -51,7 +51,6 @@ impl Serving<'_> {
         route: &Arc<RoutedRoute>,
         rules: &Forward,
         mut request: Request,
-        target: &Target,
         for_whom: IpAddr,
     ) -> Result<Box<Ready>, Box<Answer>> {
         let asked = asked(&mut request).map_err(|status| Box::new(self.text(status)))?;
@@ -64,7 +63,7 @@ impl Serving<'_> {
             let event = Event { kind, reason: TOO_SLOW, route: Some(route.id), source };
             Arc::new(Pace::new(Arc::clone(&self.client.worker.report), event))
         });
-        let letter = self.outgoing(newest, route, request, target, &asked, pace.as_ref());
+        let letter = self.outgoing(newest, route, request, &asked, pace.as_ref());
         Ok(Box::new(Ready { route: Arc::clone(route), letter, asked, pace, for_whom }))
     }
 
@@ -86,6 +85,7 @@ impl Serving<'_> {
             listener_port: client.port,
             slots: self.flight.permit.as_ref(),
             upgrade: !matches!(asked, Asked::No),
+            looks: self.h1,
         };
         let response = client.worker.pools.send(&exchange, letter).await;
         match response {
@@ -121,48 +121,44 @@ impl Serving<'_> {
         newest: &HttpGeneration,
         route: &RoutedRoute,
         request: Request,
-        target: &Target,
         asked: &Asked,
         pace: Option<&Arc<Pace>>,
     ) -> Letter {
         let client = self.client;
         let settings = &newest.generation.settings;
-        let Request { head: Head { method, mut fields, .. }, body, .. } = request;
-        headers::remove_hop_by_hop(&mut fields);
+        let Request { mut head, body, .. } = request;
+        headers::remove_hop_by_hop(&mut head.fields);
         let (from, tls, port, id) = (client.client(), client.tls.is_some(), client.port, self.flight.id.clone());
         let shown = client.certificate.as_deref().filter(|_| route.client_auth.is_some());
-        let stamped = route.headers.request.0.is_empty() && Stamp::fits(&fields);
+        let stamped = route.headers.request.0.is_empty() && Stamp::fits(&head.fields);
         // HTTP/2 names the host in the URI, and there it is found where no rule looks for it.
-        let uri = if stamped && target.uri.authority().is_some() && !fields.has(&HOST) {
-            target.uri.clone()
-        } else {
-            name_host(&mut fields, target, client.local);
-            origin_form(&target.uri)
-        };
+        if !stamped || head.uri.authority().is_none() || head.fields.has(&HOST) {
+            name_host(&mut head, client.local);
+            origin_form(&mut head.uri);
+        }
+        let fields = &mut head.fields;
         let stamp = if stamped {
-            certificate::tell(&mut fields, shown);
+            certificate::tell(fields, shown);
             Some(Stamp { from, tls, port, id })
         } else {
             let host = fields.get(&HOST).cloned();
             let trusted = newest.generation.balancers.contains(from);
-            headers::forward(&mut fields, &Forwarding { from, trusted, tls, host: host.as_ref(), port });
+            headers::forward(fields, &Forwarding { from, trusted, tls, host: host.as_ref(), port });
             fields.set(X_REQUEST_ID, id);
-            certificate::tell(&mut fields, shown);
-            headers::edit(&mut fields, &route.headers.request);
+            certificate::tell(fields, shown);
+            headers::edit(fields, &route.headers.request);
             None
         };
-        let method = match asked {
-            Asked::No => method,
-            Asked::Upgrade(protocol) => {
-                ask_upgrade(&mut fields, protocol.clone());
-                method
-            }
+        match asked {
+            Asked::No => {}
+            Asked::Upgrade(protocol) => ask_upgrade(fields, protocol.clone()),
             Asked::Stream(_, handshake) => {
-                handshake.ask(&mut fields);
-                ask_upgrade(&mut fields, HeaderValue::from_static("websocket"));
-                http::Method::GET
+                handshake.ask(fields);
+                ask_upgrade(fields, HeaderValue::from_static("websocket"));
+                head.method = Method::GET;
             }
-        };
+        }
+        head.version = Version::HTTP_11;
         let body = match pace {
             None => RequestBody::Empty,
             Some(pace) => {
@@ -178,7 +174,7 @@ impl Serving<'_> {
                 )))
             }
         };
-        Letter::new(Head { method, uri, version: Version::HTTP_11, fields }, stamp, body)
+        Letter::new(head, stamp, body)
     }
 
     /// The backend's answer as the client gets it.
@@ -277,21 +273,22 @@ fn ask_upgrade(fields: &mut Fields, protocol: HeaderValue) {
 }
 
 /// Has the fields say which host is asked for, which is the proxy itself where the client named none.
-fn name_host(fields: &mut Fields, target: &Target, local: SocketAddr) {
-    let asked = target.host();
-    if asked.is_empty() || fields.get(&HOST).is_none_or(|host| host.as_bytes() != asked.as_bytes()) {
+fn name_host(head: &mut Head, local: SocketAddr) {
+    let asked = Target::seen(head).host();
+    let is_said = || head.fields.get(&HOST).is_some_and(|host| host.as_bytes() == asked.as_bytes());
+    if asked.is_empty() || head.uri.authority().is_some() && !is_said() {
         let local = asked.is_empty().then(|| local.to_string());
         if let Ok(host) = HeaderValue::from_str(local.as_deref().unwrap_or(asked)) {
-            fields.set(HOST, host);
+            head.fields.set(HOST, host);
         }
     }
 }
 
-/// The path and query alone.
-fn origin_form(uri: &Uri) -> Uri {
+/// Leaves the path and query alone.
+fn origin_form(uri: &mut Uri) {
     match uri.path_and_query() {
-        Some(path) if uri.authority().is_some() || uri.scheme().is_some() => Uri::from(path.clone()),
-        Some(_) => uri.clone(),
-        None => Uri::from_static("/"),
+        Some(path) if uri.authority().is_some() || uri.scheme().is_some() => *uri = Uri::from(path.clone()),
+        Some(_) => {}
+        None => *uri = Uri::from_static("/"),
     }
 }

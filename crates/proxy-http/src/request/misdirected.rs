@@ -8,7 +8,7 @@ use proxy_route::{HelloDecision, HelloFacts};
 /// Whether the host of a request cannot be served on its connection, which was made for another name: one that the
 /// certificate of the connection is not for, or whose TLS is not ended here. Browsers use one connection for all names of its
 /// certificate; told so (421), they make another one.
-pub(super) fn is(newest: &HttpGeneration, client: &Downstream, target: &Target) -> bool {
+pub(super) fn is(newest: &HttpGeneration, client: &Downstream, target: &Target<'_>) -> bool {
     let Some(name) = client.sni.as_deref() else { return false };
     let host = target.domain();
     let host = host.strip_suffix('.').unwrap_or(host);

@@ -9,21 +9,21 @@ use http::{Method, StatusCode, Uri, Version};
 use std::net::Ipv6Addr;
 
 /// What a request asks for.
-#[derive(Clone, Debug)]
-pub(super) struct Target {
-    /// The `Host`, unless the URI says it or there is none.
-    named: String,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target<'a> {
+    /// The host, as the client wrote it; empty if it named none.
+    host: &'a str,
     /// The URI, in whatever form it came.
-    pub(super) uri: Uri,
+    uri: &'a Uri,
 }
 
-impl Target {
-    /// Reads the target of a request; `is_extended`: it asks its stream to become a tunnel.
+impl<'a> Target<'a> {
+    /// Reads the target of a request that is [complete]; `is_extended`: it asks its stream to become a tunnel.
     ///
     /// # Errors
     /// The status for a request whose target cannot be told: none or several hosts, a host that is not one, no path, or a
     /// method that asks for a tunnel to anywhere. Also for a body in a coding that would be lost on the way.
-    pub(super) fn of(head: &Head, is_extended: bool) -> Result<Self, StatusCode> {
+    pub(super) fn of(head: &'a Head, is_extended: bool) -> Result<Self, StatusCode> {
         let Head { method, uri, version, fields } = head;
         if *method == Method::CONNECT && !is_extended {
             return Err(StatusCode::METHOD_NOT_ALLOWED);
@@ -32,40 +32,46 @@ impl Target {
             return Err(StatusCode::NOT_IMPLEMENTED);
         }
         let named = host(fields, *version)?;
-        let uri = with_path(uri.clone());
         if *version == Version::HTTP_2 {
-            check_http2(fields, &uri, named)?;
+            check_http2(fields, uri, named)?;
         }
         // What is matched has to be what is sent: no host in place of the path, and `*` only where it means the server.
         let of_server = uri.path() == "*" && *method == Method::OPTIONS;
         if !uri.path().starts_with('/') && !of_server {
             return Err(StatusCode::BAD_REQUEST);
         }
+        let target = Self::with(named, uri);
         // One that is overruled has to be a host, too.
-        let overruled = uri.authority().map(|_| named);
-        let named = if overruled.is_some() { String::new() } else { named.to_owned() };
-        let is_odd = overruled.is_some_and(|named| !is_host(named));
-        let target = Self { named, uri };
-        if !is_odd && is_host(target.host()) { Ok(target) } else { Err(StatusCode::BAD_REQUEST) }
+        let is_odd = uri.authority().is_some() && !is_host(named);
+        if !is_odd && is_host(target.host) { Ok(target) } else { Err(StatusCode::BAD_REQUEST) }
+    }
+
+    /// The target of a request that has one.
+    pub(super) fn seen(head: &'a Head) -> Self {
+        Self::with(head.fields.get(&HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(), &head.uri)
+    }
+
+    fn with(named: &'a str, uri: &'a Uri) -> Self {
+        Self { host: uri.authority().map_or(named, |authority| authority.as_str()), uri }
     }
 
     /// The host, as the client wrote it; empty if it named none.
-    pub(super) fn host(&self) -> &str {
-        self.uri.authority().map_or(&self.named, |authority| authority.as_str())
+    pub(super) const fn host(&self) -> &'a str {
+        self.host
     }
 
     /// The path, without query.
-    pub(super) fn path(&self) -> &str {
+    pub(super) fn path(&self) -> &'a str {
         self.uri.path()
     }
 
     /// Path and query.
-    pub(super) fn path_and_query(&self) -> &str {
+    pub(super) fn path_and_query(&self) -> &'a str {
         self.uri.path_and_query().map_or("/", |path| path.as_str())
     }
 
     /// The host without its port.
-    pub(super) fn domain(&self) -> &str {
+    pub(super) fn domain(&self) -> &'a str {
         match self.host().rsplit_once(':') {
             Some((domain, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => domain,
             _ => self.host(),
@@ -118,28 +124,30 @@ fn is_host(text: &str) -> bool {
     is_host && (port.is_empty() || port.starts_with(':') && port.bytes().skip(1).all(|byte| byte.is_ascii_digit()))
 }
 
-/// The same with a path where there is a query alone: `http://shop.test?x` asks for `/?x`, and is passed on so.
-fn with_path(uri: Uri) -> Uri {
-    let lacking = uri.path_and_query().filter(|path| path.as_str().starts_with('?'));
-    let Some(path) = lacking.and_then(|path| PathAndQuery::try_from(format!("/{}", path.as_str())).ok()) else {
-        return uri;
-    };
-    let mut parts = uri.into_parts();
-    parts.path_and_query = Some(path);
-    Uri::from_parts(parts).unwrap_or_default()
+/// Has a request ask for a path where it names a query alone: `http://shop.test?x` asks for `/?x`, and is passed on so.
+pub(super) fn complete(head: &mut Head) {
+    let lacking = head.uri.path_and_query().filter(|path| path.as_str().starts_with('?'));
+    if let Some(path) = lacking.and_then(|path| PathAndQuery::try_from(format!("/{}", path.as_str())).ok()) {
+        let mut parts = std::mem::take(&mut head.uri).into_parts();
+        parts.path_and_query = Some(path);
+        head.uri = Uri::from_parts(parts).unwrap_or_default();
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn target(version: Version, method: &str, uri: &str, hosts: &[&str]) -> Result<Target, StatusCode> {
+    /// The head of a request, and what its target is found to be.
+    fn head(version: Version, method: &str, uri: &str, hosts: &[&str]) -> Head {
         let mut request = http::Request::builder().version(version).method(method).uri(uri);
         for host in hosts {
             request = request.header(HOST, *host);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        Target::of(&head.into(), false)
+        let mut head = head.into();
+        complete(&mut head);
+        head
     }
 
     #[test]
@@ -176,15 +184,16 @@ mod tests {
             (Version::HTTP_2, "/x", &[], Err(bad)),
         ];
         for (version, uri, hosts, expected) in cases {
-            let found = target(*version, "GET", uri, hosts);
+            let head = head(*version, "GET", uri, hosts);
+            let found = Target::of(&head, false);
             assert_eq!(found.as_ref().map(Target::host).map_err(|status| *status), *expected, "{uri} {hosts:?}");
         }
     }
 
     #[test]
     fn tunnels_to_anywhere_are_refused() {
-        let refused = target(Version::HTTP_11, "CONNECT", "shop.test:443", &["shop.test"]);
-        assert_eq!(refused.unwrap_err(), StatusCode::METHOD_NOT_ALLOWED);
+        let head = head(Version::HTTP_11, "CONNECT", "shop.test:443", &["shop.test"]);
+        assert_eq!(Target::of(&head, false).unwrap_err(), StatusCode::METHOD_NOT_ALLOWED);
     }
 
     #[test]
@@ -198,7 +207,8 @@ mod tests {
             ("GET", "http://shop.test", Ok("/")),
             ("GET", "//shop.test/x", Ok("//shop.test/x")),
         ] {
-            let target = target(Version::HTTP_11, method, uri, &["shop.test"]);
+            let head = head(Version::HTTP_11, method, uri, &["shop.test"]);
+            let target = Target::of(&head, false);
             assert_eq!(target.as_ref().map(Target::path).map_err(|status| *status), expected, "{method} {uri}");
         }
     }
@@ -211,8 +221,8 @@ mod tests {
             ("http://shop.test/a?x=1", "/a?x=1"),
             ("/?x=1", "/?x=1"),
         ] {
-            let target = target(Version::HTTP_11, "GET", uri, &["shop.test"]).unwrap();
-            assert_eq!(target.path_and_query(), expected, "{uri}");
+            let head = head(Version::HTTP_11, "GET", uri, &["shop.test"]);
+            assert_eq!(Target::of(&head, false).unwrap().path_and_query(), expected, "{uri}");
         }
     }
 
@@ -220,7 +230,9 @@ mod tests {
     fn the_port_is_no_part_of_the_domain() {
         for (host, domain) in [("a.test:80", "a.test"), ("a.test", "a.test"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]")]
         {
-            assert_eq!(target(Version::HTTP_11, "GET", "/", &[host]).unwrap().domain(), domain);
+            let head = head(Version::HTTP_11, "GET", "/", &[host]);
+            assert_eq!(Target::of(&head, false).unwrap().domain(), domain);
+            assert_eq!(Target::seen(&head).host(), host);
         }
     }
 }

@@ -33,4 +33,7 @@ pub(crate) struct Exchange<'a> {
     pub(crate) slots: Option<&'a Arc<RequestPermit>>,
     /// Whether the request asks for an upgrade. It is then spoken in HTTP/1.1 whatever the route says.
     pub(crate) upgrade: bool,
+    /// Whether whoever waits for the response looks for it a few times a second, so that no timer has to tell that it is
+    /// late.
+    pub(crate) looks: bool,
 }

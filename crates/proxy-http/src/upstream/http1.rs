@@ -261,6 +261,7 @@ impl Http1 {
 
     /// Reads by way of the stack, and keeps no more memory than came: most responses are much smaller than the space that
     /// a read has to have, and many of them wait at once for what their clients take.
+    #[inline(never)] // For its place on the stack, which other turns do without.
     fn poll_first(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut space = [const { MaybeUninit::uninit() }; FIRST_READ];
         let mut space = ReadBuf::uninit(&mut space);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// A request on its way to whichever backend takes it. It stays where it is while one after the other is tried.
 #[derive(Debug)]
 pub(crate) struct Letter {
-    pub(super) head: Head,
+    pub(super) head: Box<Head>,
     /// What the head says besides its own fields.
     pub(super) stamp: Option<Stamp>,
     /// `None` once it was taken, or if there is none.
@@ -21,7 +21,7 @@ pub(crate) struct Letter {
 
 impl Letter {
     /// What is sent: `head`, with what `stamp` adds to its fields, and `body`.
-    pub(crate) fn new(head: Head, stamp: Option<Stamp>, body: RequestBody) -> Self {
+    pub(crate) fn new(head: Box<Head>, stamp: Option<Stamp>, body: RequestBody) -> Self {
         let body = Outgoing::new(body);
         let progress = body.progress();
         Self { head, stamp, body: progress.is_some().then_some(body), progress }
@@ -56,7 +56,7 @@ impl Letter {
     /// Takes back what was not sent.
     pub(super) fn put_back(&mut self, request: Request<Outgoing>) {
         let (head, body) = request.into_parts();
-        self.head = head.into();
+        *self.head = head.into();
         self.body = self.progress.is_some().then_some(body);
     }
 }

@@ -40,7 +40,8 @@ struct Connections {
 #[derive(Debug)]
 struct Idle {
     connection: Box<Http1>,
-    since: Instant,
+    /// When it was first looked at; `None` if it has not been, so that whoever gives it back need not ask the clock.
+    since: Option<Instant>,
 }
 
 /// An HTTP/2 connection.
@@ -91,7 +92,7 @@ impl Pool {
         self.forget_gone(&mut connections);
         while let Some(Idle { mut connection, since }) = connections.idle.pop_back() {
             connections.unneeded = connections.unneeded.min(connections.idle.len());
-            if now.duration_since(since) >= self.limits.idle_age {
+            if since.is_some_and(|since| now.duration_since(since) >= self.limits.idle_age) {
                 // The others are older still.
                 connections.idle.clear();
             } else if connection.is_alive() {
@@ -168,13 +169,16 @@ impl Pool {
             connections.idle.pop_front();
         }
         if self.limits.idle_per_backend > 0 {
-            connections.idle.push_back(Idle { connection, since: Instant::now() });
+            connections.idle.push_back(Idle { connection, since: None });
         }
     }
 
-    /// Drops idle connections that are dead.
-    pub(super) fn look(&self) {
-        self.connections.lock().idle.retain_mut(|idle| idle.connection.is_alive());
+    /// Drops idle connections that are dead, and takes note of those that are new.
+    pub(super) fn look(&self, now: Instant) {
+        self.connections.lock().idle.retain_mut(|idle| {
+            idle.since.get_or_insert(now);
+            idle.connection.is_alive()
+        });
     }
 
     /// Drops connections that are dead or were idle for too long. Says whether any is left.
@@ -185,7 +189,7 @@ impl Pool {
         // The oldest go first, as those are the ones that nobody has taken.
         let spare = connections.unneeded.saturating_sub(self.limits.idle_at_rest).min(connections.idle.len());
         connections.idle.drain(..spare);
-        connections.idle.retain(|idle| now.duration_since(idle.since) < age);
+        connections.idle.retain_mut(|idle| now.duration_since(*idle.since.get_or_insert(now)) < age);
         connections.unneeded = connections.idle.len();
         connections.multiplexed.retain(|connection| connection.is_usable() && !connection.is_stale(now, age));
         !connections.idle.is_empty() || !connections.multiplexed.is_empty()

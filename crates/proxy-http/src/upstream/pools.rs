@@ -2,6 +2,7 @@
 
 use super::body::Work;
 use super::connect::{ConnectError, Speech, connect};
+use super::patience::Patience;
 use super::pool::{Lease, Pool};
 use super::transmit::{Outcome, transmit};
 use super::witness::Witness;
@@ -141,7 +142,8 @@ impl Pools {
                     Err(error) => return Tried::Unreachable(error),
                 },
             };
-            match transmit(&mut lease, letter, exchange.timers, speech, response_timeout).await {
+            let patience = Patience::new(exchange, response_timeout, reused);
+            match transmit(&mut lease, letter, speech, patience).await {
                 Outcome::Answered(response) => {
                     let (slots, progress) = (exchange.slots.cloned(), letter.progress().cloned());
                     let witness = self.witness(exchange);
@@ -234,7 +236,7 @@ async fn sweep(shared: Weak<Shared>, pause: Duration) {
         let Some(shared) = shared.upgrade() else { return };
         let now = Instant::now();
         let mut pools = shared.pools.lock();
-        pools.values().for_each(|pool| pool.look());
+        pools.values().for_each(|pool| pool.look(now));
         if now.duration_since(swept) >= pause {
             swept = now;
             sweep_once(&mut pools, now);

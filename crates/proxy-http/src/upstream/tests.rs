@@ -94,9 +94,10 @@ impl World {
             listener_port: 443,
             slots: None,
             upgrade: self.upgrade,
+            looks: false,
         };
         let (head, body) = request.into_parts();
-        let mut letter = Letter::new(head.into(), None, body);
+        let mut letter = Letter::new(Box::new(head.into()), None, body);
         tokio::time::timeout(PATIENCE, self.pools.send(&exchange, &mut letter)).await.expect("an answer in time")
     }
 

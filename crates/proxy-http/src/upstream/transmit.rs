@@ -5,18 +5,15 @@ use super::connect::Speech;
 use super::head::for_http2;
 use super::http1::HeadError;
 use super::letter::Letter;
-use super::outgoing::{Outgoing, Progress};
+use super::outgoing::Outgoing;
+use super::patience::Patience;
 use super::pool::{Lease, Stream};
 use crate::message::{Head, Response};
 use http::Request;
 use http::uri::Scheme;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use proxy_tcp::Timers;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::time::Duration;
-use tokio::time::Instant;
+use std::future::poll_fn;
 
 /// What became of a request over one connection.
 #[derive(Debug)]
@@ -33,9 +30,8 @@ pub(super) enum Outcome {
 pub(super) async fn transmit(
     lease: &mut Lease,
     letter: &mut Letter,
-    timers: &Timers,
     speech: Speech<'_>,
-    timeout: Option<Duration>,
+    patience: Patience<'_>,
 ) -> Outcome {
     // Without a body, and with a method that may be repeated, it may be sent twice.
     let repeatable = letter.is_empty() && letter.head.method.is_idempotent();
@@ -45,7 +41,7 @@ pub(super) async fn transmit(
             let body = letter.take_body();
             connection.begin(&letter.head, letter.stamp.as_ref(), body);
             let answer = poll_fn(|context| connection.poll_head(context));
-            return match in_time(timers, answer, timeout, letter.progress().map(AsRef::as_ref)).await {
+            return match patience.with(answer, letter.progress().map(AsRef::as_ref)).await {
                 None => Outcome::Failed(UpstreamError::TimedOut),
                 Some(Ok(head)) => Outcome::Answered(head.map(|()| None)),
                 Some(Err(HeadError::RequestBody)) => Outcome::Failed(UpstreamError::RequestBody),
@@ -57,35 +53,34 @@ pub(super) async fn transmit(
             };
         }
     };
-    Box::pin(over_http2(stream, letter, timers, speech, repeatable, timeout)).await
+    Box::pin(over_http2(stream, letter, speech, repeatable, patience)).await
 }
 
 async fn over_http2(
     stream: &Stream,
     letter: &mut Letter,
-    timers: &Timers,
     speech: Speech<'_>,
     repeatable: bool,
-    timeout: Option<Duration>,
+    patience: Patience<'_>,
 ) -> Outcome {
     letter.stamp();
     let body = letter.take_body();
     let spare = repeatable.then(|| letter.head.clone());
-    let mut request = std::mem::take(&mut letter.head).with_body(body);
+    let mut request = std::mem::take(&mut *letter.head).with_body(body);
     let scheme = if speech.is_encrypted() { Scheme::HTTPS } else { Scheme::HTTP };
     if for_http2(&mut request, scheme).is_err() {
         return Outcome::Failed(UpstreamError::BadRequest);
     }
     let mut sender = stream.sender();
     let answer = sender.try_send_request(request);
-    match in_time(timers, answer, timeout, letter.progress().map(AsRef::as_ref)).await {
+    match patience.with(answer, letter.progress().map(AsRef::as_ref)).await {
         None => Outcome::Failed(UpstreamError::TimedOut),
         Some(Ok(response)) => Outcome::Answered(Response::from(response).map(Some)),
         Some(Err(error)) => after(error, spare, letter),
     }
 }
 
-fn after(mut error: TrySendError<Request<Outgoing>>, spare: Option<Head>, letter: &mut Letter) -> Outcome {
+fn after(mut error: TrySendError<Request<Outgoing>>, spare: Option<Box<Head>>, letter: &mut Letter) -> Outcome {
     if let Some(unsent) = error.take_message() {
         letter.put_back(unsent);
         return Outcome::Again;
@@ -101,26 +96,4 @@ fn after(mut error: TrySendError<Request<Outgoing>>, spare: Option<Head>, letter
     let Some(spare) = spare else { return Outcome::Failed(UpstreamError::Lost) };
     letter.head = spare;
     Outcome::Again
-}
-
-/// The answer, or `None` if the backend keeps us waiting for `timeout`.
-async fn in_time<T>(
-    timers: &Timers,
-    answer: impl Future<Output = T>,
-    timeout: Option<Duration>,
-    progress: Option<&Progress>,
-) -> Option<T> {
-    let Some(timeout) = timeout else { return Some(answer.await) };
-    let mut answer = pin!(answer);
-    let mut deadline = Instant::now() + timeout;
-    loop {
-        if let Ok(answer) = timers.until(Some(deadline), answer.as_mut()).await {
-            return Some(answer);
-        }
-        let since = progress.map(|progress| progress.waiting_since().unwrap_or_else(Instant::now));
-        match since.map(|since| since + timeout) {
-            Some(later) if later > deadline => deadline = later,
-            _ => return None,
-        }
-    }
 }

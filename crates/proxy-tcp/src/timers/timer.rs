@@ -46,6 +46,12 @@ impl Timer {
         self.set_due(tick.map_or(NEVER, |Tick(tick)| tick));
     }
 
+    /// Whether its time has come, for whoever was polled with it before, and so is woken then: one load.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.due <= self.shared().now()
+    }
+
     fn shared(&self) -> &Arc<Shared> {
         &self.timers.0
     }
@@ -68,7 +74,7 @@ impl Timer {
     }
 
     pub(super) fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
-        if self.due <= self.shared().now() {
+        if self.is_over() {
             return Poll::Ready(());
         }
         if self.key == NEVER {

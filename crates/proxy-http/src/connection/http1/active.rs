@@ -10,7 +10,7 @@ use crate::io::{ClientIo, Standstill, Unread};
 use proxy_tcp::Timer;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -23,6 +23,8 @@ pub(super) struct Active {
     conversation: Option<Conversation>,
     client: Arc<Downstream>,
     timer: Timer,
+    /// Whom the timer wakes, so that it is not asked with every turn.
+    woken: Option<Waker>,
     tick: Duration,
     watch: Watch,
 }
@@ -60,8 +62,13 @@ impl Active {
         let newest = client.worker.current();
         let settings = &newest.generation.settings;
         let timeouts = settings.timeouts;
-        let limits =
-            [settings.keep_alive.http_idle, timeouts.request_header, timeouts.initial_data, timeouts.response_body];
+        let limits = [
+            settings.keep_alive.http_idle,
+            timeouts.request_header,
+            timeouts.initial_data,
+            timeouts.response,
+            timeouts.response_body,
+        ];
         let tick = limits.into_iter().flatten().map(|limit| limit / 4).fold(TICK, Duration::min);
         let conversation = Conversation::new(io, Arc::clone(&client), settings.max_request_header_bytes);
         let now = Instant::now();
@@ -79,7 +86,17 @@ impl Active {
             finishing: false,
         };
         let timer = client.worker.timers.at(Some(now + tick));
-        Self { conversation: Some(conversation), client, timer, tick, watch }
+        Self { conversation: Some(conversation), client, timer, woken: None, tick, watch }
+    }
+
+    /// Waits for the next time to look.
+    fn poll_tick(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.timer.is_over() && self.woken.as_ref().is_some_and(|woken| woken.will_wake(context.waker())) {
+            return Poll::Pending;
+        }
+        let polled = Pin::new(&mut self.timer).poll(context);
+        self.woken = polled.is_pending().then(|| context.waker().clone());
+        polled
     }
 
     /// What follows when there are no more requests.
@@ -148,7 +165,10 @@ impl Future for Active {
             if finishes && conversation.is_quiet() {
                 return Poll::Ready(this.ended(End::Answered));
             }
-            ready!(Pin::new(&mut this.timer).poll(context));
+            if this.poll_tick(context).is_pending() {
+                return Poll::Pending;
+            }
+            let Some(conversation) = &mut this.conversation else { return Poll::Ready(Next::Over) };
             conversation.watch();
             let now = Instant::now();
             this.timer.set_at(Some(now + this.tick));

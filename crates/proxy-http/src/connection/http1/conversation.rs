@@ -100,6 +100,7 @@ impl Conversation {
 
     /// Has the client be watched, so that its leaving ends what it has asked for.
     pub(super) fn watch(&mut self) {
+        self.intake.watch();
         self.io.watch();
     }
 

@@ -13,7 +13,7 @@ use std::mem::MaybeUninit;
 /// The head of a request, and what it says of its connection.
 #[derive(Debug)]
 pub(super) struct Head {
-    pub(super) request: message::Head,
+    pub(super) request: Box<message::Head>,
     /// What comes behind the head, if anything does.
     pub(super) rest: Option<Rest>,
     /// Whether another request may come behind this one.
@@ -72,6 +72,7 @@ const LONGEST_TARGET: usize = u16::MAX as usize - 1;
 /// place of `spare`, which is empty.
 ///
 /// Nothing is copied: values share the memory that they were read to.
+#[inline(never)] // Its place on the stack is large, and most turns of a connection do without.
 pub(super) fn parse(bytes: &mut BytesMut, most: usize, spare: &mut Fields) -> Result<Option<Head>, Refused> {
     let mut space = [const { MaybeUninit::uninit() }; MOST_HEADERS];
     let mut request = httparse::Request::new(&mut []);
@@ -98,8 +99,14 @@ pub(super) fn parse(bytes: &mut BytesMut, most: usize, spare: &mut Fields) -> Re
         begin.and_then(|begin| length.map(|length| Span { begin, length })).map_err(|_| Refused::TooLarge)
     };
     let target = span(path.as_bytes())?;
-    let mut spans = [(Span::default(), Span::default()); MOST_HEADERS];
     let count = request.headers.len();
+    let (mut few, mut many) = ([(Span::default(), Span::default()); FEW], Vec::new());
+    let spans = if count <= FEW {
+        &mut few[..count]
+    } else {
+        many.resize(count, Default::default());
+        &mut many[..]
+    };
     for (place, field) in spans.iter_mut().zip(request.headers.iter()) {
         *place = (span(field.name.as_bytes())?, span(field.value)?);
     }
@@ -108,7 +115,7 @@ pub(super) fn parse(bytes: &mut BytesMut, most: usize, spare: &mut Fields) -> Re
     let mut fields = std::mem::take(spare);
     fields.reserve(count + ADDED);
     let mut reading = Reading::default();
-    for (name, value) in &spans[..count] {
+    for (name, value) in spans {
         let name = HeaderName::from_bytes(name.among(&head)).map_err(|_| Refused::Malformed)?;
         let value = HeaderValue::from_maybe_shared(value.of(&head)).map_err(|_| Refused::Malformed)?;
         if reading.field(&name, &value, version)? {
@@ -118,9 +125,12 @@ pub(super) fn parse(bytes: &mut BytesMut, most: usize, spare: &mut Fields) -> Re
     let keeps = reading.keeps(&method, version);
     let expects = reading.expects && version == Version::HTTP_11;
     let (rest, trailers) = (reading.rest()?, reading.trailers);
-    let request = message::Head { method, uri, version, fields };
+    let request = Box::new(message::Head { method, uri, version, fields });
     Ok(Some(Head { request, rest, keeps, expects, trailers }))
 }
+
+/// Most requests have no more fields than these.
+const FEW: usize = 16;
 
 /// Fields that a request may gain on its way: place for them is made once.
 const ADDED: usize = 2;

@@ -22,6 +22,8 @@ pub(super) struct Intake {
     ask: usize,
     /// Bytes that a head may have.
     most: usize,
+    /// Whether the end of the connection is looked for while the request under way is answered.
+    watched: bool,
 }
 
 #[derive(Debug)]
@@ -68,7 +70,7 @@ const MOST_READ: usize = 64 * 1024;
 impl Intake {
     /// Nothing but `received`.
     pub(super) fn new(received: BytesMut, most: usize) -> Self {
-        Self { unread: received, stage: Stage::Head, seen: 0, ask: FIRST_READ, most }
+        Self { unread: received, stage: Stage::Head, seen: 0, ask: FIRST_READ, most, watched: false }
     }
 
     /// Whether a request is expected.
@@ -108,6 +110,7 @@ impl Intake {
 
     /// Begins with the body of a request; how it is taken.
     pub(super) fn begin(&mut self, rest: Option<Rest>, expects: bool, context: &Context<'_>) -> Incoming {
+        self.watched = false;
         let Some(rest) = rest else {
             self.stage = Stage::Whole;
             return Incoming::Empty;
@@ -136,6 +139,11 @@ impl Intake {
             }
         };
         self.stage = end;
+    }
+
+    /// Has the end of the connection be looked for while the request under way is answered.
+    pub(super) const fn watch(&mut self) {
+        self.watched = true;
     }
 
     /// Takes nothing any more.
@@ -185,8 +193,8 @@ impl Intake {
             }
             // More than what has come already is not read, be it the end.
             Stage::Whole if !self.unread.is_empty() => Poll::Pending,
-            // Whether the client leaves is worth a registration only where the answer takes its time.
-            Stage::Whole if !io.is_watched() => Poll::Pending,
+            // Whether the client leaves is worth looking, and a registration, only where the answer takes its time.
+            Stage::Whole if !self.watched => Poll::Pending,
             Stage::Whole => match ready!(self.poll_fill(io, context)) {
                 true => Poll::Pending,
                 false => Poll::Ready(Came::End),

@@ -44,6 +44,7 @@ pub(super) fn parse(bytes: &mut Bytes, to_head: bool) -> Result<Option<Head>, Ma
 const MOST_FIELDS: usize = 128;
 const LONGEST: usize = 64 * 1024;
 
+#[inline(never)] // Its place on the stack is large, and most turns of a request do without.
 fn one(bytes: &mut Bytes, to_head: bool) -> Result<Option<Head>, Malformed> {
     let mut space = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut response = httparse::Response::new(&mut []);

@@ -108,7 +108,7 @@ fn a_head_may_come_in_any_pieces_and_what_follows_stays() {
         assert!(read(&text[..end]).unwrap().is_none(), "{end}");
     }
     let (head, left) = read(&format!("{text}GET")).unwrap().unwrap();
-    let message::Head { method, uri, version, fields } = head.request;
+    let message::Head { method, uri, version, fields } = *head.request;
     assert_eq!((method, uri.to_string(), version), (Method::GET, "/a?b".into(), Version::HTTP_11));
     assert_eq!((fields.get(&HOST), left), (Some(&HeaderValue::from_static("a")), 3));
     assert_eq!(fields.all(&HeaderName::from_static("x-one")).collect::<Vec<_>>(), ["1", "2"]);
