@@ -4,13 +4,15 @@ mod activity;
 mod batch;
 mod frames;
 mod gather;
+mod tls;
 
 pub(crate) use activity::{Activity, Busy, Standstill, Unread};
 pub(crate) use batch::Batched;
 pub use frames::follow_frames;
 pub(crate) use gather::Gathered;
+pub(crate) use tls::Tls;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use frames::Frames;
 use gather::poll_write_gathered;
 use proxy_tcp::ClientSocket;
@@ -20,41 +22,26 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio_rustls::server::TlsStream;
-
-/// A socket, and bytes to be taken before any that it gives.
-#[derive(Debug)]
-pub(crate) struct Prefixed {
-    received: Bytes,
-    socket: ClientSocket,
-}
-
-impl Prefixed {
-    pub(crate) const fn new(received: Bytes, socket: ClientSocket) -> Self {
-        Self { received, socket }
-    }
-}
 
 /// What carries the bytes of HTTP.
 #[derive(Debug)]
 pub(crate) enum Transport {
     Plain(ClientSocket),
-    /// Boxed: the state of a TLS session is much larger than a socket.
-    Tls(Box<TlsStream<Prefixed>>),
+    Tls(Box<Tls>),
 }
 
 impl Transport {
     pub(crate) fn socket(&self) -> &ClientSocket {
         match self {
             Self::Plain(socket) => socket,
-            Self::Tls(tls) => &tls.get_ref().0.socket,
+            Self::Tls(tls) => tls.socket(),
         }
     }
 
     fn socket_mut(&mut self) -> &mut ClientSocket {
         match self {
             Self::Plain(socket) => socket,
-            Self::Tls(tls) => &mut tls.get_mut().0.socket,
+            Self::Tls(tls) => tls.socket_mut(),
         }
     }
 }
@@ -98,11 +85,12 @@ impl ClientIo {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if unread.capacity() - unread.len() < LEAST_READ {
-            // In TLS, some may have been read and decrypted already.
-            if let Transport::Plain(socket) = &mut self.transport
-                && self.received.is_empty()
-                && socket.poll_read_ready(context)?.is_pending()
-            {
+            let waits = match &self.transport {
+                Transport::Plain(_) => true,
+                // Some may have been read and decrypted already.
+                Transport::Tls(tls) => tls.waits_for_socket(),
+            };
+            if waits && self.received.is_empty() && self.transport.socket_mut().poll_read_ready(context)?.is_pending() {
                 self.activity.read(false);
                 return Poll::Pending;
             }
@@ -123,6 +111,13 @@ impl ClientIo {
     /// Whether bytes wait that no socket will announce.
     pub(crate) fn has_received(&self) -> bool {
         !self.received.is_empty()
+    }
+
+    /// Gives back what memory can be had again, when nobody knows when more comes.
+    pub(crate) fn rest(&mut self) {
+        if let Transport::Tls(tls) = &mut self.transport {
+            tls.rest();
+        }
     }
 
     /// Waits until the socket has something to say, be it its end.
@@ -227,7 +222,7 @@ impl AsyncWrite for ClientIo {
         this.activity.unflushed(true);
         let polled = match &mut this.transport {
             Transport::Plain(socket) => poll_write_gathered(Pin::new(socket), context, bytes),
-            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(context, bytes),
+            Transport::Tls(tls) => poll_write_gathered(Pin::new(tls.as_mut()), context, bytes),
         };
         if let Poll::Ready(written) = &polled {
             this.activity.wrote();
@@ -272,40 +267,4 @@ pub(crate) fn take(received: &mut (impl Buf + Default), buffer: &mut ReadBuf<'_>
         *received = Default::default();
     }
     Poll::Ready(Ok(()))
-}
-
-impl AsyncRead for Prefixed {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        match this.received.is_empty() {
-            true => Pin::new(&mut this.socket).poll_read(context, buffer),
-            false => take(&mut this.received, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Prefixed {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        poll_write_gathered(Pin::new(&mut self.get_mut().socket), context, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(context)
-    }
 }

@@ -3,9 +3,9 @@
 use super::FIRST_REQUEST;
 use super::downstream::{ClientCertificate, Downstream, Identity, Security};
 use crate::clock::later;
-use crate::io::{Activity, ClientIo, Prefixed, Transport};
+use crate::io::{Activity, ClientIo, Tls, Transport};
 use crate::server::Worker;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use conn_tracker::{ClientKey, EventKind};
 use proxy_route::{Settings, TlsVersion};
 use proxy_tcp::{ClientSocket, HttpConnection, Timers};
@@ -17,8 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 /// A connection whose protocol is known.
 #[derive(Debug)]
@@ -110,7 +108,7 @@ pub(super) async fn open(worker: Arc<Worker>, mut connection: HttpConnection) ->
         return None;
     };
     let (config, roots) = offered.unzip();
-    let tls = match handshake(&worker.timers, config, deadline, socket, received.freeze()).await {
+    let tls = match handshake(&worker.timers, config, deadline, socket, &received).await {
         Ok(tls) => tls,
         Err(reason) => {
             worker.event(EventKind::TlsFailed, reason, None, client);
@@ -119,7 +117,7 @@ pub(super) async fn open(worker: Arc<Worker>, mut connection: HttpConnection) ->
     };
     drop(turn);
     worker.report.handshake();
-    let session = tls.get_ref().1;
+    let session = tls.session();
     let speaks = if session.alpn_protocol() == Some(b"h2") { Speaks::Http2 } else { Speaks::Http1 };
     let version = match session.protocol_version() {
         Some(ProtocolVersion::TLSv1_2) => TlsVersion::V1_2,
@@ -129,7 +127,7 @@ pub(super) async fn open(worker: Arc<Worker>, mut connection: HttpConnection) ->
         let leaf = session.peer_certificates().and_then(<[_]>::first);
         Box::new(ClientCertificate { roots, leaf: leaf.map(|leaf| leaf.clone().into_owned()) })
     });
-    let io = ClientIo::new(BytesMut::new(), Transport::Tls(Box::new(tls)), Arc::clone(&activity));
+    let io = ClientIo::new(BytesMut::new(), Transport::Tls(tls), Arc::clone(&activity));
     let client = Arc::new(Downstream::new(worker, identity, Security::Tls(version, shown), activity, permit));
     Some(Opened { io, client, speaks })
 }
@@ -146,11 +144,10 @@ async fn handshake(
     config: Option<Arc<ServerConfig>>,
     deadline: Instant,
     socket: ClientSocket,
-    received: Bytes,
-) -> Result<TlsStream<Prefixed>, &'static str> {
+    received: &[u8],
+) -> Result<Box<Tls>, &'static str> {
     let config = config.ok_or("handshake_failed")?;
-    let handshake = TlsAcceptor::from(config).accept(Prefixed::new(received, socket));
-    match timers.until(Some(deadline), handshake).await {
+    match timers.until(Some(deadline), Tls::accept(config, received, socket)).await {
         Err(_) => Err("handshake_timeout"),
         Ok(Ok(tls)) => Ok(tls),
         Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Err("handshake_failed"),

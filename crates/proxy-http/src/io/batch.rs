@@ -51,12 +51,13 @@ impl Batched {
         Poll::Ready(sent)
     }
 
-    /// Gives back the memory for gathering, if it is not in use.
+    /// Gives back the memory that is not in use.
     pub(crate) fn rest(&self) {
         let mut batch = self.0.lock();
         if batch.out.is_empty() {
             batch.out = Vec::new();
         }
+        batch.io.rest();
     }
 }
 

@@ -27,9 +27,10 @@ pin_project! {
 }
 
 impl Parked {
-    pub(super) fn new(io: ClientIo, since: Instant, client: Arc<Downstream>) -> Self {
+    pub(super) fn new(mut io: ClientIo, since: Instant, client: Arc<Downstream>) -> Self {
         #[cfg(test)]
         client.worker.parked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        io.rest();
         let (end, reason) = end_of_idleness(since, &client);
         let timer = client.worker.timers.at(Some(end));
         let draining = client.worker.drain.draining();

@@ -1,0 +1,227 @@
+use super::*;
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
+
+/// A client over `wrap` of its socket, and the proxy's end of its connection.
+async fn connected<W: AsyncRead + AsyncWrite + Unpin>(
+    version: &'static SupportedProtocolVersion,
+    wrap: impl FnOnce(TcpStream) -> W,
+) -> (TlsStream<W>, Box<Tls>) {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let own = rcgen::generate_simple_self_signed(["shop.test".to_owned()]).unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()));
+    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(own.cert.der().clone()).unwrap();
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    let accepted = listener.accept().await.unwrap().0;
+    let name = ServerName::try_from("shop.test").unwrap();
+    let (client, tls) = tokio::join!(
+        TlsConnector::from(Arc::new(client)).connect(name, wrap(socket)),
+        Tls::accept(Arc::new(server), &[], ClientSocket::from(accepted)),
+    );
+    (client.unwrap(), tls.unwrap())
+}
+
+/// Takes one byte with each write.
+struct Dribbling(TcpStream);
+
+impl AsyncRead for Dribbling {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Dribbling {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write(context, &bytes[..1])
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_shutdown(context)
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_dribbles_is_understood() {
+    for version in VERSIONS {
+        let (mut client, mut tls) = connected(version, Dribbling).await;
+        let mut got = [0; 7];
+        let (sent, read) = tokio::join!(client.write_all(b"request"), tls.read_exact(&mut got));
+        sent.unwrap();
+        read.unwrap();
+        assert_eq!(&got, b"request");
+    }
+}
+
+#[tokio::test]
+async fn much_goes_both_ways_at_once_and_leaves_no_memory_behind() {
+    for version in VERSIONS {
+        let (mut client, mut tls) = connected(version, |socket| socket).await;
+        let data: Vec<u8> = (0..3_000_000_u32).map(|number| (number % 251) as u8).collect();
+        let ours = async {
+            let (mut read, mut write) = tokio::io::split(&mut tls);
+            let mut got = vec![0; data.len()];
+            let (sent, read) = tokio::join!(
+                async {
+                    write.write_all(&data).await?;
+                    write.flush().await
+                },
+                // Pieces of another size than records.
+                async {
+                    for piece in got.chunks_mut(777) {
+                        read.read_exact(piece).await?;
+                    }
+                    io::Result::Ok(())
+                },
+            );
+            sent.unwrap();
+            read.unwrap();
+            assert!(got == data);
+        };
+        let theirs = async {
+            let (mut read, mut write) = tokio::io::split(&mut client);
+            let mut got = vec![0; data.len()];
+            let (sent, read) = tokio::join!(
+                async {
+                    write.write_all(&data).await?;
+                    write.flush().await
+                },
+                read.read_exact(&mut got),
+            );
+            sent.unwrap();
+            read.unwrap();
+            assert!(got == data);
+        };
+        tokio::join!(ours, theirs);
+        assert!(tls.incoming.has_memory() && tls.outgoing.has_memory());
+        tls.rest();
+        assert!(!tls.incoming.has_memory() && !tls.outgoing.has_memory() && tls.plain.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_waited_for_in_bounded_memory() {
+    let (mut client, mut tls) = connected(&version::TLS13, |socket| socket).await;
+    let data = vec![7; 16 << 20];
+    let mut sent = 0;
+    poll_fn(|context| {
+        while let Poll::Ready(count) = Pin::new(&mut *tls).poll_write(context, &data[sent..]) {
+            sent += count.unwrap();
+        }
+        Poll::Ready(())
+    })
+    .await;
+    assert!(sent < data.len(), "no socket has room for so much");
+    assert!(tls.outgoing.filled().len() <= MOST + 3 * OVERHEAD);
+    let mut got = vec![0; data.len()];
+    let rest = async {
+        tls.write_all(&data[sent..]).await?;
+        tls.flush().await
+    };
+    let (rest, read) = tokio::join!(rest, client.read_exact(&mut got));
+    rest.unwrap();
+    read.unwrap();
+    assert!(got == data);
+}
+
+#[tokio::test]
+async fn keys_are_changed_when_the_client_changes_its_own() {
+    let (mut client, mut tls) = connected(&version::TLS13, |socket| socket).await;
+    for _ in 0..3 {
+        client.get_mut().1.refresh_traffic_keys().unwrap();
+        client.write_all(b"ping").await.unwrap();
+        let mut got = [0; 4];
+        tls.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"ping");
+        tls.write_all(b"pong").await.unwrap();
+        client.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"pong");
+    }
+}
+
+#[tokio::test]
+async fn the_end_is_told_from_a_connection_that_broke_off() {
+    for version in VERSIONS {
+        let (mut client, mut tls) = connected(version, |socket| socket).await;
+        client.write_all(b"all").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        tls.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"all");
+        assert_eq!(tls.read(&mut [0]).await.unwrap(), 0, "it stays the end");
+        if version.version == rustls::ProtocolVersion::TLSv1_3 {
+            tls.write_all(b"answer").await.unwrap();
+            tls.shutdown().await.unwrap();
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.unwrap();
+            assert_eq!(answer, b"answer", "and the end of it is said");
+        }
+
+        let (mut client, mut tls) = connected(version, |socket| socket).await;
+        client.write_all(b"not all").await.unwrap();
+        client.get_mut().0.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        let error = tls.read_to_end(&mut got).await.unwrap_err();
+        assert_eq!((&got[..], error.kind()), (&b"not all"[..], io::ErrorKind::UnexpectedEof));
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_told_of_what_it_did_wrong() {
+    for version in VERSIONS {
+        let (mut client, mut tls) = connected(version, |socket| socket).await;
+        // Data that nobody has encrypted.
+        client
+            .get_mut()
+            .0
+            .write_all(&[23, 3, 3, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+            .await
+            .unwrap();
+        assert_eq!(tls.read(&mut [0; 10]).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let error = client.read(&mut [0; 10]).await.unwrap_err();
+        assert!(error.to_string().contains("fatal alert"), "{error}");
+        assert!(tls.write(b"answer").await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_while_it_shakes_hands_has_broken_off() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let accepted = ClientSocket::from(listener.accept().await.unwrap().0);
+    let own = rcgen::generate_simple_self_signed(["shop.test".to_owned()]).unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .unwrap();
+    client.shutdown().await.unwrap();
+    // The beginning of a record with a hello.
+    let error = Tls::accept(Arc::new(config), &[22, 3, 1, 2, 0, 1], accepted).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
