@@ -4,7 +4,7 @@ use crate::support::backend::Backend;
 use crate::support::client::in_time;
 use crate::support::ports::free_port;
 use crate::support::proxy::{Proxy, binary};
-use crate::support::{admin, certs, on_eight_threads};
+use crate::support::{admin, certs, eventually, on_eight_threads};
 use rustix::process::Signal;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -68,7 +68,12 @@ routes:
         let (_, status) = admin::get(proxy.admin, "/api/v1/status");
         assert!(status.contains(&format!("unix:{}", place(raw).display())), "{status}");
 
-        // All of them are one client, with the limits of one.
+        // All of them are one client, with the limits of one: those that were answered may be about to end.
+        eventually("they are over", Duration::from_secs(10), || match admin::active(proxy.admin, "global", None) {
+            0 => Ok(()),
+            active => Err(format!("{active} are not")),
+        })
+        .await;
         let mut held = Vec::new();
         for _ in 0..2 {
             let mut stream = connect(&place(raw)).await;
