@@ -1,39 +1,226 @@
 //! The fields of a head. Pure.
 
+use crate::headers::is_special;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use std::ops::Range;
 
 /// The fields of a head, in their order.
 ///
-/// A list: there are few of them, most pass through unread, and a map would look up the name of each to put it in.
+/// A list: there are few of them, most pass through unread, and a map would look up the name of each to put it in. Those
+/// that were read stay where they are in the head, and nothing is made of them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Fields(Vec<(HeaderName, HeaderValue)>);
+pub(crate) struct Fields {
+    /// The head that some of them are in, with its names in lower case.
+    head: Bytes,
+    list: Vec<Field>,
+    /// Whether there was one that a proxy has to look at, so that nobody need look for one where there was none.
+    special: bool,
+}
+
+/// One field. Whatever it is made of, its name is one, in lower case, and its value one of visible characters.
+#[derive(Clone, Debug)]
+enum Field {
+    /// Where its name and its value are in the head.
+    Read(Place, Place),
+    Made(HeaderName, Value),
+}
+
+/// A value that was not read, or is kept for longer than what it was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Shared(HeaderValue),
+    /// An id, of visible characters. It is held in place, as each request has one of its own.
+    Id([u8; 32]),
+}
+
+/// Where a part of a head is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    begin: u32,
+    length: u32,
+}
+
+impl Place {
+    /// Where `part` is in the bytes that begin at this address in memory.
+    pub(crate) fn of(part: &[u8], begin: usize) -> Option<Self> {
+        let begin = u32::try_from(part.as_ptr().addr().checked_sub(begin)?).ok()?;
+        Some(Self { begin, length: u32::try_from(part.len()).ok()? })
+    }
+
+    fn range(self) -> Range<usize> {
+        self.begin as usize..(self.begin + self.length) as usize
+    }
+
+    fn among(self, head: &[u8]) -> &[u8] {
+        &head[self.range()]
+    }
+
+    /// The part, sharing the memory of the whole.
+    pub(crate) fn share(self, head: &Bytes) -> Bytes {
+        head.slice(self.range())
+    }
+}
+
+impl Value {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Shared(value) => value.as_bytes(),
+            Self::Id(id) => id,
+        }
+    }
+
+    /// As an object that libraries know.
+    pub(crate) fn shared(self) -> Option<HeaderValue> {
+        match self {
+            Self::Shared(value) => Some(value),
+            Self::Id(id) => {
+                let mut value = HeaderValue::from_bytes(&id).ok()?;
+                // It is no secret, but no other message has it: the table of HPACK need not remember it, nor be searched for it.
+                value.set_sensitive(true);
+                Some(value)
+            }
+        }
+    }
+}
+
+impl From<HeaderValue> for Value {
+    fn from(value: HeaderValue) -> Self {
+        Self::Shared(value)
+    }
+}
+
+/// A field to be written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Line<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) value: &'a [u8],
+    /// All of it, if it was read as it is to be written.
+    pub(crate) whole: Option<&'a [u8]>,
+}
+
+impl Field {
+    fn name<'a>(&'a self, head: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Read(name, _) => name.among(head),
+            Self::Made(name, _) => name.as_str().as_bytes(),
+        }
+    }
+
+    fn value<'a>(&'a self, head: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Read(_, value) => value.among(head),
+            Self::Made(_, value) => value.as_bytes(),
+        }
+    }
+
+    /// The line of a head that was read, if it is written as we would write it.
+    fn line<'a>(&self, head: &'a [u8]) -> Option<&'a [u8]> {
+        let Self::Read(name, value) = self else { return None };
+        let (begin, behind_name) = (name.begin as usize, name.range().end);
+        let (value, behind_value) = (value.begin as usize, value.range().end);
+        let is_usual = head.get(behind_name..value)? == b": " && head.get(behind_value..behind_value + 2)? == b"\r\n";
+        if is_usual { head.get(begin..behind_value + 2) } else { None }
+    }
+
+    /// The same as objects of their own.
+    fn made(self, head: &Bytes) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Self::Read(name, value) => {
+                let name = HeaderName::from_bytes(name.among(head)).ok()?;
+                Some((name, HeaderValue::from_maybe_shared(value.share(head)).ok()?))
+            }
+            Self::Made(name, value) => Some((name, value.shared()?)),
+        }
+    }
+}
 
 impl Fields {
     /// None, with room for so many.
     pub(crate) fn with_capacity(count: usize) -> Self {
-        Self(Vec::with_capacity(count))
+        Self { list: Vec::with_capacity(count), ..Self::default() }
+    }
+
+    /// Takes note of a field that was found in the bytes that begin at this address in memory, which follow by
+    /// [`Fields::read`]; `false` if its name is longer than one may be.
+    #[must_use]
+    pub(crate) fn found(&mut self, field: &httparse::Header<'_>, begin: usize) -> bool {
+        let places = Place::of(field.name.as_bytes(), begin).zip(Place::of(field.value, begin));
+        let Some((name, value)) = places.filter(|(name, _)| name.length < LONGEST_NAME) else { return false };
+        self.list.push(Field::Read(name, value));
+        true
+    }
+
+    /// Takes the head that all of them were found in, and takes out those that do not stay. Answers the head, to be shared.
+    ///
+    /// # Errors
+    /// What is said of one of them instead.
+    pub(crate) fn read<E>(
+        &mut self,
+        mut head: BytesMut,
+        mut stays: impl FnMut(&[u8], &[u8]) -> Result<bool, E>,
+    ) -> Result<&Bytes, E> {
+        for field in &self.list {
+            if let Field::Read(name, _) = field {
+                make_lower_case(&mut head[name.range()]);
+            }
+        }
+        self.head = head.freeze();
+        let (mut special, mut read) = (false, Ok(()));
+        self.retain(|name, value| {
+            let stays = stays(name, value).unwrap_or_else(|error| {
+                read = Err(error);
+                false
+            });
+            special |= stays && is_special(name);
+            stays
+        });
+        self.special |= special;
+        read.map(|()| &self.head)
+    }
+
+    /// Whether one of them may be [special](is_special).
+    pub(crate) const fn may_be_special(&self) -> bool {
+        self.special
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        self.0.iter().map(|(name, value)| (name, value))
+    /// Names, in lower case, and values.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.list.iter().map(|field| (field.name(&self.head), field.value(&self.head)))
     }
 
-    pub(crate) fn names(&self) -> impl Iterator<Item = &HeaderName> {
-        self.0.iter().map(|(name, _)| name)
+    /// The same, to be written.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        let head = &self.head;
+        self.list.iter().map(|field| Line { name: field.name(head), value: field.value(head), whole: field.line(head) })
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.list.iter().map(|field| field.name(&self.head))
+    }
+
+    fn named(&self, name: &HeaderName) -> impl Iterator<Item = &Field> {
+        let name = name.as_str().as_bytes();
+        self.list.iter().filter(move |field| field.name(&self.head) == name)
     }
 
     /// The values of all fields of this name.
-    pub(crate) fn all(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue> {
-        self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| value)
+    pub(crate) fn all(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
+        self.named(name).map(|field| field.value(&self.head))
     }
 
     /// The value of the first field of this name.
-    pub(crate) fn get(&self, name: &HeaderName) -> Option<&HeaderValue> {
+    pub(crate) fn get(&self, name: &HeaderName) -> Option<&[u8]> {
         self.all(name).next()
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn value(&self, name: &HeaderName) -> Option<HeaderValue> {
+        self.named(name).next()?.clone().made(&self.head).map(|(_, value)| value)
     }
 
     pub(crate) fn has(&self, name: &HeaderName) -> bool {
@@ -42,16 +229,17 @@ impl Fields {
 
     /// Makes room for so many more.
     pub(crate) fn reserve(&mut self, count: usize) {
-        self.0.reserve(count);
+        self.list.reserve(count);
     }
 
     /// Puts a field behind the others, be there some of its name.
-    pub(crate) fn push(&mut self, name: HeaderName, value: HeaderValue) {
-        self.0.push((name, value));
+    pub(crate) fn push(&mut self, name: HeaderName, value: impl Into<Value>) {
+        self.special |= is_special(name.as_str().as_bytes());
+        self.list.push(Field::Made(name, value.into()));
     }
 
     /// Has one field of this name.
-    pub(crate) fn set(&mut self, name: HeaderName, value: HeaderValue) {
+    pub(crate) fn set(&mut self, name: HeaderName, value: impl Into<Value>) {
         self.remove(&name);
         self.push(name, value);
     }
@@ -65,27 +253,62 @@ impl Fields {
 
     /// Takes all fields of this name out.
     pub(crate) fn remove(&mut self, name: &HeaderName) {
-        self.retain(|other| other != name);
+        let name = name.as_str().as_bytes();
+        self.retain(|other, _| other != name);
     }
 
-    /// Takes all fields out but those of names that stay.
-    pub(crate) fn retain(&mut self, mut stays: impl FnMut(&HeaderName) -> bool) {
-        self.0.retain(|(name, _)| stays(name));
+    /// Takes all fields out but those that stay.
+    pub(crate) fn retain(&mut self, mut stays: impl FnMut(&[u8], &[u8]) -> bool) {
+        let head = &self.head;
+        self.list.retain(|field| stays(field.name(head), field.value(head)));
     }
 
     /// Takes all fields out, and keeps their room.
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.list.clear();
+        (self.head, self.special) = (Bytes::new(), false);
     }
 }
+
+/// Eight bytes at a time: this is done for every name.
+fn make_lower_case(name: &mut [u8]) {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let lower = |bytes: &mut [u8; 8]| {
+        let word = u64::from_ne_bytes(*bytes);
+        // The highest bit of each byte tells whether it is at least an A, or above a Z.
+        let letters = word & (EACH * 0x7f);
+        let (from_a, above_z) = (letters + EACH * (0x80 - 0x41), letters + EACH * (0x80 - 0x5b));
+        *bytes = (word | (from_a & !above_z & !word & (EACH * 0x80)) >> 2).to_ne_bytes();
+    };
+    let (words, rest) = name.as_chunks_mut::<8>();
+    let is_long = !words.is_empty();
+    words.iter_mut().for_each(lower);
+    match rest {
+        [] => {}
+        // The last eight, some of which are lower case by now.
+        _ if is_long => name.last_chunk_mut::<8>().into_iter().for_each(lower),
+        rest => rest.make_ascii_lowercase(),
+    }
+}
+
+/// A value as text; `None` if it has other characters than those of ASCII.
+pub(crate) fn text(value: &[u8]) -> Option<&str> {
+    if value.is_ascii() { std::str::from_utf8(value).ok() } else { None }
+}
+
+/// What no name is as long as, where it is made an object.
+const LONGEST_NAME: u32 = u16::MAX as u32;
 
 impl From<HeaderMap> for Fields {
     fn from(map: HeaderMap) -> Self {
         let mut fields = Self::with_capacity(map.len());
+        let mut last = None;
         for (name, value) in map {
             // Further values of a name come without it.
-            let name = name.or_else(|| fields.names().last().cloned()).expect("the first has its name");
-            fields.push(name, value);
+            last = name.or(last);
+            if let Some(name) = &last {
+                fields.push(name.clone(), value);
+            }
         }
         fields
     }
@@ -94,7 +317,7 @@ impl From<HeaderMap> for Fields {
 impl From<Fields> for HeaderMap {
     fn from(fields: Fields) -> Self {
         let mut map = Self::with_capacity(fields.len());
-        map.extend(fields.0);
+        map.extend(fields.list.into_iter().filter_map(|field| field.made(&fields.head)));
         map
     }
 }
@@ -102,14 +325,16 @@ impl From<Fields> for HeaderMap {
 #[cfg(test)]
 impl Fields {
     pub(crate) fn capacity(&self) -> usize {
-        self.0.capacity()
+        self.list.capacity()
     }
 }
 
 #[cfg(test)]
 impl FromIterator<(HeaderName, HeaderValue)> for Fields {
     fn from_iter<I: IntoIterator<Item = (HeaderName, HeaderValue)>>(fields: I) -> Self {
-        Self(fields.into_iter().collect())
+        let mut all = Self::default();
+        fields.into_iter().for_each(|(name, value)| all.push(name, value));
+        all
     }
 }
 
@@ -118,8 +343,8 @@ mod tests {
     use super::*;
     use http::header::{ACCEPT, COOKIE, HOST};
 
-    fn text(fields: &Fields) -> Vec<String> {
-        fields.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
+    fn shown(fields: &Fields) -> Vec<String> {
+        fields.iter().map(|(name, value)| format!("{}: {}", text(name).unwrap(), text(value).unwrap())).collect()
     }
 
     #[test]
@@ -127,18 +352,59 @@ mod tests {
         let value = HeaderValue::from_static;
         let fields = [(COOKIE, value("a")), (HOST, value("b")), (COOKIE, value("c")), (ACCEPT, value("d"))];
         let mut fields = Fields::from_iter(fields);
-        assert_eq!(fields.all(&COOKIE).collect::<Vec<_>>(), ["a", "c"]);
-        assert_eq!(fields.get(&COOKIE), Some(&value("a")));
+        assert_eq!(fields.all(&COOKIE).collect::<Vec<_>>(), [b"a", b"c"]);
+        assert_eq!((fields.get(&COOKIE), fields.value(&HOST)), (Some(&b"a"[..]), Some(value("b"))));
         let map = HeaderMap::from(fields.clone());
         assert_eq!(map.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a", "c"]);
-        assert_eq!(text(&Fields::from(map)), ["cookie: a", "cookie: c", "host: b", "accept: d"]);
+        assert_eq!(shown(&Fields::from(map)), ["cookie: a", "cookie: c", "host: b", "accept: d"]);
         fields.set(COOKIE, value("e"));
         fields.set_missing(HOST, || value("f"));
-        assert_eq!(text(&fields), ["host: b", "accept: d", "cookie: e"]);
+        assert_eq!(shown(&fields), ["host: b", "accept: d", "cookie: e"]);
         fields.remove(&HOST);
         fields.set_missing(HOST, || value("f"));
-        assert_eq!(text(&fields), ["accept: d", "cookie: e", "host: f"]);
+        assert_eq!(shown(&fields), ["accept: d", "cookie: e", "host: f"]);
         fields.clear();
         assert!(fields.len() == 0 && !fields.has(&ACCEPT));
+    }
+
+    #[test]
+    fn names_of_every_length_become_lower_case() {
+        let all: Vec<u8> = (0..=255).collect();
+        for length in 0..=40 {
+            for begin in 0..all.len() - length {
+                let mut name = all[begin..begin + length].to_vec();
+                make_lower_case(&mut name);
+                assert_eq!(name, all[begin..begin + length].to_ascii_lowercase());
+            }
+        }
+    }
+
+    #[test]
+    fn those_that_were_read_are_like_those_that_were_made() {
+        let head = BytesMut::from("Host: a\r\nX-One:B\r\nx-one: \r\n\r\n");
+        let mut space = [httparse::EMPTY_HEADER; 4];
+        let httparse::Status::Complete((_, found)) = httparse::parse_headers(&head, &mut space).unwrap() else {
+            panic!("the head is whole");
+        };
+        let (mut fields, begin) = (Fields::default(), head.as_ptr().addr());
+        assert!(found.iter().all(|field| fields.found(field, begin)));
+        let all = |_: &[u8], _: &[u8]| Ok::<_, ()>(true);
+        assert_eq!(fields.read(head.clone(), all).unwrap().len(), head.len());
+        assert!(!fields.may_be_special());
+        fields.push(ACCEPT, HeaderValue::from_static("c"));
+        assert_eq!(shown(&fields), ["host: a", "x-one: B", "x-one: ", "accept: c"]);
+        // Of those that are written as we do, and only of those, there is the line.
+        let lines: Vec<_> = fields.lines().map(|line| line.whole.and_then(text)).collect();
+        assert_eq!((&lines[..2], lines[3]), (&[Some("host: a\r\n"), None][..], None));
+        assert_eq!(fields.value(&HOST), Some(HeaderValue::from_static("a")));
+        let map = HeaderMap::from(fields.clone());
+        assert_eq!(shown(&Fields::from(map)), shown(&fields));
+        fields.retain(|name, value| name == b"x-one" && !value.is_empty());
+        assert_eq!(shown(&fields), ["x-one: B"]);
+        let (long, mut fields) = ("x".repeat(LONGEST_NAME as usize), Fields::default());
+        for (from, fits) in [(0, false), (1, true)] {
+            let field = httparse::Header { name: &long[from..], value: &long.as_bytes()[..0] };
+            assert_eq!(fields.found(&field, long.as_ptr().addr()), fits, "{from}");
+        }
     }
 }

@@ -45,10 +45,10 @@ pub fn headers(bytes: &[u8]) {
             "x_gone",
             "x_set",
         ] {
-            assert!(!fields.names().any(|other| other == name), "{name} is left");
+            assert!(!fields.names().any(|other| other == name.as_bytes()), "{name} is left");
         }
-        let values = |name: &'static str| fields.all(&HeaderName::from_static(name)).cloned().collect::<Vec<_>>();
-        assert_eq!(values("x-set"), ["1"]);
-        assert!(trusted || values("x-forwarded-for") == ["127.0.0.1"], "a stranger speaks for others");
+        let values = |name: &'static str| fields.all(&HeaderName::from_static(name)).collect::<Vec<_>>();
+        assert_eq!(values("x-set"), [b"1"]);
+        assert!(trusted || values("x-forwarded-for") == [b"127.0.0.1"], "a stranger speaks for others");
     }
 }

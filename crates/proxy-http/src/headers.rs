@@ -1,12 +1,11 @@
 //! What becomes of headers on their way through the proxy. Pure.
 
-use crate::fields::Fields;
+use crate::fields::{Fields, Value, text};
 use crate::request::X_REQUEST_ID;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRAILER, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proxy_route::{HeaderEdits, HeaderSource, IpSet};
-use std::collections::HashSet;
 use std::io::Write;
 use std::net::IpAddr;
 
@@ -16,37 +15,41 @@ const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Whether a header is for one connection only, whether or not `connection` names it. Takes lower case.
-fn is_hop_by_hop(name: &str) -> bool {
+fn is_hop_by_hop(name: &[u8]) -> bool {
+    // By length first, which tells most names apart.
     matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "transfer-encoding"
-            | "upgrade"
-            | "http2-settings"
+        (name.len(), name),
+        (7, b"upgrade")
+            | (10, b"connection" | b"keep-alive")
+            | (14, b"http2-settings")
+            | (16, b"proxy-connection")
+            | (17, b"transfer-encoding")
+            | (18, b"proxy-authenticate")
+            | (19, b"proxy-authorization")
     )
 }
 
 /// Removes what is meant for one connection only. `te: trailers` stays.
 pub(crate) fn remove_hop_by_hop(headers: &mut Fields) {
+    if !headers.may_be_special() {
+        return;
+    }
     // Looking once at the few headers there are is much cheaper than looking up each that might be.
     let (mut any, mut te) = (false, false);
     for name in headers.names() {
-        any |= is_hop_by_hop(name.as_str());
-        te |= *name == TE;
+        any |= is_hop_by_hop(name);
+        te |= name == b"te";
     }
     if any {
-        let named: HashSet<HeaderName> = tokens(headers, &CONNECTION)
+        let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
             // Most often it is one of these, which are no headers or go anyway.
             .filter(|token| !token.eq_ignore_ascii_case("keep-alive") && !token.eq_ignore_ascii_case("close"))
             .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
             // To do without the host is for no connection to say.
             .filter(|name| name != TE && name != HOST)
             .collect();
-        headers.retain(|name| !is_hop_by_hop(name.as_str()) && !named.contains(name));
+        let is_named = |name: &[u8]| named.iter().any(|other| other.as_str().as_bytes() == name);
+        headers.retain(|name, _| !is_hop_by_hop(name) && !is_named(name));
     }
     if te {
         let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
@@ -60,7 +63,7 @@ pub(crate) fn remove_hop_by_hop(headers: &mut Fields) {
 /// Puts the pieces together into which a client of HTTP/2 may cut its cookies (RFC 9113, 8.2.3): elsewhere they are one
 /// field, and many a backend reads the first alone.
 pub(crate) fn join_cookies(headers: &mut Fields) {
-    let pieces: Vec<_> = headers.all(&COOKIE).map(HeaderValue::as_bytes).collect();
+    let pieces: Vec<_> = headers.all(&COOKIE).collect();
     if pieces.len() > 1
         && let Ok(whole) = HeaderValue::from_maybe_shared(Bytes::from(pieces.join(&b"; "[..])))
     {
@@ -73,18 +76,22 @@ pub(crate) const MOST_HEADERS: usize = 100;
 
 /// Whether a head is larger than one may be, as HTTP/2 counts it; there, nobody else looks.
 pub(crate) fn is_too_large(headers: &Fields, most: usize) -> bool {
-    let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
+    let size = |(name, value): (&[u8], &[u8])| name.len() + value.len() + 32;
     headers.len() > MOST_HEADERS || headers.iter().map(size).sum::<usize>() > most
 }
 
 /// Whether a header says where a message ends or whom it is for: none of these may come behind a body.
 fn is_framing(name: &HeaderName) -> bool {
-    *name == CONTENT_LENGTH || *name == HOST || *name == TE || *name == TRAILER || is_hop_by_hop(name.as_str())
+    *name == CONTENT_LENGTH || *name == HOST || *name == TE || *name == TRAILER || is_hop_by_hop(bytes(name))
+}
+
+fn bytes(name: &HeaderName) -> &[u8] {
+    name.as_str().as_bytes()
 }
 
 /// Whether some trailer is of the kind that none may be.
 pub(crate) fn has_framing(trailers: &HeaderMap) -> bool {
-    trailers.keys().any(|name| is_framing(name) || imitates_framing(name))
+    trailers.keys().any(|name| is_framing(name) || imitates_framing(bytes(name)))
 }
 
 /// Removes trailers of the kind that none may be.
@@ -95,17 +102,23 @@ pub(crate) fn remove_framing(trailers: &mut HeaderMap) {
 }
 
 /// Whether servers that take `_` for `-` would take a header for one that says where the body ends.
-pub(crate) fn imitates_framing(name: &HeaderName) -> bool {
-    let name = name.as_str().as_bytes();
-    name.contains(&b'_') && [b"content-length".as_slice(), b"transfer-encoding"].iter().any(|known| alike(name, known))
+pub(crate) fn imitates_framing(name: &[u8]) -> bool {
+    let alike = |known| name.contains(&b'_') && alike(name, known);
+    match name.len() {
+        14 => alike(b"content-length"),
+        17 => alike(b"transfer-encoding"),
+        _ => false,
+    }
 }
 
 /// The protocol that a request wants to change to, if it asks for that properly. `h2c` is not passed on.
 pub(crate) fn upgrade(headers: &Fields) -> Option<HeaderValue> {
-    let value = headers.get(&UPGRADE)?;
+    if !headers.may_be_special() || !headers.has(&UPGRADE) {
+        return None;
+    }
     let asked = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
     let h2c = tokens(headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case("h2c"));
-    (asked && !h2c).then(|| value.clone())
+    if asked && !h2c { headers.value(&UPGRADE) } else { None }
 }
 
 /// What the backend is told of the client's side of a request.
@@ -126,15 +139,15 @@ pub(crate) struct Forwarding<'a> {
 /// Makes the head of a request fit for a backend, but for its hop-by-hop headers.
 pub(crate) fn forward(headers: &mut Fields, forwarding: &Forwarding<'_>) {
     let mut hops = address(forwarding.from);
-    if headers.names().any(|name| *name == EXPECT || speaks_for_others(name)) {
+    if headers.names().any(|name| name == b"expect" || speaks_for_others(name)) {
         // The proxy answers the expectation itself, when the backend asks for the body.
         headers.remove(&EXPECT);
         if forwarding.trusted {
             let name = &X_FORWARDED_FOR;
-            let all = headers.all(name).chain([&hops]).filter_map(|value| value.to_str().ok());
+            let all = headers.all(name).chain([hops.as_bytes()]).filter_map(text);
             hops = HeaderValue::from_str(&all.collect::<Vec<_>>().join(", ")).unwrap_or(hops);
         } else {
-            headers.retain(|name| !speaks_for_others(name));
+            headers.retain(|name, _| !speaks_for_others(name));
         }
     }
     headers.reserve(ADDED);
@@ -154,13 +167,14 @@ pub(crate) struct Stamp {
     pub(crate) from: IpAddr,
     pub(crate) tls: bool,
     pub(crate) port: u16,
-    pub(crate) id: HeaderValue,
+    pub(crate) id: Value,
 }
 
 impl Stamp {
     /// Whether no field stands in the way of a stamp.
     pub(crate) fn fits(headers: &Fields) -> bool {
-        !headers.names().any(|name| *name == EXPECT || *name == X_REQUEST_ID || speaks_for_others(name))
+        !headers.may_be_special()
+            || !headers.names().any(|name| matches!(name, b"expect" | b"x-request-id") || speaks_for_others(name))
     }
 
     /// Writes the fields as HTTP/1.1 has them, for a request of this host.
@@ -191,13 +205,24 @@ impl Stamp {
 /// Fields that a request gains on its way, its id included: place for them is made once.
 const ADDED: usize = 5;
 
+/// Whether a header is one that is looked for in most requests, and in most is not there: what is for one connection, says
+/// for whom a request was made, or is ours to say.
+pub(crate) fn is_special(name: &[u8]) -> bool {
+    is_hop_by_hop(name)
+        || matches!((name.len(), name), (2, b"te") | (6, b"expect") | (12, b"x-request-id"))
+        || speaks_for_others(name)
+}
+
 /// Whether a header says for whom, by which way or as what a request was made. Backends that read headers as variables
 /// take `_` for `-`.
-fn speaks_for_others(name: &HeaderName) -> bool {
-    let name = name.as_str().as_bytes();
-    let forwarded = name.get(..X_FORWARDED.len()).is_some_and(|start| alike(start, X_FORWARDED));
-    let others: [&[u8]; 4] = [b"forwarded", b"x-real-ip", b"client-cert", b"client-cert-chain"];
-    forwarded || others.into_iter().any(|known| alike(name, known))
+fn speaks_for_others(name: &[u8]) -> bool {
+    match name.len() {
+        9 => alike(name, b"forwarded") || alike(name, b"x-real-ip"),
+        11 => alike(name, b"client-cert"),
+        17 if alike(name, b"client-cert-chain") => true,
+        12.. => alike(&name[..X_FORWARDED.len()], X_FORWARDED),
+        _ => false,
+    }
 }
 
 const X_FORWARDED: &[u8] = b"x-forwarded-";
@@ -210,11 +235,11 @@ fn alike(text: &[u8], known: &[u8]) -> bool {
 /// Applies the rules of a route, in order. A name or value that cannot be one changes nothing. What is set or removed
 /// also goes in its disguise, with `_` in place of `-`.
 pub(crate) fn edit(headers: &mut Fields, edits: &HeaderEdits) {
-    let disguised = !edits.0.is_empty() && headers.names().any(|name| name.as_str().contains('_'));
+    let disguised = !edits.0.is_empty() && headers.names().any(|name| name.contains(&b'_'));
     for (name, value) in &edits.0 {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
         if disguised {
-            headers.retain(|other| *other == name || !alike(other.as_str().as_bytes(), name.as_str().as_bytes()));
+            headers.retain(|other, _| other == bytes(&name) || !alike(other, bytes(&name)));
         }
         match value {
             None => headers.remove(&name),
@@ -225,9 +250,9 @@ pub(crate) fn edit(headers: &mut Fields, edits: &HeaderEdits) {
 
 /// An address as a value.
 fn address(address: IpAddr) -> HeaderValue {
-    let mut text = Vec::with_capacity(15);
-    write_address(address, &mut text);
-    HeaderValue::from_maybe_shared(Bytes::from(text)).expect("an address is visible ASCII")
+    let mut written = Vec::with_capacity(15);
+    write_address(address, &mut written);
+    HeaderValue::from_maybe_shared(Bytes::from(written)).expect("an address is visible ASCII")
 }
 
 // Both without the machinery of formatting: this is done for every request.
@@ -235,16 +260,35 @@ fn address(address: IpAddr) -> HeaderValue {
 fn write_address(address: IpAddr, out: &mut Vec<u8>) {
     match address {
         IpAddr::V4(address) => {
-            for (place, octet) in address.octets().into_iter().enumerate() {
-                if place > 0 {
-                    out.push(b'.');
-                }
-                write_number(octet.into(), out);
+            let (mut text, mut end) = ([0; 16], 0);
+            for octet in address.octets() {
+                let (digits, length) = OCTETS[usize::from(octet)];
+                text[end..end + 4].copy_from_slice(&digits);
+                end += length;
             }
+            // Without the last dot.
+            out.extend_from_slice(&text[..end - 1]);
         }
         IpAddr::V6(address) => write!(out, "{address}").expect("memory takes everything"),
     }
 }
+
+/// The decimal digits of each byte with a dot behind them, and how many characters that is.
+const OCTETS: [([u8; 4], usize); 256] = {
+    let mut table = [([0; 4], 0); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let [hundreds, tens, ones] = [b'0' + digits[0] as u8, b'0' + digits[1] as u8, b'0' + digits[2] as u8];
+        table[octet] = match octet {
+            0..10 => ([ones, b'.', 0, 0], 2),
+            10..100 => ([tens, ones, b'.', 0], 3),
+            _ => ([hundreds, tens, ones, b'.'], 4),
+        };
+        octet += 1;
+    }
+    table
+};
 
 fn write_number(number: u16, out: &mut Vec<u8>) {
     let mut digits = [0; 5];
@@ -306,7 +350,7 @@ fn hop_address(hop: &str) -> Option<IpAddr> {
 }
 
 fn tokens<'a>(headers: &'a Fields, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let values = headers.all(name).filter_map(|value| value.to_str().ok());
+    let values = headers.all(name).filter_map(text);
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
@@ -316,7 +360,7 @@ pub(crate) struct Lookup<'a>(pub(crate) &'a Fields);
 
 impl HeaderSource for Lookup<'_> {
     fn any(&self, name: &str, fits: &dyn Fn(&[u8]) -> bool) -> bool {
-        self.0.iter().any(|(other, value)| other.as_str().eq_ignore_ascii_case(name) && fits(value.as_bytes()))
+        self.0.iter().any(|(other, value)| other.eq_ignore_ascii_case(name.as_bytes()) && fits(value))
     }
 }
 

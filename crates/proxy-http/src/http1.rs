@@ -5,7 +5,7 @@ mod chunked;
 mod sent;
 
 pub(crate) use chunked::{Chunked, Step};
-pub(crate) use sent::{Sent, announced, field};
+pub(crate) use sent::{Sent, announced, field, line};
 
 /// It is not HTTP, or could be understood in two ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

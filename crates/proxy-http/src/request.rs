@@ -17,6 +17,7 @@ pub(crate) use id::{Ids, X_REQUEST_ID};
 use crate::HttpGeneration;
 use crate::body::{ResponseBody, Source};
 use crate::connection::{self, Downstream};
+use crate::fields::Value;
 use crate::headers::{self, Lookup};
 use crate::message::{Head, Request, Response};
 use auth::Credentials;
@@ -24,7 +25,7 @@ use conn_tracker::{EventKind, RequestOutcome, RequestPermit, RouteId};
 use entry::Outcome;
 use forward::Ready;
 use http::header::AUTHORIZATION;
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use proxy_route::{Action, RequestFacts, RoutedRoute};
 use std::fmt;
 use std::net::IpAddr;
@@ -62,11 +63,17 @@ pub(crate) fn answer(client: Arc<Downstream>, request: Request) -> Answering {
     match (Serving { client: &client, flight: &mut flight, h1 }).serve(&newest, request) {
         Err(dropped) => Answering::Now(Some(Err(dropped))),
         Ok(Served::Answered(response)) => Answering::Now(Some(Ok(Box::new(flight.answered(*response, is_head))))),
-        Ok(Served::Ready(ready)) => Answering::Later(Box::pin(async move {
+        Ok(Served::Ready(ready)) => Answering::Later(placed(async move {
             let response = Serving { client: &client, flight: &mut flight, h1 }.forward(&newest, ready).await;
             flight.answered(response, is_head)
         })),
     }
+}
+
+/// Boxes a future by making it where it stays, instead of moving it there.
+#[inline(always)]
+fn placed<F>(future: F) -> Pin<Box<F>> {
+    Box::into_pin(Box::write(Box::new_uninit(), future))
 }
 
 /// The answer to a request, or the way to it.
@@ -130,7 +137,7 @@ pub(crate) struct InFlight {
     for_whom: IpAddr,
     /// The status sent.
     status: Option<u16>,
-    id: HeaderValue,
+    id: Value,
     entry: Option<Arc<Entry>>,
     /// Shared with whatever is under way to a backend.
     permit: Option<Arc<RequestPermit>>,
@@ -149,7 +156,7 @@ impl InFlight {
         Self::with(client, id, entry)
     }
 
-    fn with(client: Arc<Downstream>, id: HeaderValue, entry: Option<Arc<Entry>>) -> Self {
+    fn with(client: Arc<Downstream>, id: Value, entry: Option<Arc<Entry>>) -> Self {
         client.activity.begin();
         Self {
             began: Instant::now(),

@@ -1,11 +1,12 @@
 //! How a body of HTTP/1.1 is written. Pure.
 
 use super::write_number;
+use crate::fields::{Line, text};
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, MAX_FORWARDS,
     SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 
 /// How the body of a message is delimited, and how far it is.
 #[derive(Debug, Default)]
@@ -63,7 +64,7 @@ impl Sent {
                 out.extend_from_slice(if *open { b"\r\n0\r\n" } else { b"0\r\n" });
                 for (name, value) in trailers.into_iter().flatten() {
                     if announced.contains(name) {
-                        field(out, name.as_str(), value.as_bytes());
+                        field(out, name.as_str().as_bytes(), value.as_bytes());
                     }
                 }
                 out.extend_from_slice(b"\r\n");
@@ -73,17 +74,25 @@ impl Sent {
     }
 }
 
+/// Writes a field of a head that was read, or made.
+pub(crate) fn line(out: &mut Vec<u8>, line: Line<'_>) {
+    match line.whole {
+        Some(whole) => out.extend_from_slice(whole),
+        None => field(out, line.name, line.value),
+    }
+}
+
 /// Writes a field of a head, or of trailers.
-pub(crate) fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
+pub(crate) fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
 
 /// The trailers that a head announces in fields of these values, but for those that may be none.
-pub(crate) fn announced<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> Vec<HeaderName> {
-    let values = values.filter_map(|value| value.to_str().ok());
+pub(crate) fn announced<'a>(values: impl Iterator<Item = &'a [u8]>) -> Vec<HeaderName> {
+    let values = values.filter_map(text);
     let names = values.flat_map(|value| value.split(','));
     names.filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok()).filter(may_trail).collect()
 }
@@ -112,7 +121,7 @@ mod tests {
     use super::*;
 
     fn chunked(trailer: &'static str) -> Sent {
-        Sent::Chunked { open: false, announced: announced([&HeaderValue::from_static(trailer)].into_iter()) }
+        Sent::Chunked { open: false, announced: announced([trailer.as_bytes()].into_iter()) }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::Answer;
 use super::id::{self, X_REQUEST_ID};
 use super::target::Target;
 use crate::body::Source;
-use crate::fields::Fields;
+use crate::fields::{Fields, Value};
 use crate::message::Response;
 use bytes::Bytes;
 use conn_tracker::Rejection;
@@ -14,7 +14,7 @@ use proxy_route::{Redirect, Respond};
 use std::time::Duration;
 
 /// A status, and its name as the body; for errors with the id of the request, by which logs tell more.
-pub(super) fn text(status: StatusCode, id: &HeaderValue) -> Answer {
+pub(super) fn text(status: StatusCode, id: &Value) -> Answer {
     let reason = status.canonical_reason().unwrap_or("error");
     let body = match status.is_client_error() || status.is_server_error() {
         true => format!("{} {reason} (request id {})\n", status.as_u16(), id::text(id)),
@@ -26,7 +26,7 @@ pub(super) fn text(status: StatusCode, id: &HeaderValue) -> Answer {
 }
 
 /// The answer to what a limit refused: 429 where the client itself is over a limit of its own, else 503.
-pub(super) fn refused(rejection: &Rejection, id: &HeaderValue) -> Answer {
+pub(super) fn refused(rejection: &Rejection, id: &Value) -> Answer {
     let own = rejection.reason.is_clients_own();
     let mut answer = text(if own { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::SERVICE_UNAVAILABLE }, id);
     come_back(&mut answer, rejection.retry_after());
@@ -45,7 +45,7 @@ pub(super) fn say(answer: &mut Answer, text: &str) {
 }
 
 /// The answer of a redirecting route.
-pub(super) fn redirect(redirect: &Redirect, target: &Target<'_>, port: u16, id: &HeaderValue) -> Answer {
+pub(super) fn redirect(redirect: &Redirect, target: &Target<'_>, port: u16, id: &Value) -> Answer {
     let location = redirect
         .to
         .replace("{domain}", target.domain())
@@ -58,7 +58,7 @@ pub(super) fn redirect(redirect: &Redirect, target: &Target<'_>, port: u16, id: 
 }
 
 /// The answer of a route that answers by itself.
-pub(super) fn respond(respond: &Respond, id: &HeaderValue) -> Answer {
+pub(super) fn respond(respond: &Respond, id: &Value) -> Answer {
     let status = StatusCode::from_u16(respond.status).unwrap_or(StatusCode::OK);
     let mut answer = fixed(status, Bytes::copy_from_slice(respond.body.as_bytes()), id);
     for (name, value) in &respond.headers {
@@ -77,7 +77,7 @@ pub(super) fn close(answer: &mut Answer) {
 /// Fields that most answers of the proxy itself have: the id, length, type, and one that says what to do.
 const MOST_OWN: usize = 4;
 
-fn fixed(status: StatusCode, body: Bytes, id: &HeaderValue) -> Answer {
+fn fixed(status: StatusCode, body: Bytes, id: &Value) -> Answer {
     let bodiless = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let body = if bodiless { Bytes::new() } else { body };
     let length = body.len();
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
     use conn_tracker::Reason;
 
-    const ID: HeaderValue = HeaderValue::from_static("7f");
+    const ID: Value = Value::Shared(HeaderValue::from_static("7f"));
 
     #[test]
     fn pitfall_35_refused_clients_are_told_when_to_come_back() {
@@ -106,7 +106,7 @@ mod tests {
         for (rejection, status, range) in cases {
             let answer = refused(&rejection, &ID);
             assert_eq!(answer.status.as_u16(), status);
-            let after: u64 = answer.fields.get(&RETRY_AFTER).unwrap().to_str().unwrap().parse().unwrap();
+            let after: u64 = answer.fields.value(&RETRY_AFTER).unwrap().to_str().unwrap().parse().unwrap();
             assert!(range.contains(&after), "{after} is not in {range:?}");
         }
     }
@@ -118,7 +118,7 @@ mod tests {
         let rule = Redirect { to: "https://{domain}:{port}{path}".into(), status: 308 };
         let answer = redirect(&rule, &Target::of(&head.into(), false).unwrap(), 81, &ID);
         assert_eq!(answer.status, StatusCode::PERMANENT_REDIRECT);
-        assert_eq!(answer.fields.get(&LOCATION).unwrap(), "https://shop.test:81/a?b=c");
+        assert_eq!(answer.fields.value(&LOCATION).unwrap(), "https://shop.test:81/a?b=c");
     }
 
     #[test]

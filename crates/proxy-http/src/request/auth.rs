@@ -1,7 +1,7 @@
 //! Whether a request knows a name and its password.
 
 use super::{Answer, answers};
-use crate::fields::Fields;
+use crate::fields::{Fields, Value, text};
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -32,7 +32,7 @@ pub(super) fn credentials(auth: &BasicAuth, fields: &Fields) -> Credentials {
 }
 
 /// The answer that asks for a name and a password.
-pub(super) fn challenge(auth: &BasicAuth, id: &HeaderValue) -> Answer {
+pub(super) fn challenge(auth: &BasicAuth, id: &Value) -> Answer {
     let mut answer = answers::text(StatusCode::UNAUTHORIZED, id);
     let realm = auth.realm().replace('\\', "\\\\").replace('"', "\\\"");
     let value = HeaderValue::from_str(&format!("Basic realm=\"{realm}\", charset=\"UTF-8\""));
@@ -40,8 +40,8 @@ pub(super) fn challenge(auth: &BasicAuth, id: &HeaderValue) -> Answer {
     answer
 }
 
-fn decoded(value: &HeaderValue) -> Option<Vec<u8>> {
-    let (scheme, text) = value.to_str().ok()?.trim().split_once(' ')?;
+fn decoded(value: &[u8]) -> Option<Vec<u8>> {
+    let (scheme, text) = text(value)?.trim().split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
@@ -77,13 +77,13 @@ mod tests {
         for (values, expected) in cases {
             let mut headers = Fields::default();
             for value in *values {
-                headers.push(AUTHORIZATION, value.parse().unwrap());
+                headers.push(AUTHORIZATION, value.parse::<HeaderValue>().unwrap());
             }
             assert_eq!(credentials(&auth, &headers), *expected, "{values:?}");
         }
-        let answer = challenge(&auth, &HeaderValue::from_static("1"));
+        let answer = challenge(&auth, &HeaderValue::from_static("1").into());
         assert_eq!(answer.status, 401);
-        let value = answer.fields.get(&WWW_AUTHENTICATE).unwrap().to_str().unwrap();
+        let value = answer.fields.value(&WWW_AUTHENTICATE).unwrap();
         assert_eq!(value, r#"Basic realm="the \"shop\"", charset="UTF-8""#);
     }
 }

@@ -66,6 +66,6 @@ mod tests {
         tell(&mut fields, Some(&shown("/a.pem", false)));
         assert_eq!(fields.len(), 0);
         tell(&mut fields, Some(&shown("/a.pem", true)));
-        assert_eq!(fields.get(&CLIENT_CERT).unwrap(), ":AQID:");
+        assert_eq!(fields.value(&CLIENT_CERT).unwrap(), ":AQID:");
     }
 }

@@ -1,6 +1,7 @@
 //! What the access log will say of a request: kept only while somebody writes one.
 
 use super::id;
+use crate::fields::Value;
 use crate::message::Head;
 use conn_tracker::{AccessRecord, Report, RequestLine, RouteId};
 use http::header::HOST;
@@ -28,7 +29,7 @@ pub(super) struct Outcome<'a> {
     pub(super) route: Option<RouteId>,
     pub(super) client: IpAddr,
     pub(super) port: u16,
-    pub(super) id: &'a HeaderValue,
+    pub(super) id: &'a Value,
     pub(super) status: Option<u16>,
     pub(super) elapsed: Duration,
 }
@@ -38,7 +39,7 @@ impl Entry {
         Self {
             method: head.method.clone(),
             uri: head.uri.clone(),
-            host: head.fields.get(&HOST).cloned(),
+            host: head.fields.value(&HOST),
             version: head.version,
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),

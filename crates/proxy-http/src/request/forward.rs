@@ -1,7 +1,6 @@
 //! Passing a request on to a backend, and its answer back.
 
 use super::id::{self, X_REQUEST_ID};
-use super::target::Target;
 use super::websocket::Handshake;
 use super::{Answer, Serving, answers, certificate};
 use crate::HttpGeneration;
@@ -141,7 +140,7 @@ impl Serving<'_> {
             certificate::tell(fields, shown);
             Some(Stamp { from, tls, port, id })
         } else {
-            let host = fields.get(&HOST).cloned();
+            let host = fields.value(&HOST);
             let trusted = newest.generation.balancers.contains(from);
             headers::forward(fields, &Forwarding { from, trusted, tls, host: host.as_ref(), port });
             fields.set(X_REQUEST_ID, id);
@@ -216,7 +215,7 @@ impl Serving<'_> {
             self.event(EventKind::BackendFailed, "response_malformed", self.flight.for_whom);
             return self.text(StatusCode::BAD_GATEWAY);
         }
-        let protocol = response.fields.get(&UPGRADE).cloned();
+        let protocol = response.fields.value(&UPGRADE);
         headers::remove_hop_by_hop(&mut response.fields);
         response.fields.set(X_REQUEST_ID, self.flight.id.clone());
         headers::edit(&mut response.fields, &route.headers.response);
@@ -274,11 +273,11 @@ fn ask_upgrade(fields: &mut Fields, protocol: HeaderValue) {
 
 /// Has the fields say which host is asked for, which is the proxy itself where the client named none.
 fn name_host(head: &mut Head, local: SocketAddr) {
-    let asked = Target::seen(head).host();
-    let is_said = || head.fields.get(&HOST).is_some_and(|host| host.as_bytes() == asked.as_bytes());
-    if asked.is_empty() || head.uri.authority().is_some() && !is_said() {
+    let said = head.fields.get(&HOST).unwrap_or_default();
+    let asked = head.uri.authority().map_or(said, |authority| authority.as_str().as_bytes());
+    if asked.is_empty() || asked != said {
         let local = asked.is_empty().then(|| local.to_string());
-        if let Ok(host) = HeaderValue::from_str(local.as_deref().unwrap_or(asked)) {
+        if let Ok(host) = HeaderValue::from_bytes(local.as_deref().map_or(asked, str::as_bytes)) {
             head.fields.set(HOST, host);
         }
     }

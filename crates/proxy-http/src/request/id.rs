@@ -1,8 +1,7 @@
 //! The id of a request: in the request to the backend, in the answer, and in the access log.
 
-use crate::fields::Fields;
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use crate::fields::{self, Fields, Value};
+use http::HeaderName;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,22 +24,26 @@ impl Ids {
     }
 
     /// The id of a request: the one that it brings, if its peer is trusted and the id is one, else a new one.
-    pub(super) fn id(&self, fields: &Fields, trusted: impl FnOnce() -> bool) -> HeaderValue {
-        let brought = fields.get(&X_REQUEST_ID).filter(|value| is_id(value.as_bytes()) && trusted());
-        let mut id = brought.cloned().unwrap_or_else(|| self.next());
-        // It is no secret, but no other answer has it: the table of HPACK need not remember it, nor be searched for it.
-        id.set_sensitive(true);
-        id
+    pub(super) fn id(&self, fields: &Fields, trusted: impl FnOnce() -> bool) -> Value {
+        if fields.may_be_special()
+            && fields.get(&X_REQUEST_ID).is_some_and(is_id)
+            && trusted()
+            && let Some(mut brought) = fields.value(&X_REQUEST_ID)
+        {
+            // As with those of our own.
+            brought.set_sensitive(true);
+            return brought.into();
+        }
+        self.next()
     }
 
-    fn next(&self) -> HeaderValue {
+    fn next(&self) -> Value {
         // Ordering: only that the numbers differ matters.
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let mut id = [0; 32];
         id[..16].copy_from_slice(&self.prefix);
         id[16..].copy_from_slice(&digits(count));
-        // One allocation for text and count of references, as there will be several.
-        HeaderValue::from_maybe_shared(Bytes::from_owner(id)).expect("hexadecimal digits are text")
+        Value::Id(id)
     }
 }
 
@@ -52,8 +55,8 @@ fn digits(number: u64) -> [u8; 16] {
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// The text of an id that [`Ids`] gave.
-pub(super) fn text(id: &HeaderValue) -> &str {
-    id.to_str().unwrap_or("-")
+pub(super) fn text(id: &Value) -> &str {
+    fields::text(id.as_bytes()).unwrap_or("-")
 }
 
 fn is_id(text: &[u8]) -> bool {
@@ -64,6 +67,7 @@ fn is_id(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderValue;
 
     #[test]
     fn every_request_has_another_id() {
@@ -74,7 +78,7 @@ mod tests {
             assert!(!ids[..index].contains(id), "{ids:?}");
         }
         let ids = Ids { prefix: digits(0x0123_4567_89ab_cdef), count: AtomicU64::new(0xfedc_ba98_7654_3210) };
-        assert_eq!(ids.next(), "0123456789abcdeffedcba9876543210");
+        assert_eq!(text(&ids.next()), "0123456789abcdeffedcba9876543210");
     }
 
     #[test]
@@ -94,8 +98,8 @@ mod tests {
         for (brought, trusted, taken) in cases {
             let fields = Fields::from_iter([(X_REQUEST_ID, HeaderValue::from_str(brought).unwrap())]);
             let id = ids.id(&fields, || trusted);
-            assert_eq!(id == brought, taken, "{brought:?} {trusted}");
-            assert!(id.is_sensitive(), "HPACK remembers {brought:?}");
+            assert_eq!(id.as_bytes() == brought.as_bytes(), taken, "{brought:?} {trusted}");
+            assert!(id.shared().unwrap().is_sensitive(), "HPACK remembers {brought:?}");
         }
     }
 }

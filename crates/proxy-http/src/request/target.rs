@@ -1,6 +1,6 @@
 //! What a request asks for.
 
-use crate::fields::Fields;
+use crate::fields::{Fields, text};
 use crate::headers::imitates_framing;
 use crate::message::Head;
 use http::header::{HOST, TRANSFER_ENCODING};
@@ -48,7 +48,7 @@ impl<'a> Target<'a> {
 
     /// The target of a request that has one.
     pub(super) fn seen(head: &'a Head) -> Self {
-        Self::with(head.fields.get(&HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(), &head.uri)
+        Self::with(head.fields.get(&HOST).and_then(text).unwrap_or_default(), &head.uri)
     }
 
     fn with(named: &'a str, uri: &'a Uri) -> Self {
@@ -83,7 +83,7 @@ impl<'a> Target<'a> {
 fn host(fields: &Fields, version: Version) -> Result<&str, StatusCode> {
     let mut hosts = fields.all(&HOST);
     match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host.to_str().map_err(|_| StatusCode::BAD_REQUEST),
+        (Some(host), None) => text(host).ok_or(StatusCode::BAD_REQUEST),
         (None, _) if version != Version::HTTP_11 => Ok(""),
         _ => Err(StatusCode::BAD_REQUEST),
     }
@@ -104,25 +104,43 @@ fn check_http2(fields: &Fields, uri: &Uri, named: &str) -> Result<(), StatusCode
 /// Whether the body is in a transfer coding besides `chunked`. The coding belongs to one connection, so it would be taken
 /// off the head and stay on the body.
 fn has_foreign_coding(fields: &Fields) -> bool {
-    fields.all(&TRANSFER_ENCODING).any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    fields.may_be_special() && fields.all(&TRANSFER_ENCODING).any(|value| !value.eq_ignore_ascii_case(b"chunked"))
 }
 
 /// Whether a text is a host, perhaps with a port, or nothing; above all no user, path or second host.
 fn is_host(text: &str) -> bool {
-    let in_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&byte);
     let (is_host, port) = match text.strip_prefix('[') {
         Some(bracketed) => {
             let Some((address, port)) = bracketed.split_once(']') else { return false };
-            (address.parse::<Ipv6Addr>().is_ok(), port)
+            (address.parse::<Ipv6Addr>().is_ok(), port.as_bytes())
         }
         None => {
-            let end = text.bytes().position(|byte| byte == b':').unwrap_or(text.len());
-            let (name, port) = text.split_at(end);
-            (name.bytes().all(in_name), port)
+            let end = text.bytes().position(|byte| !IN_NAME[usize::from(byte)]).unwrap_or(text.len());
+            (true, &text.as_bytes()[end..])
         }
     };
-    is_host && (port.is_empty() || port.starts_with(':') && port.bytes().skip(1).all(|byte| byte.is_ascii_digit()))
+    is_host
+        && match port {
+            [] => true,
+            [colon, port @ ..] => *colon == b':' && port.iter().all(u8::is_ascii_digit),
+        }
 }
+
+/// Whether a byte may be in the name of a host. A table, as every byte of every host is looked up.
+const IN_NAME: [bool; 256] = {
+    let (mut table, marks) = ([false; 256], b"-._~%!$&'()*+;=");
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut mark = 0;
+    while mark < marks.len() {
+        table[marks[mark] as usize] = true;
+        mark += 1;
+    }
+    table
+};
 
 /// Has a request ask for a path where it names a query alone: `http://shop.test?x` asks for `/?x`, and is passed on so.
 pub(super) fn complete(head: &mut Head) {

@@ -37,7 +37,7 @@ impl Handshake {
     /// Whether a response was made for this handshake.
     pub(super) fn is_answered(&self, fields: &Fields) -> bool {
         let expected = STANDARD.encode(Sha1::digest(format!("{}{GUID}", self.key)));
-        fields.get(&Self::ANSWER).is_some_and(|answer| answer == expected.as_str())
+        fields.get(&Self::ANSWER).is_some_and(|answer| answer == expected.as_bytes())
     }
 }
 

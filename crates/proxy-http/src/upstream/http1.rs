@@ -31,7 +31,7 @@ pub(super) struct Http1 {
     sending: Sending,
     receiving: Receiving,
     /// Bytes read and not taken yet.
-    unread: Bytes,
+    unread: BytesMut,
     /// How many bytes the next read asks for.
     ask: usize,
     /// Whether backend and request leave the connection open after the response.
@@ -91,7 +91,7 @@ pub(super) enum HeadError {
 impl Http1 {
     pub(super) fn new(io: BackendStream) -> Self {
         let (sending, receiving) = (Sending::default(), Receiving::Ended);
-        Self { io, sending, receiving, unread: Bytes::new(), ask: FIRST_READ, keeps: true, vintage: 0 }
+        Self { io, sending, receiving, unread: BytesMut::new(), ask: FIRST_READ, keeps: true, vintage: 0 }
     }
 
     /// Whether an idle connection can take a request, as far as is known without asking the system.
@@ -187,7 +187,7 @@ impl Http1 {
 
     /// The connection as the tunnel that it has become, and what came for it already.
     pub(super) fn into_tunnel(self) -> (Bytes, BackendStream) {
-        (self.unread, self.io)
+        (self.unread.freeze(), self.io)
     }
 
     /// The head of the response, if it has come whole.
@@ -210,7 +210,7 @@ impl Http1 {
         match &mut self.receiving {
             Receiving::Head { .. } | Receiving::Ended | Receiving::Switched => Ok(None),
             _ if self.unread.is_empty() => Ok(None),
-            Receiving::UntilClose => Ok(Some(Frame::data(std::mem::take(&mut self.unread)))),
+            Receiving::UntilClose => Ok(Some(Frame::data(std::mem::take(&mut self.unread).freeze()))),
             Receiving::Sized(left) => {
                 let there = self.unread.len();
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(there);
@@ -219,7 +219,7 @@ impl Http1 {
                     self.receiving = Receiving::Ended;
                 }
                 let piece = if count == there { std::mem::take(&mut self.unread) } else { self.unread.split_to(count) };
-                Ok(Some(Frame::data(piece)))
+                Ok(Some(Frame::data(piece.freeze())))
             }
             Receiving::Chunked(chunked) => match chunked.next(&mut self.unread)? {
                 Step::More => Ok(None),
@@ -238,23 +238,16 @@ impl Http1 {
             return self.poll_first(context);
         }
         ready!(self.io.poll_readable(context))?;
-        let mut space = match std::mem::take(&mut self.unread) {
-            unread if unread.is_empty() => BytesMut::with_capacity(self.ask),
-            unread => {
-                let mut space = unread.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-                space.reserve(self.ask);
-                space
-            }
-        };
-        let room = space.capacity() - space.len();
-        let polled = pin!(self.io.read_buf(&mut space)).poll(context);
+        self.unread.reserve(self.ask);
+        let room = self.unread.capacity() - self.unread.len();
+        let polled = pin!(self.io.read_buf(&mut self.unread)).poll(context);
+        if self.unread.is_empty() {
+            self.unread = BytesMut::new();
+        }
         if let Poll::Ready(Ok(count)) = polled
             && count == room
         {
             self.ask = (self.ask * 2).min(MOST_READ);
-        }
-        if !space.is_empty() {
-            self.unread = space.freeze();
         }
         polled
     }
@@ -270,7 +263,7 @@ impl Http1 {
         if count == FIRST_READ {
             self.ask *= 2;
         }
-        self.unread = Bytes::copy_from_slice(space.filled());
+        self.unread = BytesMut::from(space.filled());
         Poll::Ready(Ok(count))
     }
 }

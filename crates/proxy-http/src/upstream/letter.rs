@@ -45,7 +45,7 @@ impl Letter {
     /// Puts the stamp among the fields, for those who read them there.
     pub(super) fn stamp(&mut self) {
         if let Some(stamp) = self.stamp.take() {
-            let host = self.head.fields.get(&HOST).cloned().or_else(|| {
+            let host = self.head.fields.value(&HOST).or_else(|| {
                 let authority = self.head.uri.authority()?;
                 HeaderValue::from_str(authority.as_str()).ok()
             });

@@ -12,6 +12,8 @@ use conn_tracker::Report;
 use parking_lot::Mutex;
 use proxy_tcp::{Backend, InFlight, TimedOut};
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::task::AbortHandle;
@@ -137,7 +139,7 @@ impl Pools {
             let reused = kept.is_some();
             let mut lease = match kept.take() {
                 Some(lease) => lease,
-                None => match Box::pin(dial(home.as_deref(), backend, exchange, speech)).await {
+                None => match dialling(home.as_deref(), backend, exchange, speech).await {
                     Ok(lease) => lease,
                     Err(error) => return Tried::Unreachable(error),
                 },
@@ -195,6 +197,17 @@ impl Pool {
         let stream = if speech.may_be_http2() { self.stream() } else { None };
         stream.or_else(|| if speech.must_be_http2() { None } else { self.idle(now) })
     }
+}
+
+/// [`dial`], apart from those who seldom need it: it is made on the stack, where it takes several pages.
+#[inline(never)]
+fn dialling<'a>(
+    home: Option<&'a Pool>,
+    backend: &'a Backend,
+    exchange: &'a Exchange<'_>,
+    speech: Speech<'a>,
+) -> Pin<Box<dyn Future<Output = Result<Lease, ConnectError>> + Send + 'a>> {
+    Box::pin(dial(home, backend, exchange, speech))
 }
 
 /// A new connection, or a stream of one that somebody else was just dialling.

@@ -13,7 +13,8 @@ use http::Request;
 use http::uri::Scheme;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 
 /// What became of a request over one connection.
 #[derive(Debug)]
@@ -53,7 +54,19 @@ pub(super) async fn transmit(
             };
         }
     };
-    Box::pin(over_http2(stream, letter, speech, repeatable, patience)).await
+    over_http2_apart(stream, letter, speech, repeatable, patience).await
+}
+
+/// [`over_http2`], apart from those who do without: it is made on the stack, where it takes much place.
+#[inline(never)]
+fn over_http2_apart<'a>(
+    stream: &'a Stream,
+    letter: &'a mut Letter,
+    speech: Speech<'a>,
+    repeatable: bool,
+    patience: Patience<'a>,
+) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
+    Box::pin(over_http2(stream, letter, speech, repeatable, patience))
 }
 
 async fn over_http2(

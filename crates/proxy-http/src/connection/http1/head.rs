@@ -1,13 +1,12 @@
 //! How the head of a request of HTTP/1 is read: once, and so that it can be understood in one way only. Pure.
 
 use super::rest::Rest;
-use crate::fields::Fields;
+use crate::fields::{Fields, Place};
 use crate::headers::{MOST_HEADERS, imitates_framing};
 use crate::http1::{Malformed, decimal};
 use crate::message;
-use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use bytes::BytesMut;
+use http::{Method, StatusCode, Uri, Version};
 use std::mem::MaybeUninit;
 
 /// The head of a request, and what it says of its connection.
@@ -58,13 +57,6 @@ impl From<Malformed> for Refused {
     }
 }
 
-/// Where a part of the head is.
-#[derive(Clone, Copy, Debug, Default)]
-struct Span {
-    begin: u32,
-    length: u32,
-}
-
 /// Bytes that a target may have; `http` takes no more.
 const LONGEST_TARGET: usize = u16::MAX as usize - 1;
 
@@ -93,35 +85,15 @@ pub(super) fn parse(bytes: &mut BytesMut, most: usize, spare: &mut Fields) -> Re
     let version = if minor == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
     // The bytes are about to be given away, so the parts are noted by their places.
     let begin = bytes.as_ptr().addr();
-    let span = |part: &[u8]| {
-        let begin = u32::try_from(part.as_ptr().addr() - begin);
-        let length = u32::try_from(part.len());
-        begin.and_then(|begin| length.map(|length| Span { begin, length })).map_err(|_| Refused::TooLarge)
-    };
-    let target = span(path.as_bytes())?;
-    let count = request.headers.len();
-    let (mut few, mut many) = ([(Span::default(), Span::default()); FEW], Vec::new());
-    let spans = if count <= FEW {
-        &mut few[..count]
-    } else {
-        many.resize(count, Default::default());
-        &mut many[..]
-    };
-    for (place, field) in spans.iter_mut().zip(request.headers.iter()) {
-        *place = (span(field.name.as_bytes())?, span(field.value)?);
-    }
-    let head = bytes.split_to(length).freeze();
-    let uri = Uri::from_maybe_shared(target.of(&head)).map_err(|_| Refused::Malformed)?;
+    let target = Place::of(path.as_bytes(), begin).ok_or(Refused::TooLarge)?;
     let mut fields = std::mem::take(spare);
-    fields.reserve(count + ADDED);
-    let mut reading = Reading::default();
-    for (name, value) in spans {
-        let name = HeaderName::from_bytes(name.among(&head)).map_err(|_| Refused::Malformed)?;
-        let value = HeaderValue::from_maybe_shared(value.of(&head)).map_err(|_| Refused::Malformed)?;
-        if reading.field(&name, &value, version)? {
-            fields.push(name, value);
-        }
+    fields.reserve(request.headers.len() + ADDED);
+    if !request.headers.iter().all(|field| fields.found(field, begin)) {
+        return Err(Refused::Malformed);
     }
+    let mut reading = Reading::default();
+    let head = fields.read(bytes.split_to(length), |name, value| reading.field(name, value, version))?;
+    let uri = Uri::from_maybe_shared(target.share(head)).map_err(|_| Refused::Malformed)?;
     let keeps = reading.keeps(&method, version);
     let expects = reading.expects && version == Version::HTTP_11;
     let (rest, trailers) = (reading.rest()?, reading.trailers);
@@ -129,21 +101,8 @@ pub(super) fn parse(bytes: &mut BytesMut, most: usize, spare: &mut Fields) -> Re
     Ok(Some(Head { request, rest, keeps, expects, trailers }))
 }
 
-/// Most requests have no more fields than these.
-const FEW: usize = 16;
-
 /// Fields that a request may gain on its way: place for them is made once.
 const ADDED: usize = 2;
-
-impl Span {
-    fn of(self, head: &Bytes) -> Bytes {
-        head.slice(self.begin as usize..(self.begin + self.length) as usize)
-    }
-
-    fn among(self, head: &[u8]) -> &[u8] {
-        &head[self.begin as usize..(self.begin + self.length) as usize]
-    }
-}
 
 /// What the fields say of where the request ends, and of the connection.
 #[derive(Debug, Default)]
@@ -161,26 +120,26 @@ struct Reading {
 
 impl Reading {
     /// Takes note of a field; whether it is to be passed on. What is of this connection alone, and of no tunnel, is not.
-    fn field(&mut self, name: &HeaderName, value: &HeaderValue, version: Version) -> Result<bool, Malformed> {
-        let bytes = value.as_bytes();
-        match *name {
-            CONTENT_LENGTH => {
+    fn field(&mut self, name: &[u8], value: &[u8], version: Version) -> Result<bool, Malformed> {
+        // By length first, which tells most names apart.
+        match (name.len(), name) {
+            (14, b"content-length") => {
                 self.is_only_framing()?;
-                self.length = Some(decimal(bytes)?);
+                self.length = Some(decimal(value)?);
             }
-            TRANSFER_ENCODING => {
+            (17, b"transfer-encoding") => {
                 self.is_only_framing()?;
                 if version != Version::HTTP_11 {
                     return Err(Malformed);
                 }
                 self.coded = true;
-                self.chunked = tokens(bytes).last().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+                self.chunked = tokens(value).last().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
                 // With another coding the request is refused for it.
-                return Ok(!bytes.eq_ignore_ascii_case(b"chunked"));
+                return Ok(!value.eq_ignore_ascii_case(b"chunked"));
             }
-            CONNECTION => {
+            (10, b"connection") => {
                 let mut others = false;
-                for token in tokens(bytes) {
+                for token in tokens(value) {
                     let closes = token.eq_ignore_ascii_case(b"close");
                     let stays = token.eq_ignore_ascii_case(b"keep-alive");
                     self.closes |= closes;
@@ -189,9 +148,9 @@ impl Reading {
                 }
                 return Ok(others);
             }
-            UPGRADE => self.upgrades |= !tokens(bytes).any(|protocol| protocol.eq_ignore_ascii_case(b"h2c")),
-            EXPECT => self.expects = bytes.eq_ignore_ascii_case(b"100-continue"),
-            TE => self.trailers |= tokens(bytes).any(|token| token.eq_ignore_ascii_case(b"trailers")),
+            (7, b"upgrade") => self.upgrades |= !tokens(value).any(|protocol| protocol.eq_ignore_ascii_case(b"h2c")),
+            (6, b"expect") => self.expects = value.eq_ignore_ascii_case(b"100-continue"),
+            (2, b"te") => self.trailers |= tokens(value).any(|token| token.eq_ignore_ascii_case(b"trailers")),
             _ if imitates_framing(name) => return Err(Malformed),
             _ => {}
         }

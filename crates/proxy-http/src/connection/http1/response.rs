@@ -1,8 +1,8 @@
 //! How the head of a response of HTTP/1 is written. Pure.
 
 use crate::fields::Fields;
-use crate::http1::{Sent, announced, field, write_number};
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING};
+use crate::http1::{Sent, announced, field, line, write_number};
+use http::header::TRAILER;
 use http::{StatusCode, Version};
 
 /// What a request says of its answer.
@@ -33,28 +33,28 @@ pub(super) fn encode(
     out.reserve(ENOUGH);
     begin(status, is_1_1, out);
     let (mut dated, mut connected, mut closes) = (false, false, false);
-    for (name, value) in fields.iter() {
-        let value = value.as_bytes();
-        match *name {
+    for one in fields.lines() {
+        let (name, value) = (one.name, one.value);
+        match (name.len(), name) {
             // To a HEAD it is that of the body that a GET would have.
-            CONTENT_LENGTH if !matches!(framing, Framing::OfGet) => continue,
-            TRANSFER_ENCODING => continue,
-            TRAILER if !matches!(framing, Framing::Chunked) => continue,
-            DATE => dated = true,
-            CONNECTION => {
+            (14, b"content-length") if !matches!(framing, Framing::OfGet) => continue,
+            (17, b"transfer-encoding") => continue,
+            (7, b"trailer") if !matches!(framing, Framing::Chunked) => continue,
+            (4, b"date") => dated = true,
+            (10, b"connection") => {
                 connected = true;
                 closes |=
                     value.split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"));
             }
             _ => {}
         }
-        field(out, name.as_str(), value);
+        line(out, one);
     }
     let keeps = asker.keeps && !closes && !matches!(framing, Framing::UntilClose);
     match (keeps, is_1_1) {
         _ if status == StatusCode::SWITCHING_PROTOCOLS => {}
-        (false, true) if !closes => field(out, "connection", b"close"),
-        (true, false) if !connected => field(out, "connection", b"keep-alive"),
+        (false, true) if !closes => field(out, b"connection", b"close"),
+        (true, false) if !connected => field(out, b"connection", b"keep-alive"),
         _ => {}
     }
     let sent = match framing {
@@ -66,7 +66,7 @@ pub(super) fn encode(
             if length == 0 { Sent::None } else { Sent::Sized(length) }
         }
         Framing::Chunked => {
-            field(out, "transfer-encoding", b"chunked");
+            field(out, b"transfer-encoding", b"chunked");
             Sent::Chunked {
                 open: false,
                 announced: if asker.trailers { announced(fields.all(&TRAILER)) } else { Vec::new() },

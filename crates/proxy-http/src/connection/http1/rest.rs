@@ -4,6 +4,7 @@ use super::head;
 use crate::fields::Fields;
 use crate::http1::{Chunked, Malformed, Step};
 use bytes::{Buf, BytesMut};
+use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 
 /// What is left of the body of a request.
@@ -74,6 +75,8 @@ fn read(pieces: &[&[u8]]) -> Vec<String> {
                         let framed =
                             [CONTENT_LENGTH, TRANSFER_ENCODING].map(|name| head.request.fields.all(&name).count());
                         assert!(framed[0] + framed[1] <= 1, "two ends of one body");
+                        let map = HeaderMap::from(head.request.fields.clone());
+                        assert_eq!(map.len(), head.request.fields.len(), "what was read is no field");
                         found.push(format!("{:?}", head.request));
                         rest = head.rest.map(|rest| (rest, 0));
                         continue;

@@ -1,9 +1,9 @@
 //! How a request of HTTP/1.1 is written. Pure.
 
 use crate::headers::Stamp;
-use crate::http1::{Sent, announced, field, write_number};
+use crate::http1::{Sent, announced, field, line, write_number};
 use crate::message::Head;
-use http::header::{CONTENT_LENGTH, HOST, TRAILER, TRANSFER_ENCODING};
+use http::header::TRAILER;
 
 /// Writes the head of a request whose body has `length` bytes; `None` if nobody knows how many.
 ///
@@ -16,21 +16,24 @@ pub(super) fn encode(head: &Head, stamp: Option<&Stamp>, length: Option<u64>, ou
     out.extend_from_slice(head.uri.path_and_query().map_or("/", |path| path.as_str()).as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let (mut claimed, mut host) = (false, None);
-    for (name, value) in head.fields.iter() {
-        if *name == CONTENT_LENGTH {
-            claimed = true;
-        } else if *name != TRANSFER_ENCODING {
-            field(out, name.as_str(), value.as_bytes());
+    for one in head.fields.lines() {
+        let (name, value) = (one.name, one.value);
+        match (name.len(), name) {
+            (14, b"content-length") => {
+                claimed = true;
+                continue;
+            }
+            (17, b"transfer-encoding") => continue,
+            (4, b"host") => host = Some(value),
+            _ => {}
         }
-        if *name == HOST {
-            host = Some(value.as_bytes());
-        }
+        line(out, one);
     }
     if host.is_none()
         && let Some(authority) = head.uri.authority()
     {
         host = Some(authority.as_str().as_bytes());
-        field(out, "host", authority.as_str().as_bytes());
+        field(out, b"host", authority.as_str().as_bytes());
     }
     if let Some(stamp) = stamp {
         stamp.write(host, out);
@@ -46,7 +49,7 @@ pub(super) fn encode(head: &Head, stamp: Option<&Stamp>, length: Option<u64>, ou
             if length == 0 { Sent::None } else { Sent::Sized(length) }
         }
         None => {
-            field(out, "transfer-encoding", b"chunked");
+            field(out, b"transfer-encoding", b"chunked");
             Sent::Chunked { open: false, announced: announced(head.fields.all(&TRAILER)) }
         }
     };

@@ -2,9 +2,9 @@
 
 use crate::fields::Fields;
 use crate::http1::{Malformed, decimal};
-use bytes::{Buf, Bytes};
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderName, HeaderValue, StatusCode};
+use bytes::BytesMut;
+use http::StatusCode;
+use http::header::CONTENT_LENGTH;
 use std::mem::MaybeUninit;
 
 /// The head of a response.
@@ -30,7 +30,7 @@ pub(super) enum Framing {
 
 /// Takes the head of the response from `bytes`, behind any that only inform; `None` if it is not there whole. `to_head`:
 /// it answers a HEAD, so it has no body whatever it says.
-pub(super) fn parse(bytes: &mut Bytes, to_head: bool) -> Result<Option<Head>, Malformed> {
+pub(super) fn parse(bytes: &mut BytesMut, to_head: bool) -> Result<Option<Head>, Malformed> {
     while !bytes.is_empty() {
         let Some(head) = one(bytes, to_head)? else { return Ok(None) };
         if !head.status.is_informational() || head.framing == Framing::Switched {
@@ -45,7 +45,7 @@ const MOST_FIELDS: usize = 128;
 const LONGEST: usize = 64 * 1024;
 
 #[inline(never)] // Its place on the stack is large, and most turns of a request do without.
-fn one(bytes: &mut Bytes, to_head: bool) -> Result<Option<Head>, Malformed> {
+fn one(bytes: &mut BytesMut, to_head: bool) -> Result<Option<Head>, Malformed> {
     let mut space = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut space);
@@ -57,20 +57,17 @@ fn one(bytes: &mut Bytes, to_head: bool) -> Result<Option<Head>, Malformed> {
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed)?;
     let is_1_1 = response.version == Some(1);
     let mut fields = Fields::with_capacity(response.headers.len() + ADDED);
-    let mut reading = Reading::default();
-    for field in response.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed)?;
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| Malformed)?;
-        if reading.field(&name, &value)? {
-            fields.push(name, value);
-        }
+    let begin = bytes.as_ptr().addr();
+    if !response.headers.iter().all(|field| fields.found(field, begin)) {
+        return Err(Malformed);
     }
+    let mut reading = Reading::default();
+    fields.read(bytes.split_to(length), |name, value| reading.field(name, value))?;
     if reading.coded && reading.length.is_some() {
         fields.remove(&CONTENT_LENGTH);
     }
     let head =
         Head { status, fields, framing: reading.framing(status, to_head, is_1_1)?, keeps: reading.keeps(is_1_1) };
-    bytes.advance(length);
     Ok(Some(head))
 }
 
@@ -90,25 +87,25 @@ struct Reading {
 impl Reading {
     /// Takes note of a field; whether it is to be passed on. A length that is given twice is passed on once, and what is
     /// of this connection alone, and of no tunnel, not at all.
-    fn field(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<bool, Malformed> {
-        if *name == CONTENT_LENGTH {
-            let length = length(value.as_bytes())?;
+    fn field(&mut self, name: &[u8], value: &[u8]) -> Result<bool, Malformed> {
+        if name == b"content-length" {
+            let length = length(value)?;
             if self.length.is_some_and(|before| before != length) {
                 return Err(Malformed);
             }
             return Ok(self.length.replace(length).is_none());
         }
-        if *name == TRANSFER_ENCODING {
+        if name == b"transfer-encoding" {
             // Another coding would be lost with the field, as it is one of this connection, and stay on the body.
-            if self.coded || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            if self.coded || !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(Malformed);
             }
             self.coded = true;
             return Ok(false);
         }
-        if *name == CONNECTION {
+        if name == b"connection" {
             let mut others = false;
-            for token in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                 let (closes, stays) = (token.eq_ignore_ascii_case(b"close"), token.eq_ignore_ascii_case(b"keep-alive"));
                 self.closes |= closes;
                 self.stays |= stays;
@@ -160,7 +157,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str, to_head: bool) -> Result<Option<(u16, Framing, bool)>, Malformed> {
-        let mut bytes = Bytes::copy_from_slice(text.as_bytes());
+        let mut bytes = BytesMut::from(text);
         let head = parse(&mut bytes, to_head)?;
         Ok(head.map(|head| (head.status.as_u16(), head.framing, head.keeps)))
     }
@@ -204,22 +201,22 @@ mod tests {
 
     #[test]
     fn what_only_informs_is_passed_over_and_what_follows_stays() {
-        let mut bytes = Bytes::from_static(
-            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\na: c\r\n\r\nbody",
+        let mut bytes = BytesMut::from(
+            &b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\na: c\r\n\r\nbody"[..],
         );
         let head = parse(&mut bytes, false).unwrap().unwrap();
         assert_eq!((head.status.as_u16(), &bytes[..]), (200, &b"body"[..]));
-        assert_eq!(head.fields.all(&HeaderName::from_static("a")).collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(head.fields.all(&http::HeaderName::from_static("a")).collect::<Vec<_>>(), [b"b", b"c"]);
     }
 
     #[test]
     fn a_head_may_come_in_any_pieces() {
         let text = b"HTTP/1.1 103 Early\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
         for end in 0..text.len() {
-            let mut bytes = Bytes::copy_from_slice(&text[..end]);
+            let mut bytes = BytesMut::from(&text[..end]);
             assert!(parse(&mut bytes, false).unwrap().is_none(), "{end}");
         }
-        let mut endless = Bytes::from([b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &vec![b'y'; LONGEST]].concat());
+        let mut endless = BytesMut::from(&[b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &vec![b'y'; LONGEST]].concat()[..]);
         assert_eq!(parse(&mut endless, false).unwrap_err(), Malformed);
     }
 }

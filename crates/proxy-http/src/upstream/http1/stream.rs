@@ -54,7 +54,11 @@ impl AsyncRead for BackendStream {
 impl AsyncWrite for BackendStream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_write(context, bytes),
+            // Most often there is room, and nothing to be told of.
+            Self::Plain(socket) => match socket.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Pin::new(socket).poll_write(context, bytes),
+                written => Poll::Ready(written),
+            },
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_write(context, bytes),
         }
     }

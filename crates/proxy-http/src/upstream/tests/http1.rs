@@ -144,7 +144,7 @@ async fn the_answer_to_a_head_has_no_body() {
     let world = World::new(&[backend.port]);
     for _ in 0..2 {
         let response = world.send(request(Method::HEAD, "/", RequestBody::Empty)).await.unwrap();
-        assert_eq!(response.fields.get(&http::header::CONTENT_LENGTH).unwrap(), "1000");
+        assert_eq!(response.fields.value(&http::header::CONTENT_LENGTH).unwrap(), "1000");
         assert_eq!(text(response).await.unwrap(), "");
     }
     assert_eq!((backend.accepted(), world.in_flight()), (1, 0));
