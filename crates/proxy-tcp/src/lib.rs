@@ -101,5 +101,5 @@ pub use serve::{HttpConnection, NoHttp, ServeHttp};
 pub use shed::Shed;
 pub use socket::ClientSocket;
 pub use timers::{TICK, Tick, TimedOut, Timer, Timers, Within};
-pub use upstream::{Backend, Change, Checked, Cluster, DialError, InFlight, keep_resolved, system_lookup};
+pub use upstream::{Backend, Change, Checked, Cluster, DialError, InFlight, Order, keep_resolved, system_lookup};
 pub use worker::Worker;

@@ -198,6 +198,13 @@ impl AsyncRead for ClientSocket {
 
 impl AsyncWrite for ClientSocket {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let State::Watched(socket) = &self.0 {
+            // Most often there is room, and nothing to be told of.
+            match socket.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome),
+            }
+        }
         let write = |mut socket: &std::net::TcpStream| socket.write(bytes);
         self.get_mut().poll_writing(context, write, |socket, context| socket.poll_write(context, bytes))
     }

@@ -12,7 +12,7 @@ mod resolve;
 mod trust;
 
 pub use backend::{Backend, InFlight};
-pub use cluster::Cluster;
+pub use cluster::{Cluster, Order};
 pub use dial::DialError;
 pub(crate) use dial::{Dial, Dialled, Owed, acknowledge_at_once, write_at_once};
 pub use health::{Change, Checked};

@@ -70,21 +70,23 @@ impl Cluster {
     ///
     /// One that was aside for long enough comes before all others, for one client at a time: as long as the answer lives, it
     /// is on trial.
-    pub fn order(&self, client: IpAddr, now: Instant) -> impl Iterator<Item = &Arc<Backend>> {
+    #[must_use]
+    pub fn order(&self, client: IpAddr, now: Instant) -> Order<'_> {
         let count = self.backends.len();
-        let first = if count <= 1 { 0 } else { self.first(client, now) };
-        let ring = move || (0..count).map(move |offset| (first + offset) % count);
-        let up = move || ring().filter(|index| self.is_up(&self.backends[*index]));
-        // Without another one it is tried in any case.
-        let tried = if count <= 1 { None } else { self.trial(client, now, up()) };
-        let on_trial = tried.as_ref().map(|(index, _)| *index);
-        let others = move || up().filter(move |index| Some(*index) != on_trial);
-        let sound = others().filter(move |index| !self.backends[*index].is_ejected(now));
-        let aside = others().filter(move |index| self.backends[*index].is_ejected(now));
-        on_trial.into_iter().chain(sound).chain(aside).map(move |index| {
-            let _kept = &tried;
-            &self.backends[index]
-        })
+        // Without another one it is chosen, and tried, in any case.
+        let (first, tried) = match count {
+            0 | 1 => (0, None),
+            _ => {
+                let first = self.first(client, now);
+                (first, self.trial(client, now, self.ring(first).filter(|index| self.is_up(&self.backends[*index]))))
+            }
+        };
+        Order { cluster: self, now, first, tried, step: 0 }
+    }
+
+    /// The places of all, from one of them on.
+    fn ring(&self, first: usize) -> impl Iterator<Item = usize> {
+        (first..self.backends.len()).chain(0..first)
     }
 
     /// The backend whose time aside is over, if it is for this client to try it. Clients that have a backend of their own
@@ -142,6 +144,49 @@ impl Cluster {
     pub fn failed(&self, backend: &Backend, now: Instant, reason: &str) {
         let Some(hold) = self.ejection.and_then(|rules| backend.trust.failed(&rules, now)) else { return };
         tracing::warn!(route = self.route, %backend, reason, "a backend fails and is set aside for {hold:?}");
+    }
+}
+
+/// The backends of a route in the order in which to try them. Written out, as it is kept while one is tried.
+#[derive(Debug)]
+pub struct Order<'a> {
+    cluster: &'a Cluster,
+    now: Instant,
+    /// The place of the chosen one.
+    first: usize,
+    /// The one that is on trial as long as this lives, which comes first.
+    tried: Option<(usize, Trial<'a>)>,
+    /// How many steps were taken: one for that, one round for those that are sound, and one for those set aside.
+    step: usize,
+}
+
+impl<'a> Iterator for Order<'a> {
+    type Item = &'a Arc<Backend>;
+
+    fn next(&mut self) -> Option<&'a Arc<Backend>> {
+        let backends = &self.cluster.backends[..];
+        let on_trial = self.tried.as_ref().map(|(index, _)| *index);
+        loop {
+            let step = self.step;
+            self.step += 1;
+            if step == 0 {
+                if let Some(index) = on_trial {
+                    return backends.get(index);
+                }
+                continue;
+            }
+            let (aside, offset) = match step - 1 {
+                round if round < backends.len() => (false, round),
+                round if round < 2 * backends.len() => (true, round - backends.len()),
+                _ => return None,
+            };
+            let index = self.first + offset;
+            let index = if index < backends.len() { index } else { index - backends.len() };
+            let backend = &backends[index];
+            if Some(index) != on_trial && self.cluster.is_up(backend) && backend.is_ejected(self.now) == aside {
+                return Some(backend);
+            }
+        }
     }
 }
 
