@@ -72,6 +72,24 @@ impl Hold {
         self.state.client(self.client)
     }
 
+    /// The client, if the connection is as an admission left it, but that it may have given its pending slot back: it holds a
+    /// slot of the process and one of the client, and is bound to no route.
+    #[must_use]
+    #[inline]
+    pub const fn unbound_client(&self) -> Option<ClientKey> {
+        self.state.unbound_client(self.client)
+    }
+
+    /// The binding, if there is one alone.
+    #[must_use]
+    #[inline]
+    pub const fn only_binding(&self) -> Option<Binding> {
+        match (self.bound, &self.spilled) {
+            ([Some(binding), None, None], None) if self.is_bound_at_all() => Some(binding),
+            _ => None,
+        }
+    }
+
     /// Sets the client once it is known.
     pub const fn set_client(&mut self, client: Option<ClientKey>) {
         self.client = self.state.set_client(client);
@@ -132,8 +150,8 @@ impl Hold {
         debug_assert!(!self.is_bound(binding.route()), "a connection binds a route once");
         if !self.is_bound_at_all() {
             // What is there is from before the hold was settled.
-            (self.bound, self.spilled) = ([None; INLINE], None);
-            self.state.set(State::BOUND);
+            (self.bound, self.spilled) = ([Some(binding), None, None], None);
+            return self.state.set(State::BOUND);
         }
         match self.bound.iter_mut().find(|place| place.is_none()) {
             Some(place) => *place = Some(binding),

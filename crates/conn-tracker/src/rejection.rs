@@ -43,7 +43,9 @@ impl Scope {
 }
 
 /// Why a tracker refused.
+// As wide as what is beside it in a `Rejection`: else a permit, which is answered in the same place, is copied in odd pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u64)]
 #[non_exhaustive]
 pub enum Reason {
     /// The client holds as many connections as it may.

@@ -70,6 +70,21 @@ impl State {
         bits
     }
 
+    /// [`State::client`] of a connection with one slot of the process, one of the client and none of a route. Whether it has one of
+    /// those who wait for a route does not matter.
+    #[inline]
+    pub(crate) const fn unbound_client(self, bits: u64) -> Option<ClientKey> {
+        const ADMITTED: u32 = Slots::GLOBAL.with(Slots::CLIENT).bits() as u32;
+        const ADMITTED_V4: u32 = ADMITTED | V4;
+        const ADMITTED_V6: u32 = ADMITTED | V6;
+        let looked_at = FAMILY | SLOTS & !(Slots::PENDING.bits() as u32) | Self::BOUND;
+        match self.0 & looked_at {
+            ADMITTED_V4 => Some(ClientKey::V4(bits as u32)),
+            ADMITTED_V6 => Some(ClientKey::V6(bits)),
+            _ => None,
+        }
+    }
+
     pub(crate) const fn reason(self) -> Option<Reason> {
         match self.0 >> REASON_SHIFT {
             0 => None,

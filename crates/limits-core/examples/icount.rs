@@ -65,5 +65,5 @@ fn v4(number: u32) -> IpAddr {
 }
 
 fn v6(number: u32) -> IpAddr {
-    Ipv6Addr::from_bits(u128::from(number.wrapping_mul(0x9e37_79b1)) << 64 | 7).into()
+    Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(number.wrapping_mul(0x9e37_79b1)) << 64 | 7).into()
 }

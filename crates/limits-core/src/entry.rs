@@ -2,6 +2,7 @@
 
 use crate::capacity::Family;
 use crate::dense::{self, Dense};
+use crate::listed::Listed;
 use crate::routes::RouteSlot;
 use crate::secret::Secret;
 use conn_tracker::{ClientKey, RouteId};
@@ -96,6 +97,9 @@ pub(crate) trait Key: Copy + Eq + Into<u64> + 'static {
 
     fn client(self) -> ClientKey;
 
+    /// Whether something special may be said about it.
+    fn is_listed(self, listed: &Listed) -> bool;
+
     /// The table of its family.
     fn table<S, V>(counts: &mut Counts<S, V>) -> &mut Dense<Entry<Self, S, V>>;
 }
@@ -106,6 +110,11 @@ impl Key for u32 {
     #[inline]
     fn client(self) -> ClientKey {
         ClientKey::V4(self)
+    }
+
+    #[inline]
+    fn is_listed(self, listed: &Listed) -> bool {
+        listed.has_v4(self)
     }
 
     #[inline]
@@ -120,6 +129,11 @@ impl Key for u64 {
     #[inline]
     fn client(self) -> ClientKey {
         ClientKey::V6(self)
+    }
+
+    #[inline]
+    fn is_listed(self, listed: &Listed) -> bool {
+        listed.has_v6(self)
     }
 
     #[inline]

@@ -6,9 +6,10 @@
 
 use crate::admission::{note_client, opened};
 use crate::entry::Key;
+use crate::routes::RouteSlot;
 use crate::shard::Shard;
-use crate::table::Table;
-use conn_tracker::{Arrival, ClientKey, Hold, Origin, Rejection, Slots};
+use crate::table::{Place, Table};
+use conn_tracker::{Arrival, ClientKey, Hold, Origin, Rejection, RouteId, Slots};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -56,10 +57,10 @@ impl Table {
     fn take_known<K: Key>(&self, shard: &mut Shard, now: u64, key: K, hash: u64, pending: bool) -> bool {
         let age = shard.note_time(now);
         let Shard { settings, clients, .. } = shard;
-        let Some(rule) = settings.every_client(age) else { return false };
+        let Some(rule) = settings.ordinary_client(key, age) else { return false };
         let Some(usage) = clients.find_near(hash, key) else { return false };
         let Some(after) = rule.take(*usage, settings.ticks.passed_in_epoch(age)) else { return false };
-        let taken = self.process.take_quickly(pending, &settings.most);
+        let taken = self.process.take_quickly(pending, &settings.room);
         if taken {
             *usage = after;
             note_client(key.client(), after.held);
@@ -69,24 +70,40 @@ impl Table {
 
     #[inline(always)]
     pub(crate) fn close(&self, hold: &mut Hold) {
-        let plain = hold.slots().without(Slots::PENDING) == Slots::GLOBAL.with(Slots::CLIENT);
-        match hold.client() {
-            Some(ClientKey::V4(key)) if plain && !hold.is_bound_at_all() => self.close_client(key, hold),
-            Some(ClientKey::V6(key)) if plain && !hold.is_bound_at_all() => self.close_client(key, hold),
-            _ => self.close_slowly(hold),
+        match hold.unbound_client() {
+            Some(ClientKey::V4(key)) => self.close_client(key, hold),
+            Some(ClientKey::V6(key)) => self.close_client(key, hold),
+            None => self.close_slowly(hold),
         }
     }
 
     #[inline(always)]
     fn close_client<K: Key>(&self, key: K, hold: &mut Hold) {
         let hash = self.secret.number(key.into());
-        let mut shard = self.shard_by(hash).lock();
+        let Some(mut shard) = self.shard_by(hash).try_lock() else { return self.close_slowly(hold) };
         if !give_known(&mut shard, key, hash) {
             return self.close_locked(shard, hold);
         }
-        drop(shard);
         let pending = hold.slots().has(Slots::PENDING);
         hold.settle();
+        self.expect(self.process.give_quickly(pending));
+    }
+}
+
+impl Table {
+    /// A connection of a client that is bound to one route, and holds all the slots of that.
+    #[inline(always)]
+    pub(crate) fn close_bound<K: Key>(&self, key: K, route: RouteId, hold: &mut Hold) {
+        let pending = hold.slots().has(Slots::PENDING);
+        let place = Place { key: key.client(), hash: self.secret.number(key.into()) };
+        let mut shard = self.shard_by(place.hash).lock();
+        self.give_pair(&mut shard, place, route, RouteSlot::Connection);
+        if !give_known(&mut shard, key, place.hash) {
+            self.release_client(&mut shard, place);
+        }
+        drop(shard);
+        hold.settle();
+        self.give_route(route, RouteSlot::Connection, true);
         self.expect(self.process.give_quickly(pending));
     }
 }
@@ -94,10 +111,9 @@ impl Table {
 /// Takes one off the count of a client that stays known.
 #[inline(always)]
 fn give_known<K: Key>(shard: &mut Shard, key: K, hash: u64) -> bool {
-    let age = shard.age();
-    let Shard { settings, clients, admitted, .. } = shard;
+    let Shard { settings, clients, admitted, time, .. } = shard;
     let Some(usage) = clients.find_near(hash, key) else { return false };
-    let stays = usage.held > 1 || usage.held == 1 && usage.spent > settings.ticks.passed(age);
+    let stays = usage.held > 1 || usage.held == 1 && usage.spent > settings.ticks.passed(time.age());
     if stays {
         usage.held -= 1;
         note_client(key.client(), usage.held);

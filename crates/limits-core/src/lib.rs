@@ -56,6 +56,7 @@ pub mod ghost;
 mod inspect;
 mod known;
 mod limits;
+mod listed;
 mod on_route;
 mod packed;
 mod prefetch;

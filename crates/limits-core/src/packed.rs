@@ -39,6 +39,20 @@ pub(crate) struct Most {
     pub(crate) exempt: u32,
 }
 
+/// The highest counts that have room for one more connection, each as a word: for one whose route is known, for one whose is not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room([u64; 2]);
+
+impl Room {
+    pub(crate) fn below(most: &Most) -> Self {
+        let word = |pending| {
+            let pending = u64::from(pending) << GLOBAL_BITS | u64::from(EXEMPT_MOST) << (2 * GLOBAL_BITS);
+            u64::from(most.global - 1) | pending
+        };
+        Self([word(GLOBAL_MOST), word(most.pending - 1)])
+    }
+}
+
 /// A word that is changed as a whole.
 #[derive(Debug, Default)]
 struct Word(AtomicU64);
@@ -126,9 +140,9 @@ impl Process {
 
     /// [`Process::take`] for one connection whom `true` is enough: `false` says nothing, and nobody may be refused because of it.
     #[inline(always)]
-    pub(crate) fn take_quickly(&self, pending: bool, most: &Most) -> bool {
-        let full = |word| global(word) >= most.global || pending && self::pending(word) >= most.pending;
-        self.0.try_change(|word| (!full(word)).then(|| word + one_connection(pending)), |changed| self.note(changed))
+    pub(crate) fn take_quickly(&self, pending: bool, room: &Room) -> bool {
+        let (room, taken) = (room.0[usize::from(pending)], one_connection(pending));
+        self.0.try_change(|word| less_of_lower(room, word).map(|_| word + taken), |changed| self.note(changed))
     }
 
     /// [`Process::give`] for one connection that holds them: it finds them even in a value that is not the last one.
@@ -136,7 +150,7 @@ impl Process {
     #[inline(always)]
     pub(crate) fn give_quickly(&self, pending: bool) -> bool {
         let given = one_connection(pending);
-        self.0.try_change(|word| less(word, given), |changed| self.note(changed))
+        self.0.try_change(|word| less_of_lower(word, given), |changed| self.note(changed))
     }
 
     /// Whether an exempt slot is free.
@@ -217,7 +231,13 @@ fn refusal(word: u64, slots: Slots, most: &Most) -> Option<Reason> {
 /// Subtracts field by field, if no field is too small: all at once, by looking where a field borrowed from the next.
 #[inline]
 fn less(word: u64, by: u64) -> Option<u64> {
-    let left = word.checked_sub(by)?;
+    less_of_lower(word, by).filter(|_| word >= by)
+}
+
+/// The same where `by` has nothing in the highest field, so that nothing can be borrowed from beyond it.
+#[inline(always)]
+fn less_of_lower(word: u64, by: u64) -> Option<u64> {
+    let left = word.wrapping_sub(by);
     ((word ^ by ^ left) & BORROWS == 0).then_some(left)
 }
 
@@ -325,6 +345,38 @@ mod tests {
         assert_eq!(process.held(), held(1, 0, 1));
         assert!(!process.exempt(Slots::GLOBAL, &most), "no exempt slot is free");
         assert_eq!(process.held(), held(1, 0, 1));
+    }
+
+    #[test]
+    fn the_short_way_takes_what_the_long_way_takes() {
+        let mosts = [1, 2, 3, GLOBAL_MOST - 1, GLOBAL_MOST];
+        for (global, pending) in mosts.into_iter().flat_map(|global| mosts.map(|pending| (global, pending))) {
+            let most = Most { global, pending, exempt: EXEMPT_MOST };
+            let near = |most: u32| [0, most.saturating_sub(2), most - 1, most, most.saturating_add(1).min(GLOBAL_MOST)];
+            for (held_global, held_pending) in
+                near(global).into_iter().flat_map(|held| near(pending).map(|pending| (held, pending)))
+            {
+                let word = u64::from(held_global) | u64::from(held_pending) << GLOBAL_BITS;
+                for (is_pending, exempt) in [(false, 0), (true, 0), (false, EXEMPT_MOST), (true, EXEMPT_MOST)] {
+                    let [short, long] = [(); 2].map(|()| {
+                        let process = Process::default();
+                        process.0.0.store(word | u64::from(exempt) << (2 * GLOBAL_BITS), Ordering::Relaxed);
+                        process
+                    });
+                    let slots = if is_pending { BOTH } else { Slots::GLOBAL };
+                    let taken = long.take(slots, &most).is_ok();
+                    assert_eq!(
+                        short.take_quickly(is_pending, &Room::below(&most)),
+                        taken,
+                        "{most:?} {:?}",
+                        long.held()
+                    );
+                    assert_eq!(short.held(), long.held());
+                    assert_eq!(short.give_quickly(is_pending), long.give(slots), "{:?}", long.held());
+                    assert_eq!(short.held(), long.held());
+                }
+            }
+        }
     }
 
     #[test]

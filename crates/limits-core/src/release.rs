@@ -6,7 +6,7 @@ use crate::routes::RouteSlot;
 use crate::shard::Shard;
 use crate::sync::MutexGuard;
 use crate::table::{Place, Table};
-use conn_tracker::{Hold, RouteId, Slots};
+use conn_tracker::{Binding, ClientKey, Hold, RouteId, Slots};
 
 impl Table {
     pub(crate) fn unbind(&self, hold: &mut Hold, route: RouteId) {
@@ -21,6 +21,14 @@ impl Table {
 
     #[inline(never)]
     pub(crate) fn close_slowly(&self, hold: &mut Hold) {
+        let whole = |binding: &Binding| binding.holds_route() && binding.holds_client();
+        if let Some(binding) = hold.only_binding().filter(whole).filter(|_| hold.slots().has(ADMITTED)) {
+            match hold.client() {
+                Some(ClientKey::V4(key)) => return self.close_bound(key, binding.route(), hold),
+                Some(ClientKey::V6(key)) => return self.close_bound(key, binding.route(), hold),
+                None => {}
+            }
+        }
         match hold.client().filter(|_| hold.slots().has(Slots::CLIENT)) {
             Some(key) => self.close_locked(self.shard_of(self.place_of(key)).lock(), hold),
             None => self.close_unlocked(hold),
@@ -57,7 +65,7 @@ impl Table {
     }
 
     #[inline]
-    fn release_client(&self, shard: &mut Shard, Place { key, hash }: Place) {
+    pub(crate) fn release_client(&self, shard: &mut Shard, Place { key, hash }: Place) {
         let age = shard.age();
         let Shard { settings, clients, admitted, .. } = shard;
         let mut held = false;
@@ -73,3 +81,6 @@ impl Table {
         self.expect(held);
     }
 }
+
+/// What is held on the way to a route, and behind it.
+const ADMITTED: Slots = Slots::GLOBAL.with(Slots::CLIENT);

@@ -1,8 +1,9 @@
 //! Limits that were checked, in the form in which decisions read them.
 
-use crate::entry::{PairUsage, Usage};
+use crate::entry::{Key, PairUsage, Usage};
 use crate::limits::{ClientOverride, Limits, LimitsError, RouteLimits};
-use crate::packed::{EXEMPT_MOST, GLOBAL_MOST, Most};
+use crate::listed::Listed;
+use crate::packed::{EXEMPT_MOST, GLOBAL_MOST, Most, Room};
 use crate::rate::{Rate, Ticks, rate_most};
 use crate::routes::RouteSlot;
 use conn_tracker::{ClientKey, Prefixes, Reason, Rejection, RouteId, canonical};
@@ -210,15 +211,19 @@ fn whole_burst(rate: u32, period: Duration) -> Rate {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) most: Most,
+    pub(crate) room: Room,
     pub(crate) enforce: bool,
     /// How long an epoch of a shard may last, in microseconds.
     pub(crate) span: u64,
     /// What the rates of all clients are counted in.
     pub(crate) ticks: Ticks,
     general: ClientRule,
-    /// One more than `span`, if there are neither overrides nor exempt networks and no tick is longer than a microsecond;
-    /// else 0. So it takes one look to see all of that.
+    /// One more than `span`, if no tick is longer than a microsecond; else 0.
+    fine_until: u64,
+    /// The same, if there are neither overrides nor exempt networks; else 0. So it takes one look to see all of that.
     plain_until: u64,
+    /// How addresses begin that are inside of either, where there are any.
+    listed: Option<Listed>,
     // `None` where there are none, as nearly everywhere: that is cheaper to see than an empty map.
     overrides: Option<Overrides>,
     exempt: Option<JointPrefixSet<IpNet>>,
@@ -239,19 +244,26 @@ impl Settings {
         }
         let rules = limits.routes.iter().map(RouteRule::new).collect::<Result<Vec<_>, _>>()?;
         let span = rules.iter().map(RouteRule::span).fold(ticks.span(), u64::min);
-        let is_plain = limits.overrides.is_empty() && limits.exempt.is_empty() && ticks.are_fine();
+        let fine_until = if ticks.are_fine() { span.saturating_add(1) } else { 0 };
+        let special = limits.overrides.iter().map(|special| special.network).chain(limits.exempt.iter().copied());
+        let mut special = special.map(canonical_network).peekable();
+        let listed = special.peek().is_some().then(|| Listed::new(special, prefixes));
         let or = |limit, most| if limit == 0 { most } else { limit };
+        let most = Most {
+            global: or(limits.max_connections, GLOBAL_MOST),
+            pending: or(limits.pending, GLOBAL_MOST),
+            exempt: or(limits.exempt_slots, EXEMPT_MOST),
+        };
         let settings = Self {
-            most: Most {
-                global: or(limits.max_connections, GLOBAL_MOST),
-                pending: or(limits.pending, GLOBAL_MOST),
-                exempt: or(limits.exempt_slots, EXEMPT_MOST),
-            },
+            room: Room::below(&most),
+            most,
             enforce: limits.enforce,
             span,
             ticks,
             general,
-            plain_until: if is_plain { span.saturating_add(1) } else { 0 },
+            fine_until,
+            plain_until: if listed.is_none() { fine_until } else { 0 },
+            listed,
             overrides: (!limits.overrides.is_empty()).then_some(overrides),
             exempt: (!limits.exempt.is_empty())
                 .then(|| limits.exempt.iter().map(|&network| canonical_network(network)).collect()),
@@ -260,10 +272,11 @@ impl Settings {
         Ok(Checked { settings, rules })
     }
 
-    /// The limits of every client in the epoch under way, if they are the same for all of them.
-    #[inline]
-    pub(crate) fn every_client(&self, age: u64) -> Option<&ClientRule> {
-        (age < self.plain_until).then_some(&self.general)
+    /// The limits of all clients in the epoch under way, if nothing else is said about this one. `None` says nothing.
+    #[inline(always)]
+    pub(crate) fn ordinary_client<K: Key>(&self, key: K, age: u64) -> Option<&ClientRule> {
+        let is_unlisted = || self.listed.as_ref().is_some_and(|listed| !key.is_listed(listed));
+        (age < self.plain_until || age < self.fine_until && is_unlisted()).then_some(&self.general)
     }
 
     /// The limits of a client.

@@ -49,16 +49,34 @@ pub(crate) struct Cold {
     pub(crate) exempt: u64,
 }
 
+/// Microseconds since the start of the table.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Time {
+    /// What the `spent` of entries counts from.
+    epoch: u64,
+    /// The latest time that any decision brought: time never runs backwards here.
+    latest: u64,
+}
+
+impl Time {
+    /// Microseconds since the epoch.
+    #[inline]
+    pub(crate) fn age(self) -> u64 {
+        self.latest - self.epoch
+    }
+
+    fn begin_anew(&mut self) {
+        self.epoch = self.latest;
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Shard {
     /// The settings in force. Read under the lock, so that they change between decisions, never inside one.
     pub(crate) settings: Arc<Settings>,
     pub(crate) clients: Clients,
     pub(crate) admitted: Admitted,
-    /// What the `spent` of entries counts from, in microseconds since the start of the table.
-    epoch: u64,
-    /// The latest time that any decision brought: time never runs backwards here.
-    latest: u64,
+    pub(crate) time: Time,
     pub(crate) cold: Box<Cold>,
 }
 
@@ -72,8 +90,7 @@ impl Shard {
             settings,
             clients: Clients::default(),
             admitted: Admitted::default(),
-            epoch: 0,
-            latest: 0,
+            time: Time::default(),
             cold: Box::default(),
         }
     }
@@ -98,14 +115,14 @@ impl Shard {
     /// Lets time go on to `now` and answers the microseconds since the epoch, which may be over.
     #[inline]
     pub(crate) fn note_time(&mut self, now: u64) -> u64 {
-        self.latest = self.latest.max(now);
+        self.time.latest = self.time.latest.max(now);
         self.age()
     }
 
     /// Microseconds since the epoch.
     #[inline]
     pub(crate) fn age(&self) -> u64 {
-        self.latest - self.epoch
+        self.time.age()
     }
 
     /// Puts other settings in force. Clients keep the admissions that they have used up.
@@ -118,7 +135,7 @@ impl Shard {
         self.cold.pairs.each(|_, route, usage| {
             *usage = settings.route(route).adopted(old.route(route), *usage, age);
         });
-        self.epoch = self.latest;
+        self.time.begin_anew();
     }
 
     #[cold]
@@ -127,7 +144,7 @@ impl Shard {
         let passed = self.settings.ticks.passed(age);
         self.clients.each(|_, (), usage| usage.spent = usage.spent.saturating_sub(passed));
         self.cold.pairs.each(|_, route, usage| *usage = self.settings.route(route).rebased(*usage, age));
-        self.epoch = self.latest;
+        self.time.begin_anew();
     }
 
     /// Places of one hash table, used or not.
