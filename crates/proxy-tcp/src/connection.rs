@@ -99,14 +99,14 @@ const FIRST_READ: usize = 2048;
 type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The same, with what has a drain wait for it.
-struct Going {
+pub(crate) struct Going {
     rest: Rest,
     _drain: DrainWatch,
 }
 
 /// The task of a connection. It lives as long as the connection, and the runtime moves it about, so it is written out: two
 /// pointers, of which the first is gone, with all that only finding the way needs, once there is the second.
-enum Run {
+pub(crate) enum Run {
     Finding(Pin<Box<dyn Future<Output = Option<Going>> + Send>>),
     Going(Going),
 }
@@ -129,46 +129,46 @@ impl Future for Run {
 
 impl Connection {
     /// Takes it wherever its first bytes say.
-    pub(crate) fn run(self, next: Next) -> impl Future<Output = ()> + Send {
-        Run::Finding(Box::pin(self.find(next)))
-    }
-
-    /// Takes it to a backend of `route`, to which it is bound.
-    pub(crate) fn forward(mut self, route: Arc<RoutedRoute>) -> impl Future<Output = ()> + Send {
+    pub(crate) fn run(mut self, next: Next) -> Run {
         Run::Finding(Box::pin(async move {
             self.io.read_at_once(&mut self.received, FIRST_READ);
-            self.link(&route).await
+            match self.find(next).await? {
+                Destination::Http(hello) => self.hand_over(hello),
+                // Boxed, so that HTTP needs less room.
+                Destination::Tunnel(route) => {
+                    let reached = Box::pin(self.dial(&route)).await?;
+                    self.linked(&route, reached)
+                }
+            }
         }))
     }
 
-    async fn find(mut self, next: Next) -> Option<Going> {
-        self.io.read_at_once(&mut self.received, FIRST_READ);
+    /// Takes it to a backend of `route`, to which it is bound.
+    pub(crate) fn forward(mut self, route: Arc<RoutedRoute>) -> Run {
+        Run::Finding(Box::pin(async move {
+            self.io.read_at_once(&mut self.received, FIRST_READ);
+            let reached = self.dial(&route).await?;
+            self.linked(&route, reached)
+        }))
+    }
+
+    /// Finds out where it goes, unless that takes too long.
+    async fn find(&mut self, next: Next) -> Option<Destination> {
         let deadline = self.generation.settings.timeouts.initial_data.and_then(|time| self.accepted.checked_add(time));
         let timers = self.shared.timers.clone();
         let destination = match timers.until(deadline.map(Into::into), self.destination(next)).await {
             Ok(destination) => destination,
             Err(TimedOut) => self.turn_down(EventKind::Terminated, "initial_data_timeout"),
         };
-        match destination {
-            Some(Destination::Tunnel(route)) => self.link(&route).await,
-            Some(Destination::Http(hello)) => self.hand_over(hello),
-            None => {
-                if self.generation.settings.on_reject == OnReject::Reset {
-                    self.io.set_zero_linger().unwrap_or_default();
-                }
-                None
-            }
+        if destination.is_none() && self.generation.settings.on_reject == OnReject::Reset {
+            self.io.set_zero_linger().unwrap_or_default();
         }
+        destination
     }
 
-    /// Connects it to a backend of `route`.
-    async fn link(mut self, route: &RoutedRoute) -> Option<Going> {
-        let reached = self.dial(route).await?;
+    /// Links it to the backend that was reached.
+    fn linked(mut self, route: &RoutedRoute, reached: Reached) -> Option<Going> {
         self.watch().ok()?;
-        self.linked(route, reached)
-    }
-
-    fn linked(self, route: &RoutedRoute, reached: Reached) -> Option<Going> {
         let settings = &self.generation.settings;
         let lifespan = Lifespan {
             idle: settings.keep_alive.tunnel_idle_in_force(),
@@ -374,15 +374,10 @@ const FIRST_BYTE: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
-    fn size<F, A, B>(_: impl FnOnce(A, B) -> F) -> usize {
-        size_of::<F>()
-    }
-
     #[test]
     fn tasks_are_small() {
         // Every connection has one for as long as it lives: a tunnel of its own, HTTP beside what serves it.
         // With no more than that the runtime needs 128 bytes for it, and otherwise 256.
-        assert!(size(Connection::run) <= 24, "{}", size(Connection::run));
-        assert!(size(Connection::forward) <= 24, "{}", size(Connection::forward));
+        assert!(size_of::<Run>() <= 24, "{}", size_of::<Run>());
     }
 }

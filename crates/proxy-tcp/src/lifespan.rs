@@ -65,8 +65,8 @@ impl Lifespan {
         let deadlines = [
             (end, End::Lifetime),
             (self.idle.and_then(since_last), End::Idle),
-            (since_last(self.half_dead).filter(|_| signs.half), End::HalfDead),
-            (since_last(self.stuck).filter(|_| signs.waiting), End::Stuck),
+            (signs.half.then(|| since_last(self.half_dead)).flatten(), End::HalfDead),
+            (signs.waiting.then(|| since_last(self.stuck)).flatten(), End::Stuck),
         ];
         let first = deadlines.into_iter().filter_map(|(at, why)| Some((at?, why))).min_by_key(|(at, _)| *at);
         match first {

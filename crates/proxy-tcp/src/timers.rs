@@ -104,6 +104,13 @@ impl Timers {
         timer
     }
 
+    /// A timer that goes off with the next tick. The coarse clock goes from here on.
+    pub(crate) fn soon(&self) -> Timer {
+        let mut timer = Timer::new(self.clone());
+        timer.set_tick(Some(Tick(self.0.now() + 1)));
+        timer
+    }
+
     /// The time on the coarse clock, for what happens often: one load. Behind by less than a tick, or by however long the
     /// worker was held up.
     #[must_use]
@@ -138,10 +145,9 @@ impl Tick {
     /// The first tick that is at least `time` after this one for sure; `None` if there is none.
     #[must_use]
     pub fn after(self, time: Duration) -> Option<Self> {
-        let ticks = time.as_nanos().div_ceil(TICK.as_nanos());
         // This one may be over any moment.
-        let ticks = u32::try_from(ticks).ok()?.checked_add(1)?;
-        self.0.checked_add(ticks).filter(|tick| *tick < NEVER).map(Self)
+        let whole = u32::try_from(ticks(time)).ok()?.checked_add(1)?;
+        self.0.checked_add(whole).filter(|tick| *tick < NEVER).map(Self)
     }
 }
 
@@ -165,6 +171,11 @@ impl AtomicTick {
     }
 }
 
+/// The ticks that `time` takes, the last one not whole. Without a division of 128 bits: this is done for every request.
+const fn ticks(time: Duration) -> u64 {
+    time.as_secs().saturating_mul(PER_SECOND).saturating_add(time.subsec_nanos().div_ceil(TICK.subsec_nanos()) as u64)
+}
+
 /// The tick of timers that are not set.
 const NEVER: u32 = u32::MAX;
 
@@ -176,11 +187,7 @@ impl Shared {
 
     /// The first tick that is not before `time`.
     fn tick_at(&self, time: Instant) -> u32 {
-        let time = time.saturating_duration_since(self.started);
-        // Without a division of 128 bits: this is done for every request.
-        let ticks =
-            time.as_secs().saturating_mul(PER_SECOND) + u64::from(time.subsec_nanos().div_ceil(TICK.subsec_nanos()));
-        u32::try_from(ticks).unwrap_or(NEVER)
+        u32::try_from(ticks(time.saturating_duration_since(self.started))).unwrap_or(NEVER)
     }
 
     /// Puts the coarse clock right, and has whatever has come up since be swept.

@@ -12,7 +12,6 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -129,7 +128,7 @@ impl<'a> Activity<'a> {
     /// Waits until the tunnel is too old or was unused for too long. Moving bytes does not touch the timer: it goes off,
     /// sees that there was traffic, and is set anew.
     async fn expiry(&self, lifespan: Lifespan) -> End {
-        let mut timer = self.timers.after(Some(Duration::ZERO));
+        let mut timer = self.timers.soon();
         let end = lifespan.end.map(|end| self.timers.tick_at(end));
         // Now that there is a timer, the clock goes.
         self.touch();
@@ -288,7 +287,6 @@ impl<'a> Way<'a> {
 
     /// Moves bytes through the common buffer: what one read gives, as far as one write takes it.
     fn poll_copy(&mut self, context: &mut Context<'_>) -> Poll<Result<Copied, Broken>> {
-        ready!(self.from.as_ref().poll_read_ready(context)).map_err(|_| Broken::Read)?;
         let mut buffer = self.transport.buffer.lock();
         let mut buffer = ReadBuf::new(&mut buffer);
         ready!(Pin::new(&mut self.from).poll_read(context, &mut buffer)).map_err(|_| Broken::Read)?;

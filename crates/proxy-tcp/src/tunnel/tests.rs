@@ -2,6 +2,7 @@ use super::*;
 use bytes::Buf;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 

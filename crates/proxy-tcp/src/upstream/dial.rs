@@ -1,7 +1,7 @@
 //! Connecting to a backend.
 
 use super::{Backend, resolve};
-use crate::Timers;
+use crate::{TimedOut, Timers, Within};
 use proxy_route::Host;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send, sockopt};
@@ -112,25 +112,33 @@ impl Backend {
     /// # Errors
     /// Those of [`Backend::dial`].
     pub(crate) async fn dial_with(&self, dial: Dial<'_>) -> Result<Dialled, DialError> {
-        let Dial { timers, timeout, first, .. } = dial;
         let port = self.port.resolve(dial.port);
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = dial.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         match &self.host {
-            Host::Address(address) => within(timers, deadline, connect(*address, port, first)).await,
-            Host::Unix(path) => within(timers, deadline, connect_unix(path)).await,
-            Host::Name(name) => {
-                let addresses = within(timers, deadline, async { Ok(self.find(name).await) }).await?;
-                let mut outcome = Err(DialError::NoAddress);
-                for (index, address) in addresses.iter().enumerate() {
-                    let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-                    outcome = within(timers, share(deadline, left), connect(*address, port, first)).await;
-                    if outcome.is_ok() {
-                        break;
-                    }
-                }
-                outcome
+            Host::Address(address) => in_time(dial.until(deadline, connect(*address, port, dial.first)).await),
+            // Boxed, so that the others need less room.
+            Host::Unix(path) => in_time(dial.until(deadline, Box::pin(connect_unix(path))).await),
+            Host::Name(name) => Box::pin(self.dial_name(name, port, deadline, dial)).await,
+        }
+    }
+
+    async fn dial_name(
+        &self,
+        name: &str,
+        port: u16,
+        deadline: Option<Instant>,
+        dial: Dial<'_>,
+    ) -> Result<Dialled, DialError> {
+        let Ok(addresses) = dial.until(deadline, self.find(name)).await else { return Err(DialError::TimedOut) };
+        let mut outcome = Err(DialError::NoAddress);
+        for (index, address) in addresses.iter().enumerate() {
+            let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+            outcome = in_time(dial.until(share(deadline, left), connect(*address, port, dial.first)).await);
+            if outcome.is_ok() {
+                break;
             }
         }
+        outcome
     }
 
     /// The addresses to try; of a name that was not looked up yet, once it is. One asks and the others wait for it.
@@ -162,30 +170,32 @@ fn share(deadline: Option<Instant>, left: u32) -> Option<Instant> {
 /// How long an address may take while there are others to try, where no time-out says so.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-async fn within<T>(
-    timers: &Timers,
-    deadline: Option<Instant>,
-    step: impl Future<Output = Result<T, DialError>>,
-) -> Result<T, DialError> {
-    timers.until(deadline.map(Into::into), step).await.unwrap_or(Err(DialError::TimedOut))
+impl<'a> Dial<'a> {
+    fn until<F: Future>(&self, deadline: Option<Instant>, step: F) -> Within<'a, F> {
+        self.timers.until(deadline.map(Into::into), step)
+    }
 }
 
-async fn connect(address: IpAddr, port: u16, first: &[u8]) -> Result<Dialled, DialError> {
-    let connecting = async {
-        let (stream, mut sent) = begin(SocketAddr::new(address, port), first)?;
-        if sent.is_none() {
-            // The kernel is asked for the error only where it says that there is one, which spares most dials a call.
-            let ready = stream.ready(Interest::WRITABLE | Interest::ERROR).await?;
-            let failed = ready.is_error() || ready.is_write_closed();
-            if failed && let Some(error) = stream.take_error()? {
-                return Err(error);
-            }
-            sent = say(&stream, first)?;
+fn in_time(outcome: Result<io::Result<Dialled>, TimedOut>) -> Result<Dialled, DialError> {
+    match outcome {
+        Ok(dialled) => dialled.map_err(DialError::Io),
+        Err(TimedOut) => Err(DialError::TimedOut),
+    }
+}
+
+async fn connect(address: IpAddr, port: u16, first: &[u8]) -> io::Result<Dialled> {
+    let (stream, mut sent) = begin(SocketAddr::new(address, port), first)?;
+    if sent.is_none() {
+        // The kernel is asked for the error only where it says that there is one, which spares most dials a call.
+        let ready = stream.ready(Interest::WRITABLE | Interest::ERROR).await?;
+        let failed = ready.is_error() || ready.is_write_closed();
+        if failed && let Some(error) = stream.take_error()? {
+            return Err(error);
         }
-        let owed = Owed { writes: true, acknowledgements: !first.is_empty() };
-        Ok(Dialled { stream, said: sent.unwrap_or(0), owed })
-    };
-    connecting.await.map_err(DialError::Io)
+        sent = say(&stream, first)?;
+    }
+    let owed = Owed { writes: true, acknowledgements: !first.is_empty() };
+    Ok(Dialled { stream, said: sent.unwrap_or(0), owed })
 }
 
 /// Begins to connect, and sends `first` if it is connected at once; how many bytes.
@@ -226,13 +236,10 @@ pub(crate) fn acknowledge_at_once(socket: impl AsFd) {
     sockopt::set_tcp_quickack(socket, true).unwrap_or_default();
 }
 
-async fn connect_unix(path: &Path) -> Result<Dialled, DialError> {
-    let connect = async {
-        let stream = UnixStream::connect(path).await?.into_std()?;
-        let stream = TcpStream::from_std(OwnedFd::from(stream).into())?;
-        Ok(Dialled { stream, said: 0, owed: Owed::default() })
-    };
-    connect.await.map_err(DialError::Io)
+async fn connect_unix(path: &Path) -> io::Result<Dialled> {
+    let stream = UnixStream::connect(path).await?.into_std()?;
+    let stream = TcpStream::from_std(OwnedFd::from(stream).into())?;
+    Ok(Dialled { stream, said: 0, owed: Owed::default() })
 }
 
 #[cfg(test)]
