@@ -11,7 +11,7 @@ use std::time::Instant;
 /// What a request brings along on its way to a backend.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exchange<'a> {
-    /// When the request began, by which what is done at once is timed: clocks are not free.
+    /// When the request began, or went on to its next backend, by which what is done at once is timed: clocks are not free.
     pub(crate) began: Instant,
     /// The time-outs of the worker.
     pub(crate) timers: &'a Timers,

@@ -82,12 +82,13 @@ impl Pools {
             return Err(UpstreamError::Unreachable { timed_out: false });
         };
         let witness = || self.witness(exchange);
+        let mut attempt = *exchange;
         for backend in cluster.order(exchange.client, exchange.began) {
             let Some(in_flight) = backend.count() else {
                 full = true;
                 continue;
             };
-            match self.try_backend(backend, in_flight, exchange, letter).await {
+            let (error, reason) = match self.try_backend(backend, in_flight, &attempt, letter).await {
                 Tried::Answered(response) => {
                     backend.succeeded();
                     return Ok(response);
@@ -101,18 +102,14 @@ impl Pools {
                     }
                     return Err(error);
                 }
-                Tried::Unreachable(error) => {
-                    witness().backend_failed(error.reason);
-                    cluster.failed(backend, std::time::Instant::now(), error.reason);
-                    failure = Some(UpstreamError::Unreachable { timed_out: error.timed_out });
-                }
-                Tried::Lost => {
-                    let error = UpstreamError::Lost;
-                    witness().backend_failed(error.label());
-                    cluster.failed(backend, std::time::Instant::now(), error.label());
-                    failure = Some(error);
-                }
-            }
+                Tried::Unreachable(error) => (UpstreamError::Unreachable { timed_out: error.timed_out }, error.reason),
+                Tried::Lost => (UpstreamError::Lost, UpstreamError::Lost.label()),
+            };
+            // What this one has taken of its time is not for the next one to pay.
+            attempt.began = std::time::Instant::now();
+            witness().backend_failed(reason);
+            cluster.failed(backend, attempt.began, reason);
+            failure = Some(error);
         }
         // Nobody was even tried.
         Err(failure.unwrap_or_else(|| {

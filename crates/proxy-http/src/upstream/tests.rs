@@ -33,6 +33,8 @@ struct World {
     pools: Pools,
     events: Arc<Events>,
     upgrade: bool,
+    /// How long ago requests have begun when they are sent.
+    age: Duration,
     timers: Timers,
 }
 
@@ -77,13 +79,14 @@ impl World {
             pools,
             events,
             upgrade: false,
+            age: Duration::ZERO,
             timers: Timers::new(),
         }
     }
 
     async fn send(&self, request: Request<RequestBody>) -> Result<UpstreamResponse, UpstreamError> {
         let exchange = Exchange {
-            began: std::time::Instant::now(),
+            began: std::time::Instant::now() - self.age,
             timers: &self.timers,
             generation: &self.generation,
             tls: &self.tls,

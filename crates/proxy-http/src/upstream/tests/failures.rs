@@ -219,6 +219,20 @@ async fn a_backend_that_is_full_is_passed_over() {
 }
 
 #[tokio::test]
+async fn a_backend_does_not_pay_for_the_time_that_another_one_took() {
+    let well = Backend::patient().await;
+    let least = |forward: &mut Forward| forward.algorithm = proxy_route::Algorithm::LeastConnections;
+    let mut world = World::with(&[nobody().await, well.port], least, |_| {}, None);
+    // So that the other one is tried first.
+    let _held = world.generation.clusters[0].as_ref().unwrap().backends()[1].count().unwrap();
+    assert_eq!(world.text("/").await, "ok");
+    // Much longer than a response may take.
+    world.age = Duration::from_secs(3600);
+    assert_eq!(world.text("/").await, "ok", "over the connection that was kept");
+    assert_eq!((well.accepted(), world.events()), (1, vec!["dial_refused"; 2]));
+}
+
+#[tokio::test]
 async fn nobody_is_asked_while_all_are_down() {
     let backend = Backend::patient().await;
     let checked = |forward: &mut Forward| forward.health_check = Some(proxy_route::HealthCheck::default());
