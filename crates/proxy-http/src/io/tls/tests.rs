@@ -1,6 +1,8 @@
 use super::*;
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion, version};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use std::io::Write;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -8,37 +10,74 @@ use tokio_rustls::client::TlsStream;
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
 
+/// What a client and the proxy are configured with.
+fn configs(version: &'static SupportedProtocolVersion) -> (ClientConfig, ServerConfig) {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let (own, key) = certificate();
+    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.clone()], key)
+        .unwrap();
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots(own))
+        .with_no_client_auth();
+    (client, server)
+}
+
+fn certificate() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    let own = rcgen::generate_simple_self_signed(["shop.test".to_owned()]).unwrap();
+    (own.cert.der().clone(), PrivateKeyDer::from(PrivatePkcs8KeyDer::from(own.signing_key.serialize_der())))
+}
+
+fn roots(only: CertificateDer<'static>) -> Arc<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    roots.add(only).unwrap();
+    Arc::new(roots)
+}
+
+fn name() -> ServerName<'static> {
+    ServerName::try_from("shop.test").unwrap()
+}
+
+/// A client, and the proxy's end of its connection.
+async fn sockets() -> (TcpStream, ClientSocket) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    (socket, ClientSocket::from(listener.accept().await.unwrap().0))
+}
+
 /// A client over `wrap` of its socket, and the proxy's end of its connection.
 async fn connected<W: AsyncRead + AsyncWrite + Unpin>(
     version: &'static SupportedProtocolVersion,
     wrap: impl FnOnce(TcpStream) -> W,
 ) -> (TlsStream<W>, Box<Tls>) {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let own = rcgen::generate_simple_self_signed(["shop.test".to_owned()]).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()));
-    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[version])
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![own.cert.der().clone()], key)
-        .unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(own.cert.der().clone()).unwrap();
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[version])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    socket.set_nodelay(true).unwrap();
-    let accepted = listener.accept().await.unwrap().0;
-    let name = ServerName::try_from("shop.test").unwrap();
+    connected_as(configs(version), wrap).await
+}
+
+async fn connected_as<W: AsyncRead + AsyncWrite + Unpin>(
+    (client, server): (ClientConfig, ServerConfig),
+    wrap: impl FnOnce(TcpStream) -> W,
+) -> (TlsStream<W>, Box<Tls>) {
+    let (socket, accepted) = sockets().await;
     let (client, tls) = tokio::join!(
-        TlsConnector::from(Arc::new(client)).connect(name, wrap(socket)),
-        Tls::accept(Arc::new(server), &[], ClientSocket::from(accepted)),
+        TlsConnector::from(Arc::new(client)).connect(name(), wrap(socket)),
+        Tls::accept(Arc::new(server), &[], accepted),
     );
     (client.unwrap(), tls.unwrap())
+}
+
+/// What a client has to send.
+fn records(session: &mut ClientConnection) -> Vec<u8> {
+    let mut records = Vec::new();
+    while session.wants_write() {
+        session.write_tls(&mut records).unwrap();
+    }
+    records
 }
 
 /// Takes one byte with each write.
@@ -209,19 +248,80 @@ async fn a_client_is_told_of_what_it_did_wrong() {
 
 #[tokio::test]
 async fn who_leaves_while_it_shakes_hands_has_broken_off() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let accepted = ClientSocket::from(listener.accept().await.unwrap().0);
-    let own = rcgen::generate_simple_self_signed(["shop.test".to_owned()]).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![own.cert.der().clone()], key)
-        .unwrap();
-    client.shutdown().await.unwrap();
-    // The beginning of a record with a hello.
-    let error = Tls::accept(Arc::new(config), &[22, 3, 1, 2, 0, 1], accepted).await.unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    for version in VERSIONS {
+        let (client, server) = configs(version);
+        let hello = records(&mut ClientConnection::new(Arc::new(client), name()).unwrap());
+        let (mut socket, accepted) = sockets().await;
+        socket.shutdown().await.unwrap();
+        let error = Tls::accept(Arc::new(server), &hello[..hello.len() / 2], accepted).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
+
+#[tokio::test]
+async fn many_records_at_once_are_read_up_to_the_end_and_no_further() {
+    for version in VERSIONS {
+        let (mut client, mut tls) = connected(version, |socket| socket).await;
+        let (socket, session) = client.get_mut();
+        let mut all = Vec::new();
+        for byte in (0..=255).cycle().take(5000) {
+            session.writer().write_all(&[byte]).unwrap();
+            all.append(&mut records(session));
+        }
+        session.send_close_notify();
+        all.append(&mut records(session));
+        all.extend_from_slice(b"what is no record");
+        let mut got = Vec::new();
+        let (sent, read) = tokio::join!(socket.write_all(&all), tls.read_to_end(&mut got));
+        sent.unwrap();
+        read.unwrap();
+        assert!(got == (0..=255).cycle().take(5000).collect::<Vec<u8>>());
+        tls.write_all(b"answer").await.unwrap();
+        tls.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn new_keys_without_end_take_no_memory() {
+    let (mut client, mut tls) = connected(&version::TLS13, |socket| socket).await;
+    for _ in 0..500 {
+        let (socket, session) = client.get_mut();
+        session.refresh_traffic_keys().unwrap();
+        session.writer().write_all(b"x").unwrap();
+        socket.write_all(&records(session)).await.unwrap();
+        assert_eq!(tls.read_u8().await.unwrap(), b'x');
+        assert!(tls.outgoing.is_empty() && !tls.session.wants_write(), "one answer is enough, with the next data");
+    }
+    let (socket, session) = client.get_mut();
+    for _ in 0..100 {
+        session.refresh_traffic_keys().unwrap();
+    }
+    socket.write_all(&records(session)).await.unwrap();
+    assert_eq!(tls.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData, "nothing but keys is too much");
+}
+
+#[tokio::test]
+async fn a_client_may_show_many_certificates() {
+    for version in VERSIONS {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let ((own, key), (shown, shown_key)) = (certificate(), certificate());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(roots(shown.clone()), Arc::clone(&provider)).build().unwrap();
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![own.clone()], key)
+            .unwrap();
+        // As large as a message may be.
+        let chain = vec![shown.clone(); 63_000 / shown.len()];
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots(own))
+            .with_client_auth_cert(chain.clone(), shown_key)
+            .unwrap();
+        let (_, tls) = connected_as((client, server), |socket| socket).await;
+        assert_eq!(tls.session().peer_certificates().unwrap(), chain);
+    }
 }
