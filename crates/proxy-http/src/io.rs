@@ -54,12 +54,14 @@ pub(crate) struct ClientIo {
     activity: Arc<Activity>,
     /// What is read, of HTTP/2.
     frames: Option<Box<Frames>>,
+    /// Whether it is silent most of the time, so that no memory is kept in between.
+    silent: bool,
 }
 
 impl ClientIo {
     /// `received` comes before anything that the transport gives.
     pub(crate) fn new(received: BytesMut, transport: Transport, activity: Arc<Activity>) -> Self {
-        Self { received, transport, activity, frames: None }
+        Self { received, transport, activity, frames: None, silent: false }
     }
 
     /// What was received before anything was read.
@@ -106,6 +108,11 @@ impl ClientIo {
     /// From here on what is read are frames of HTTP/2. A client that keeps us busy with nothing is cut off.
     pub(crate) fn follow_frames(&mut self) {
         self.frames = Some(Box::new(Frames::new(std::time::Instant::now())));
+    }
+
+    /// From here on it is a tunnel, which is silent most of the time.
+    pub(crate) const fn become_tunnel(&mut self) {
+        self.silent = true;
     }
 
     /// Whether bytes wait that no socket will announce.
@@ -204,6 +211,9 @@ impl AsyncRead for ClientIo {
         if any {
             this.follow(&buffer.filled()[before..])?;
         }
+        if this.silent && polled.is_pending() {
+            this.rest();
+        }
         polled
     }
 }
@@ -245,6 +255,9 @@ impl AsyncWrite for ClientIo {
         };
         if polled.is_ready() {
             this.activity.unflushed(false);
+            if this.silent {
+                this.rest();
+            }
         }
         polled
     }

@@ -121,7 +121,8 @@ async fn linger(mut io: ClientIo) {
 }
 
 /// Copies bytes until the tunnel that the connection has become is over.
-async fn tunneling(io: ClientIo, client: Arc<Downstream>) -> Next {
+async fn tunneling(mut io: ClientIo, client: Arc<Downstream>) -> Next {
+    io.become_tunnel();
     let mut term = Term::new(&client);
     let Some(tunnel) = client.tunnel.lock().take() else { return Next::Over };
     let entry = tunnel.entry();

@@ -74,9 +74,7 @@ pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
                     _ = client.worker.timers.within(Some(GOODBYE), connection).await;
                     return;
                 }
-                if !client.activity.is_busy() {
-                    connection.rest();
-                }
+                connection.rest();
                 tick.get_mut().set(Some(idle.tick()));
             }
         }

@@ -170,6 +170,7 @@ impl Future for Active {
             }
             let Some(conversation) = &mut this.conversation else { return Poll::Ready(Next::Over) };
             conversation.watch();
+            conversation.rest();
             let now = Instant::now();
             this.timer.set_at(Some(now + this.tick));
             if let Some(verdict) = this.watch.look(&this.client, conversation, now) {

@@ -104,6 +104,11 @@ impl Conversation {
         self.io.watch();
     }
 
+    /// Gives back what memory can be had again: an answer may take its time, or come by and by.
+    pub(super) fn rest(&mut self) {
+        self.io.rest();
+    }
+
     /// Whether the end of the connection, now, would be taken for that of an answer that is not whole.
     pub(super) const fn would_look_whole(&self) -> bool {
         self.until_close

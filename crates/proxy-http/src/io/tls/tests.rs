@@ -1,4 +1,5 @@
 use super::*;
+use crate::io::{Activity, ClientIo, Transport};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion, version};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -158,6 +159,33 @@ async fn much_goes_both_ways_at_once_and_leaves_no_memory_behind() {
         assert!(tls.incoming.has_memory() && tls.outgoing.has_memory());
         tls.rest();
         assert!(!tls.incoming.has_memory() && !tls.outgoing.has_memory() && tls.plain.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_that_is_silent_has_no_memory() {
+    let (mut client, tls) = connected(&version::TLS13, |socket| socket).await;
+    let mut io = ClientIo::new(BytesMut::new(), Transport::Tls(tls), Arc::new(Activity::default()));
+    io.become_tunnel();
+    let has_memory = |io: &ClientIo| match &io.transport {
+        Transport::Tls(tls) => (tls.incoming.has_memory(), tls.outgoing.has_memory()),
+        Transport::Plain(_) => unreachable!("it is encrypted"),
+    };
+    for _ in 0..2 {
+        client.write_all(b"ping").await.unwrap();
+        let mut got = [0; 4];
+        io.read_exact(&mut got).await.unwrap();
+        io.write_all(b"pong").await.unwrap();
+        assert_eq!(has_memory(&io), (true, true));
+        poll_fn(|context| {
+            assert!(Pin::new(&mut io).poll_read(context, &mut ReadBuf::new(&mut [0])).is_pending());
+            Pin::new(&mut io).poll_flush(context)
+        })
+        .await
+        .unwrap();
+        assert_eq!(has_memory(&io), (false, false));
+        client.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"pong");
     }
 }
 
