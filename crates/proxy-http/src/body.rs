@@ -1,8 +1,10 @@
 //! Bodies on their way through the proxy, in constant memory.
 
 mod channel;
+mod stream;
 
 pub(crate) use channel::{Broken, Receiver, Sender, Wish, channel};
+pub(crate) use stream::StreamBody;
 
 use crate::connection;
 use crate::headers;
@@ -38,7 +40,7 @@ pub(crate) enum Incoming {
     /// There is none.
     Empty,
     Http1(Receiver),
-    Http2(hyper::body::Incoming),
+    Http2(StreamBody),
 }
 
 impl Incoming {
@@ -46,9 +48,7 @@ impl Incoming {
         match self {
             Self::Empty => Poll::Ready(None),
             Self::Http1(body) => body.poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Cut::from))),
-            Self::Http2(body) => {
-                Pin::new(body).poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Cut::from)))
-            }
+            Self::Http2(body) => body.poll_frame(context),
         }
     }
 
@@ -84,10 +84,9 @@ impl From<Broken> for Cut {
     }
 }
 
-impl From<hyper::Error> for Cut {
-    fn from(error: hyper::Error) -> Self {
-        let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-        Self { malformed: cause.is_some_and(|cause| !cause.is_io() && !cause.is_remote()), why: error.into() }
+impl From<h2::Error> for Cut {
+    fn from(error: h2::Error) -> Self {
+        Self { malformed: !error.is_io() && !error.is_remote(), why: error.into() }
     }
 }
 

@@ -4,12 +4,14 @@ mod activity;
 mod batch;
 mod frames;
 mod gather;
+mod stream;
 mod tls;
 
 pub(crate) use activity::{Activity, Busy, Standstill, Unread};
 pub(crate) use batch::Batched;
 pub use frames::follow_frames;
 pub(crate) use gather::Gathered;
+pub(crate) use stream::StreamIo;
 pub(crate) use tls::Tls;
 
 use bytes::{Buf, BytesMut};

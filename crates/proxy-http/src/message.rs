@@ -2,9 +2,10 @@
 
 use crate::body::Incoming;
 use crate::fields::Fields;
+use crate::io::StreamIo;
+use h2::ext::Protocol;
 use http::{Method, StatusCode, Uri, Version};
-use hyper::ext::Protocol;
-use hyper::upgrade::OnUpgrade;
+use tokio::sync::oneshot;
 
 /// The head of a request.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +30,8 @@ pub(crate) struct Request {
 #[derive(Debug)]
 pub(crate) struct StreamTunnel {
     pub(crate) protocol: Protocol,
-    pub(crate) upgrade: OnUpgrade,
+    /// Gives the stream once the answer has granted it.
+    pub(crate) granted: oneshot::Receiver<StreamIo>,
 }
 
 /// A response.
@@ -45,18 +47,6 @@ impl<B> Response<B> {
     pub(crate) fn map<T>(self, change: impl FnOnce(B) -> T) -> Response<T> {
         let Self { status, fields, body } = self;
         Response { status, fields, body: change(body) }
-    }
-}
-
-impl From<http::Request<hyper::body::Incoming>> for Request {
-    fn from(mut request: http::Request<hyper::body::Incoming>) -> Self {
-        let protocol = request.extensions_mut().remove::<Protocol>();
-        let tunnel = protocol.map(|protocol| {
-            let upgrade = hyper::upgrade::on(&mut request);
-            Box::new(StreamTunnel { protocol, upgrade })
-        });
-        let (parts, body) = request.into_parts();
-        Self { head: Box::new(parts.into()), body: Incoming::Http2(body), tunnel }
     }
 }
 
@@ -80,13 +70,5 @@ impl<B> From<http::Response<B>> for Response<B> {
     fn from(response: http::Response<B>) -> Self {
         let (parts, body) = response.into_parts();
         Self { status: parts.status, fields: parts.headers.into(), body }
-    }
-}
-
-impl<B> From<Response<B>> for http::Response<B> {
-    fn from(response: Response<B>) -> Self {
-        let mut whole = Self::new(response.body);
-        (*whole.status_mut(), *whole.headers_mut()) = (response.status, response.fields.into());
-        whole
     }
 }

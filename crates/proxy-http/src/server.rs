@@ -5,7 +5,9 @@ use crate::connection::{self, Idle};
 use crate::date::Date;
 use crate::request::Ids;
 use crate::upstream::{PoolLimits, Pools};
+use bytes::Bytes;
 use conn_tracker::{Event, EventKind, Report, RouteId};
+use http::HeaderValue;
 use parking_lot::Mutex;
 use proxy_tcp::{DrainWatch, HttpConnection, ServeHttp, Timers};
 use std::net::IpAddr;
@@ -103,6 +105,13 @@ impl Worker {
     pub(crate) fn reclaims(&self) -> bool {
         // Ordering: see `current`.
         self.reclaims.load(Ordering::Relaxed)
+    }
+
+    /// The date, as a response bears it.
+    pub(crate) fn date(&self) -> HeaderValue {
+        let mut text = Vec::new();
+        self.date.write(self.timers.tick(), &mut text);
+        HeaderValue::from_maybe_shared(Bytes::from(text)).expect("a date is text")
     }
 
     /// Tells of an event.

@@ -3,9 +3,9 @@
 //! The stream gets an error in its place, for which it is reset with INTERNAL_ERROR. What it held drops with it.
 
 use crate::body::{BodyError, ResponseBody};
+use crate::message::Response;
 use crate::request::{Answering, Dropped};
 use bytes::Bytes;
-use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -30,7 +30,7 @@ impl Future for Confined<Answering> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = catch(|| Pin::new(&mut self.0).poll(context)).unwrap_or(Poll::Ready(Err(Dropped)));
-        polled.map(|answer| answer.map(|response| response.map(Confined).into()))
+        polled.map(|answer| answer.map(|response| response.map(Confined)))
     }
 }
 

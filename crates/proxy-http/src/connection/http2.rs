@@ -1,19 +1,12 @@
 //! An HTTP/2 connection.
 
-use super::confined::confined;
 use super::downstream::Downstream;
-use super::multiplexed::{Beginning, Multiplexed};
+use super::multiplexed::Multiplexed;
 use super::seldom::Seldom;
-use super::streams::Streams;
 use super::{Call, Term};
-use crate::clock::Wheel;
 use crate::io::{Batched, ClientIo, Standstill, Unread};
-use crate::message::Request;
-use crate::request;
 use conn_tracker::EventKind;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use proxy_route::Settings;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -36,15 +29,12 @@ const TICK: Duration = Duration::from_millis(500);
 pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
     let _over = Over(Arc::clone(&client));
     io.follow_frames();
-    let service = {
-        let client = Arc::clone(&client);
-        service_fn(move |request| confined(|| request::answer(Arc::clone(&client), Request::from(request))))
+    let mut connection = {
+        let newest = client.worker.current();
+        let settings = &newest.generation.settings;
+        let limit = settings.timeouts.response_body;
+        Box::new(Multiplexed::new(Batched::new(io), &builder(settings), Arc::clone(&client), limit))
     };
-    let io = Batched::new(io);
-    let connection = Multiplexed::new(io.clone(), |beginning| {
-        builder(beginning, &client).serve_connection(TokioIo::new(io), service)
-    });
-    let mut connection = Box::new(connection);
     let mut term = Term::new(&client);
     let mut idle = Idle::new(&client);
     let mut finishing = false;
@@ -63,14 +53,14 @@ pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
                     client.terminated("lifetime");
                 }
                 finishing = true;
-                Pin::new(connection.connection()).graceful_shutdown();
+                connection.finish();
                 called = Seldom::new(Box::pin(term.called(true)));
             }
             () = &mut tick => {
                 if let Some(reason) = idle.too_long(&client).filter(|_| !finishing) {
                     client.terminated(reason);
                     // A GOAWAY, and a moment for it to be sent.
-                    Pin::new(connection.connection()).graceful_shutdown();
+                    connection.finish();
                     _ = client.worker.timers.within(Some(GOODBYE), connection).await;
                     return;
                 }
@@ -88,20 +78,16 @@ pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
     }
 }
 
-/// How hyper serves a connection.
-fn builder(beginning: Beginning, client: &Arc<Downstream>) -> http2::Builder<Streams> {
-    let settings = &client.worker.current().generation.settings;
-    let (client, limit) = (Arc::clone(client), settings.timeouts.response_body);
-    let timers = client.worker.timers.clone();
-    let mut builder = http2::Builder::new(Streams { beginning, client, limit });
+/// How a connection is served.
+fn builder(settings: &Settings) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
     builder
-        .timer(Wheel(timers))
         .max_concurrent_streams(settings.max_concurrent_streams)
-        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
+        .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(PENDING_RESETS)
-        .max_local_error_reset_streams(LOCAL_RESETS)
+        .max_local_error_reset_streams(Some(LOCAL_RESETS))
         // What is beyond twice the limit goes no further than here; up to that it is refused, and counted, as elsewhere.
         .max_header_list_size(u32::try_from(2 * settings.max_request_header_bytes).unwrap_or(u32::MAX))
         .enable_connect_protocol();
@@ -121,9 +107,8 @@ impl Drop for Over {
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Tells of a client that does not speak the protocol; one that goes away is no event.
-fn report(client: &Downstream, error: &hyper::Error) {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    if cause.is_some_and(|cause| !cause.is_io() && !cause.is_remote()) {
+fn report(client: &Downstream, error: &h2::Error) {
+    if !error.is_io() && !error.is_remote() {
         client.worker.event(EventKind::BadRequest, "request_malformed", None, client.client());
     }
 }

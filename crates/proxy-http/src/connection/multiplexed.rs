@@ -3,56 +3,44 @@
 //! What streams answer in one turn is sent together, which only somebody can see to who knows when all of them have had
 //! theirs. And a stream costs no task.
 
+use super::downstream::Downstream;
 use super::seldom::Seldom;
+use super::streams::Stream;
 use crate::io::Batched;
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use parking_lot::Mutex;
+use h2::RecvStream;
+use h2::server::{Builder, Connection, Handshake, SendResponse};
+use http::Request;
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
-
-type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 /// A connection and its streams. Dropped, it ends all of them.
-pub(super) struct Multiplexed<C> {
-    connection: Seldom<C>,
+pub(super) struct Multiplexed {
+    connection: Seldom<Accepting>,
     streams: FuturesUnordered<Stream>,
-    begun: Begun,
     io: Batched,
     /// Whether the client does not take what was sent.
     blocked: bool,
+    client: Arc<Downstream>,
+    /// How long a client may leave a stream untaken.
+    limit: Option<Duration>,
 }
 
-/// Streams that have begun and were not polled yet.
-type Begun = Arc<Mutex<Vec<Stream>>>;
-
-/// Takes the streams that a connection begins.
-///
-/// Each stream holds a clone, so it must not keep those that wait.
-#[derive(Clone, Debug)]
-pub(super) struct Beginning(Weak<Mutex<Vec<Stream>>>);
-
-impl Beginning {
-    /// Has a stream polled from now on; if its connection is over, it is too.
-    pub(super) fn begin(&self, stream: impl Future<Output = ()> + Send + 'static) {
-        if let Some(begun) = self.0.upgrade() {
-            begun.lock().push(Box::pin(stream));
-        }
-    }
-}
-
-impl<C: Future + Unpin> Multiplexed<C> {
-    /// The connection that `connect` makes over `io`, with what it gives its streams to.
-    pub(super) fn new(io: Batched, connect: impl FnOnce(Beginning) -> C) -> Self {
-        let begun = Begun::default();
-        let connection = Seldom::new(connect(Beginning(Arc::downgrade(&begun))));
-        Self { connection, streams: FuturesUnordered::new(), begun, io, blocked: false }
+impl Multiplexed {
+    /// The connection over `io`, whose client may leave each of its streams untaken for `limit`.
+    pub(super) fn new(io: Batched, builder: &Builder, client: Arc<Downstream>, limit: Option<Duration>) -> Self {
+        let stage = Stage::Shaking(builder.handshake(io.clone()));
+        let connection = Seldom::new(Accepting { stage, finishes: false });
+        Self { connection, streams: FuturesUnordered::new(), io, blocked: false, client, limit }
     }
 
-    /// The connection itself.
-    pub(super) fn connection(&mut self) -> &mut C {
-        self.connection.get_mut()
+    /// Takes no more streams, and ends when those that there are have.
+    pub(super) fn finish(&mut self) {
+        self.connection.get_mut().finish();
     }
 
     /// Gives back what memory can be had again.
@@ -73,25 +61,27 @@ impl<C: Future + Unpin> Multiplexed<C> {
         tells
     }
 
-    fn poll_all(&mut self, context: &mut Context<'_>) -> Poll<C::Output> {
+    fn poll_all(&mut self, context: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         loop {
             while let Poll::Ready(Some(())) = self.streams.poll_next_unpin(context) {}
-            if let Poll::Ready(ended) = Pin::new(&mut self.connection).poll(context) {
-                return Poll::Ready(ended);
+            let Self { connection, streams, client, limit, .. } = self;
+            let before = streams.len();
+            let ended = connection.poll_by(context, |connection, context| {
+                connection.poll(context, |request, respond| {
+                    streams.push(Stream::new(Arc::clone(client), *limit, request, respond));
+                })
+            });
+            if ended.is_ready() || streams.len() == before {
+                return ended;
             }
-            let mut begun = self.begun.lock();
-            if begun.is_empty() {
-                return Poll::Pending;
-            }
-            self.streams.extend(begun.drain(..));
         }
     }
 }
 
-impl<C: Future + Unpin> Future for Multiplexed<C> {
-    type Output = C::Output;
+impl Future for Multiplexed {
+    type Output = Result<(), h2::Error>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<C::Output> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if this.blocked {
             this.poll_send(context);
@@ -101,5 +91,52 @@ impl<C: Future + Unpin> Future for Multiplexed<C> {
             context.waker().wake_by_ref();
         }
         polled
+    }
+}
+
+/// What begins streams.
+struct Accepting {
+    stage: Stage,
+    finishes: bool,
+}
+
+enum Stage {
+    /// The client has not sent its preface.
+    Shaking(Handshake<Batched, Bytes>),
+    Open(Connection<Batched, Bytes>),
+}
+
+impl Accepting {
+    fn finish(&mut self) {
+        self.finishes = true;
+        if let Stage::Open(connection) = &mut self.stage {
+            connection.graceful_shutdown();
+        }
+    }
+
+    /// Hands over all streams that the client has begun; ready once there will be no more.
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        mut begin: impl FnMut(Request<RecvStream>, SendResponse<Bytes>),
+    ) -> Poll<Result<(), h2::Error>> {
+        loop {
+            match &mut self.stage {
+                Stage::Shaking(handshake) => {
+                    let connection = ready!(Pin::new(handshake).poll(context))?;
+                    self.stage = Stage::Open(connection);
+                    if self.finishes {
+                        self.finish();
+                    }
+                }
+                Stage::Open(connection) => match ready!(connection.poll_accept(context)) {
+                    None => return Poll::Ready(Ok(())),
+                    Some(begun) => {
+                        let (request, respond) = begun?;
+                        begin(request, respond);
+                    }
+                },
+            }
+        }
     }
 }

@@ -39,12 +39,14 @@ impl<F> Seldom<F> {
     }
 }
 
-impl<F: Future + Unpin> Future for Seldom<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.get_mut();
-        let bell = match &this.bell {
+impl<F> Seldom<F> {
+    /// Polls the future with `poll`, if it has called.
+    pub(super) fn poll_by<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        poll: impl FnOnce(&mut F, &mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let bell = match &self.bell {
             Some(bell) if bell.task.will_wake(context.waker()) => {
                 // Ordering: acquires what whoever rang did before. Most often nobody has, and then a load is cheaper.
                 if !bell.rung.load(Ordering::Relaxed) || !bell.rung.swap(false, Ordering::Acquire) {
@@ -52,10 +54,18 @@ impl<F: Future + Unpin> Future for Seldom<F> {
                 }
                 bell
             }
-            _ => this.bell.insert(Arc::new(Bell { task: context.waker().clone(), rung: AtomicBool::new(false) })),
+            _ => self.bell.insert(Arc::new(Bell { task: context.waker().clone(), rung: AtomicBool::new(false) })),
         };
         let waker = Waker::from(Arc::clone(bell));
-        Pin::new(&mut this.future).poll(&mut Context::from_waker(&waker))
+        poll(&mut self.future, &mut Context::from_waker(&waker))
+    }
+}
+
+impl<F: Future + Unpin> Future for Seldom<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        self.get_mut().poll_by(context, |future, context| Pin::new(future).poll(context))
     }
 }
 

@@ -1,18 +1,31 @@
-//! The streams of an HTTP/2 connection, watched so that one whose client takes nothing of it ends.
+//! The streams of an HTTP/2 connection: each answers a request, and sends the answer as far as its client makes room.
 //!
-//! hyper asks a response for more only when its client has made room, so neither the response nor anybody it knows is asked
-//! while there is none. The stream is: what its request and its response have said of the turn tells whom it waits for.
+//! A stream whose client takes nothing of it ends. A response is asked for more only when its client has made room, so
+//! neither the response nor anybody it knows is asked while there is none. The stream is: what its request and its
+//! response have said of the turn tells whom it waits for.
 
+use super::confined::{Confined, confined};
 use super::downstream::Downstream;
-use super::multiplexed::Beginning;
-use hyper::rt::Executor;
-use pin_project_lite::pin_project;
+use crate::body::{Incoming, ResponseBody, StreamBody};
+use crate::headers;
+use crate::io::StreamIo;
+use crate::message::{Request, Response, StreamTunnel};
+use crate::request::{self, Answering, Dropped};
+use bytes::Bytes;
+use h2::ext::Protocol;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONTENT_LENGTH, DATE, TE};
+use http::{HeaderValue, Method};
+use http_body::Body;
 use proxy_tcp::Timer;
 use std::cell::Cell;
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// What a stream has done in its turn.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,60 +53,231 @@ pub(crate) fn moves() {
     TURN.set(Turn { answers: true, moved: true, ..TURN.get() });
 }
 
-/// Begins the streams of a connection, each of which its client may leave untaken for so long.
-#[derive(Clone, Debug)]
-pub(super) struct Streams {
-    pub(super) beginning: Beginning,
-    pub(super) client: Arc<Downstream>,
-    pub(super) limit: Option<Duration>,
+/// A request and its answer. Dropped before the end, it is reset.
+pub(super) struct Stream {
+    stage: Stage,
+    respond: SendResponse<Bytes>,
+    client: Arc<Downstream>,
+    untaken: Untaken,
 }
 
-impl<S> Executor<S> for Streams
-where
-    S: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, stream: S) {
-        let (client, limit) = (Arc::clone(&self.client), self.limit);
-        let watched = Watched { stream, client, limit, answers: false, since: None, before: None, timer: None };
-        self.beginning.begin(watched);
-    }
+#[allow(clippy::large_enum_variant, reason = "a stream is allocated as one, and most of them come to be sent")]
+enum Stage {
+    Answering(Confined<Answering>, Option<Connect>),
+    Sending(Sending),
 }
 
-pin_project! {
-    struct Watched<S> {
-        #[pin]
-        stream: S,
+/// What is kept of a stream that asks to become a tunnel, until it is answered.
+struct Connect {
+    body: RecvStream,
+    granted: oneshot::Sender<StreamIo>,
+}
+
+/// The body of an answer.
+struct Sending {
+    body: Confined<ResponseBody>,
+    out: SendStream<Bytes>,
+    /// A piece for which the client has no room yet, and whether it is the last.
+    piece: Option<(Bytes, bool)>,
+}
+
+/// How long the client has taken nothing.
+#[derive(Debug)]
+struct Untaken {
+    /// How long it may.
+    limit: Option<Duration>,
+    answers: bool,
+    since: Option<Instant>,
+    /// How often bytes had gone over the connection when this was looked at before.
+    before: Option<usize>,
+    timer: Option<Timer>,
+}
+
+impl Stream {
+    /// Begins to answer a request, whose client may leave the answer untaken for `limit`.
+    pub(super) fn new(
         client: Arc<Downstream>,
         limit: Option<Duration>,
-        answers: bool,
-        // Since when the client takes nothing.
-        since: Option<Instant>,
-        // How often bytes had gone over the connection when this was looked at before.
-        before: Option<usize>,
-        timer: Option<Timer>,
+        request: http::Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+    ) -> Self {
+        let (mut parts, body) = request.into_parts();
+        let (body, tunnel, connect) = if parts.method == Method::CONNECT {
+            let (sender, granted) = oneshot::channel();
+            let protocol = parts.extensions.remove::<Protocol>();
+            let tunnel = protocol.map(|protocol| Box::new(StreamTunnel { protocol, granted }));
+            (Incoming::Empty, tunnel, Some(Connect { body, granted: sender }))
+        } else {
+            (Incoming::Http2(StreamBody::new(body, &parts.headers)), None, None)
+        };
+        let request = Request { head: Box::new(parts.into()), body, tunnel };
+        let answer = confined(|| request::answer(Arc::clone(&client), request));
+        let untaken = Untaken { limit, answers: false, since: None, before: None, timer: None };
+        Self { stage: Stage::Answering(answer, connect), respond, client, untaken }
+    }
+
+    fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut self.stage {
+                Stage::Answering(answer, connect) => {
+                    let Poll::Ready(answer) = Pin::new(answer).poll(context) else {
+                        // Also when the client gives it up.
+                        return self.respond.poll_reset(context).map(drop);
+                    };
+                    let connect = connect.take();
+                    let sending = match answer {
+                        Ok(response) => self.answer(response, connect),
+                        Err(Dropped) => Err(Reason::INTERNAL_ERROR),
+                    };
+                    match sending {
+                        Ok(Some(sending)) => self.stage = Stage::Sending(sending),
+                        Ok(None) => return Poll::Ready(()),
+                        Err(reason) => {
+                            self.respond.send_reset(reason);
+                            return Poll::Ready(());
+                        }
+                    }
+                }
+                Stage::Sending(sending) => {
+                    if let Err(reason) = ready!(sending.poll(context)) {
+                        sending.out.send_reset(reason);
+                    }
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+
+    /// Sends the head of an answer; what of its body is to be sent.
+    fn answer(
+        &mut self,
+        response: Response<Confined<ResponseBody>>,
+        connect: Option<Connect>,
+    ) -> Result<Option<Sending>, Reason> {
+        let Response { status, mut fields, body } = response;
+        // What a route's rules have put there, too.
+        headers::remove_hop_by_hop(&mut fields);
+        fields.remove(&TE);
+        fields.set_missing(DATE, || self.client.worker.date());
+        let ends = body.is_end_stream();
+        let connect = connect.filter(|_| status.is_success());
+        if connect.is_some() {
+            if !ends {
+                return Err(Reason::INTERNAL_ERROR);
+            }
+            fields.remove(&CONTENT_LENGTH);
+        } else if let Some(length) = body.size_hint().exact().filter(|_| !ends) {
+            fields.set_missing(CONTENT_LENGTH, || HeaderValue::from(length));
+        }
+        let mut head = http::Response::new(());
+        (*head.status_mut(), *head.headers_mut()) = (status, fields.into());
+        let sent = self.respond.send_response(head, ends && connect.is_none());
+        let out = sent.map_err(|_| Reason::INTERNAL_ERROR)?;
+        if let Some(Connect { body, granted }) = connect {
+            if let Err(stream) = granted.send(StreamIo::new(out, body)) {
+                stream.end();
+            }
+            return Ok(None);
+        }
+        Ok((!ends).then_some(Sending { body, out, piece: None }))
     }
 }
 
-impl<S: Future<Output = ()>> Future for Watched<S> {
+impl Sending {
+    /// Sends pieces of the body as there is room for them.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Reason>> {
+        // Whatever is waited for: the client may give the answer up.
+        if self.out.poll_reset(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            if self.piece.is_some() {
+                while self.out.capacity() == 0 {
+                    if !matches!(ready!(self.out.poll_capacity(context)), Some(Ok(_))) {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                if let Some((piece, last)) = self.piece.take()
+                    && (self.out.send_data(piece, last).is_err() || last)
+                {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => return Poll::Ready(Err(reason(&*error))),
+                None => return self.end(),
+            };
+            match frame.into_data() {
+                Ok(piece) if piece.is_empty() => {
+                    if self.body.is_end_stream() {
+                        return self.end();
+                    }
+                }
+                Ok(piece) => {
+                    // Room is asked for once there is something to send, and no more than it takes to be told of it: what
+                    // one stream claims of the connection others lack.
+                    self.out.reserve_capacity(1);
+                    self.piece = Some((piece, self.body.is_end_stream()));
+                }
+                Err(frame) => {
+                    self.out.reserve_capacity(0);
+                    if let Ok(trailers) = frame.into_trailers() {
+                        _ = self.out.send_trailers(trailers);
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends the end of a body behind which there is nothing.
+    fn end(&mut self) -> Poll<Result<(), Reason>> {
+        // It fails where the client has given the answer up.
+        _ = self.out.send_data(Bytes::new(), true);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What a client is told of an error: what the backend's HTTP/2 has said, if it has.
+fn reason(error: &(dyn Error + 'static)) -> Reason {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(reason) = error.downcast_ref().and_then(h2::Error::reason) {
+            return reason;
+        }
+        cause = error.source();
+    }
+    Reason::INTERNAL_ERROR
+}
+
+impl Future for Stream {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
+        let this = self.get_mut();
         TURN.set(Turn::default());
-        if this.stream.poll(context).is_ready() {
+        if this.poll_stream(context).is_ready() {
             return Poll::Ready(());
         }
-        let turn = TURN.get();
-        *this.answers |= turn.answers;
-        let Some(limit) = this.limit.filter(|_| *this.answers && !turn.waits) else {
-            (*this.since, *this.before, *this.timer) = (None, None, None);
+        this.untaken.poll(TURN.get(), &this.client, context)
+    }
+}
+
+impl Untaken {
+    /// Looks at what a stream has done in its turn, and waits for its time to be over.
+    fn poll(&mut self, turn: Turn, client: &Downstream, context: &mut Context<'_>) -> Poll<()> {
+        self.answers |= turn.answers;
+        let Some(limit) = self.limit.filter(|_| self.answers && !turn.waits) else {
+            (self.since, self.before, self.timer) = (None, None, None);
             return Poll::Pending;
         };
         let now = Instant::now();
-        let since = this.since.filter(|_| !turn.moved).unwrap_or(now);
-        *this.since = Some(since);
+        let since = self.since.filter(|_| !turn.moved).unwrap_or(now);
+        self.since = Some(since);
         // Set once: while pieces are taken it is not moved with each of them.
-        let timer = this.timer.get_or_insert_with(|| this.client.worker.timers.after(Some(limit)));
+        let timer = self.timer.get_or_insert_with(|| client.worker.timers.after(Some(limit)));
         while Pin::new(&mut *timer).poll(context).is_ready() {
             let left = limit.saturating_sub(now.duration_since(since));
             if !left.is_zero() {
@@ -101,16 +285,45 @@ impl<S: Future<Output = ()>> Future for Watched<S> {
                 continue;
             }
             // Where nothing is taken of the whole connection, it is the one to end, and this is no business of the stream.
-            let (writes, waiting) = this.client.activity.writes();
-            let flows = !waiting || this.before.is_some_and(|before| before != writes);
+            let (writes, waiting) = client.activity.writes();
+            let flows = !waiting || self.before.is_some_and(|before| before != writes);
             if flows {
                 // Dropped, the stream is reset.
-                this.client.terminated("response_body_timeout");
+                client.terminated("response_body_timeout");
                 return Poll::Ready(());
             }
-            *this.before = Some(writes);
+            self.before = Some(writes);
             timer.set(Some(limit / 4));
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fmt, io};
+
+    /// An error because of another one.
+    #[derive(Debug)]
+    struct Because(h2::Error);
+
+    impl fmt::Display for Because {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("it broke off")
+        }
+    }
+
+    impl Error for Because {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn a_client_is_told_what_a_backend_has_said() {
+        let said = || h2::Error::from(Reason::ENHANCE_YOUR_CALM);
+        assert_eq!([reason(&said()), reason(&Because(said()))], [Reason::ENHANCE_YOUR_CALM; 2]);
+        assert_eq!(reason(&io::Error::from(io::ErrorKind::BrokenPipe)), Reason::INTERNAL_ERROR);
     }
 }

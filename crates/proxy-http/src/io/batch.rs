@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection whose writes are gathered until [`Batched::poll_send`]. Clones are the same connection: hyper keeps one,
+/// A connection whose writes are gathered until [`Batched::poll_send`]. Clones are the same connection: h2 keeps one,
 /// whoever drives it the other.
 #[derive(Clone, Debug)]
 pub(crate) struct Batched(Arc<Mutex<Batch>>);

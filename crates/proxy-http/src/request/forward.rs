@@ -7,17 +7,17 @@ use crate::HttpGeneration;
 use crate::body::{ClientBody, Pace, RequestBody, Source};
 use crate::fields::Fields;
 use crate::headers::{self, Forwarding, Stamp};
+use crate::io::StreamIo;
 use crate::message::{Head, Request, Response, StreamTunnel};
 use crate::tunnel::{self, Tunnel};
 use crate::upstream::{Exchange, Letter, UpstreamError, UpstreamResponse};
 use conn_tracker::{Event, EventKind};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, UPGRADE};
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use proxy_route::{Forward, RoutedRoute};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// How the client asked for a tunnel.
 enum Asked {
@@ -26,7 +26,7 @@ enum Asked {
     /// By `upgrade`, to this protocol: the connection becomes the tunnel.
     Upgrade(HeaderValue),
     /// By `CONNECT` on a stream of HTTP/2.
-    Stream(OnUpgrade, Handshake),
+    Stream(oneshot::Receiver<StreamIo>, Handshake),
 }
 
 /// A request that is ready to be sent.
@@ -236,7 +236,7 @@ impl Serving<'_> {
                 tokio::spawn(async move {
                     if let Ok(stream) = stream.await {
                         let activity = Arc::clone(&client.activity);
-                        tunnel::run(tunnel, TokioIo::new(stream), |_| activity.is_over(), client).await;
+                        tunnel::run(tunnel, stream, |_| activity.is_over(), client).await;
                     }
                 });
             }
@@ -254,11 +254,11 @@ impl Serving<'_> {
 /// What kind of tunnel a request asks for.
 fn asked(request: &mut Request) -> Result<Asked, StatusCode> {
     if let Some(tunnel) = request.tunnel.take() {
-        let StreamTunnel { protocol, upgrade } = *tunnel;
+        let StreamTunnel { protocol, granted } = *tunnel;
         if protocol.as_str() != "websocket" {
             return Err(StatusCode::NOT_IMPLEMENTED);
         }
-        return Ok(Asked::Stream(upgrade, Handshake::new()));
+        return Ok(Asked::Stream(granted, Handshake::new()));
     }
     if request.head.version != Version::HTTP_11 {
         return Ok(Asked::No);

@@ -89,7 +89,7 @@ fn host(fields: &Fields, version: Version) -> Result<&str, StatusCode> {
     }
 }
 
-/// What HTTP/2 demands, where hyper does not see to it: one host, and nothing that HTTP/1.1 would read as its framing,
+/// What HTTP/2 demands, where h2 does not see to it: one host, and nothing that HTTP/1.1 would read as its framing,
 /// which for that version was looked at when the head was read.
 fn check_http2(fields: &Fields, uri: &Uri, named: &str) -> Result<(), StatusCode> {
     let authority = uri.authority().map(|authority| authority.as_str());

@@ -7,24 +7,23 @@ mod reuse;
 mod speech;
 
 use super::{Exchange, Letter, PoolLimits, Pools, UpstreamError, UpstreamResponse};
-use crate::body::{BodyError, ClientBody, Pace, RequestBody};
+use crate::body::{BodyError, ClientBody, Pace, RequestBody, Wish, channel};
 use crate::io::Activity;
 use crate::{TlsBackends, TlsShared};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use conn_tracker::{Event, EventKind, Ignore, Report, RouteId};
 use http::{Method, Request};
+use http_body::Frame;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use proxy_route::{Action, Forward, Route, RouteTable, Settings, Target, TargetPort, TlsMode};
 use proxy_tcp::{Generation, Timers};
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
-use tokio::io::{AsyncWriteExt, DuplexStream};
-use tokio::sync::oneshot;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 /// A route to backends, and the pools of one worker.
 struct World {
@@ -133,31 +132,31 @@ async fn text(response: UpstreamResponse) -> Result<String, BodyError> {
 
 /// The body of a request that a client is sending: `declared` bytes, as it is written to the stream.
 async fn streaming(declared: usize) -> (RequestBody, DuplexStream) {
-    let (mut client, server) = tokio::io::duplex(64 * 1024);
-    let (sender, receiver) = oneshot::channel();
-    let sender = Arc::new(Mutex::new(Some(sender)));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let sender = sender.lock().take().unwrap();
-        async move {
-            sender.send(request.into_body()).unwrap();
-            std::future::pending::<Result<http::Response<String>, hyper::Error>>().await
+    let (client, mut server) = tokio::io::duplex(64 * 1024);
+    let (sender, receiver) = channel(Some(declared as u64));
+    tokio::spawn(async move {
+        let mut left = declared;
+        while left > 0 && poll_fn(|context| sender.poll_wish(context)).await == Wish::More {
+            let mut piece = BytesMut::new();
+            let Ok(count @ 1..) = server.read_buf(&mut piece).await else { return };
+            left -= count;
+            poll_fn(|context| {
+                sender.give(Frame::data(piece.split().freeze()), context);
+                Poll::Ready(())
+            })
+            .await;
         }
+        poll_fn(|context| {
+            sender.end(Ok(()), context);
+            Poll::Ready(())
+        })
+        .await;
     });
-    tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service));
-    let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {declared}\r\n\r\n");
-    client.write_all(head.as_bytes()).await.unwrap();
     let busy = Arc::new(Activity::default()).busy();
     let event = Event { kind: EventKind::Terminated, reason: "request_body_timeout", route: None, source: None };
     let pace = Pace::new(Arc::new(Ignore), event);
-    let body = ClientBody::new(
-        crate::body::Incoming::Http2(receiver.await.unwrap()),
-        None,
-        0,
-        Arc::new(pace),
-        None,
-        busy,
-        &Timers::new(),
-    );
+    let body =
+        ClientBody::new(crate::body::Incoming::Http1(receiver), None, 0, Arc::new(pace), None, busy, &Timers::new());
     (RequestBody::Streaming(Box::new(body)), client)
 }
 

@@ -2,7 +2,7 @@
 
 use super::backend::{Backend, answer, read_head, write};
 use super::*;
-use tokio::io::AsyncReadExt;
+use tokio::sync::oneshot;
 
 /// The whole of a request whose body has a length or chunks.
 async fn read_request(stream: &mut tokio::net::TcpStream) -> Option<String> {

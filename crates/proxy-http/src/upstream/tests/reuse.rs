@@ -2,8 +2,8 @@
 
 use super::backend::{Backend, answer, nobody, read_head, write};
 use super::*;
-use hyper_util::rt::TokioExecutor;
-use tokio::io::AsyncReadExt;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
 #[tokio::test]
 async fn a_connection_serves_one_request_after_the_other() {
