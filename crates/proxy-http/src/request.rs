@@ -63,17 +63,11 @@ pub(crate) fn answer(client: Arc<Downstream>, request: Request) -> Answering {
     match (Serving { client: &client, flight: &mut flight, h1 }).serve(&newest, request) {
         Err(dropped) => Answering::Now(Some(Err(dropped))),
         Ok(Served::Answered(response)) => Answering::Now(Some(Ok(Box::new(flight.answered(*response, is_head))))),
-        Ok(Served::Ready(ready)) => Answering::Later(placed(async move {
+        Ok(Served::Ready(ready)) => Answering::Later(Box::pin(async move {
             let response = Serving { client: &client, flight: &mut flight, h1 }.forward(&newest, ready).await;
             flight.answered(response, is_head)
         })),
     }
-}
-
-/// Boxes a future by making it where it stays, instead of moving it there.
-#[inline(always)]
-fn placed<F>(future: F) -> Pin<Box<F>> {
-    Box::into_pin(Box::write(Box::new_uninit(), future))
 }
 
 /// The answer to a request, or the way to it.
