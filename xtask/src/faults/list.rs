@@ -305,7 +305,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         "limits-core/src/rate.rs",
         ".div_ceil(u64::from(rate) * self.micros)",
         " / (u64::from(rate) * self.micros)",
-        "rate::tests::pitfall_45_never_admits_more",
+        "rate::tests::an_interval_is_rounded_up",
     ),
     fault(
         "rate forgotten at reload",

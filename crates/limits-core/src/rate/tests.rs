@@ -76,6 +76,16 @@ fn bursts() -> impl Strategy<Value = u32> {
     prop_oneof![Just(1u32), 1u32..50, 1u32..5_000, 1u32..10_000_000]
 }
 
+#[test]
+fn an_interval_is_rounded_up() {
+    let week = 604_800_000_000;
+    for (micros, rate, interval) in
+        [(1_000, 7, 86_400_000), (1_000, 11, 54_981_819), (10, 1_000_001, 60_480), (1, 9, 67_200_000_000)]
+    {
+        assert_eq!(Ticks { count: 1, micros }.interval(week, rate), interval, "{rate} a week in ticks of {micros} µs");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
