@@ -237,10 +237,14 @@ impl Acceptor {
             match accepted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)) {
                 Ok(Some(next)) => {
                     self.shared.tracker.expect(next.1.ip());
-                    last.replace(next).into_iter().for_each(|last| self.arrived(last));
+                    if let Some(last) = last.replace(next) {
+                        self.arrived(last);
+                    }
                 }
                 other => {
-                    last.take().into_iter().for_each(|last| self.arrived(last));
+                    if let Some(last) = last.take() {
+                        self.arrived(last);
+                    }
                     match self.take(other) {
                         Progress::One => {}
                         Progress::Empty => return self.gate.queue_is_empty(),
@@ -249,7 +253,9 @@ impl Acceptor {
                 }
             }
         }
-        last.into_iter().for_each(|last| self.arrived(last));
+        if let Some(last) = last {
+            self.arrived(last);
+        }
         tokio::task::yield_now().await;
     }
 
