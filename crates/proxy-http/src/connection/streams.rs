@@ -191,16 +191,23 @@ impl Sending {
             return Poll::Ready(Ok(()));
         }
         loop {
-            if self.piece.is_some() {
+            if let Some((piece, last)) = &mut self.piece {
+                // Room is asked for once there is something to send, and only what there is room for is handed over: the
+                // stream lives until its client has made room for the last byte.
+                self.out.reserve_capacity(piece.len());
                 while self.out.capacity() == 0 {
                     if !matches!(ready!(self.out.poll_capacity(context)), Some(Ok(_))) {
                         return Poll::Ready(Ok(()));
                     }
                 }
-                if let Some((piece, last)) = self.piece.take()
-                    && (self.out.send_data(piece, last).is_err() || last)
-                {
+                let part = piece.split_to(piece.len().min(self.out.capacity()));
+                let ends = *last && piece.is_empty();
+                moves();
+                if self.out.send_data(part, ends).is_err() || ends {
                     return Poll::Ready(Ok(()));
+                }
+                if piece.is_empty() {
+                    self.piece = None;
                 }
                 continue;
             }
@@ -215,14 +222,8 @@ impl Sending {
                         return self.end();
                     }
                 }
-                Ok(piece) => {
-                    // Room is asked for once there is something to send, and no more than it takes to be told of it: what
-                    // one stream claims of the connection others lack.
-                    self.out.reserve_capacity(1);
-                    self.piece = Some((piece, self.body.is_end_stream()));
-                }
+                Ok(piece) => self.piece = Some((piece, self.body.is_end_stream())),
                 Err(frame) => {
-                    self.out.reserve_capacity(0);
                     if let Ok(trailers) = frame.into_trailers() {
                         _ = self.out.send_trailers(trailers);
                         return Poll::Ready(Ok(()));

@@ -23,7 +23,8 @@ async fn babbling_h2(frames: &'static [(u8, u8, &'static [u8])]) -> Backend {
             stream.read_exact(&mut vec![0; length as usize]).await.unwrap();
             if head[3] == 1 {
                 let frame = |(kind, flags, payload): &(u8, u8, &[u8])| {
-                    [&(payload.len() as u32).to_be_bytes()[1..], &[*kind, *flags], &head[5..], payload].concat()
+                    let stream = if *kind == GOAWAY { &[0; 4] } else { &head[5..] };
+                    [&(payload.len() as u32).to_be_bytes()[1..], &[*kind, *flags], stream, payload].concat()
                 };
                 stream.write_all(&frames.iter().flat_map(frame).collect::<Vec<_>>()).await.unwrap();
             }
@@ -34,19 +35,23 @@ async fn babbling_h2(frames: &'static [(u8, u8, &'static [u8])]) -> Backend {
 
 const HEADERS: u8 = 1;
 const RESET: u8 = 3;
+const GOAWAY: u8 = 7;
 /// Status 200 and 204, and with a length of nine.
 const OK: &[u8] = &[0x88];
 const NOTHING: &[u8] = &[0x89];
 const NINE: &[u8] = &[0x88, 0x0f, 0x0d, 1, b'9'];
 const NO_ERROR: &[u8] = &[0; 4];
+/// No stream was looked at, and there is no error.
+const NOTHING_SEEN: &[u8] = &[0; 8];
 
 #[tokio::test]
 async fn a_reset_without_an_error_is_no_end_of_a_response() {
     type Case = (&'static str, &'static [(u8, u8, &'static [u8])], bool, Option<&'static str>);
-    let cases: [Case; 6] = [
+    let cases: [Case; 7] = [
         ("whole", &[(HEADERS, 4, OK), (0, 1, b"hello")], false, Some("hello")),
         ("cut short", &[(HEADERS, 4, OK), (0, 0, b"hello"), (RESET, 0, NO_ERROR)], false, None),
         ("cut short early", &[(HEADERS, 4, OK), (0, 0, b"hello"), (RESET, 0, NO_ERROR)], true, None),
+        ("cut short with all others", &[(HEADERS, 4, OK), (0, 0, b"hello"), (GOAWAY, 0, NOTHING_SEEN)], false, None),
         ("shorter than promised", &[(HEADERS, 4, NINE), (0, 0, b"hello"), (RESET, 0, NO_ERROR)], true, None),
         ("enough of the request", &[(HEADERS, 4, OK), (0, 1, b"hello"), (RESET, 0, NO_ERROR)], true, Some("hello")),
         ("a body where there is none", &[(HEADERS, 4, NOTHING), (0, 1, b"hello")], false, Some("")),
@@ -114,6 +119,40 @@ async fn an_answer_before_the_end_of_the_request_arrives_whatever_still_comes() 
         assert!(!rest.is_empty());
     }
     world.settled().await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_whose_client_leaves_the_last_piece_though_the_backend_is_done() {
+    let backend = Backend::start().await;
+    let mut route = forward("all", &backend);
+    route.matching.domains = vec!["a".parse().unwrap()];
+    let world = World::with(vec![route], |settings| {
+        settings.timeouts.response_body = Some(Duration::from_millis(200));
+    })
+    .await;
+    // What a backend has answered, and what the proxy itself has.
+    for (window, uri) in [(0, "http://a/short"), (1, "http://a/short"), (1, "http://nobody/")] {
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(window);
+        let (client, connection): (_, h2::client::Connection<_, Bytes>) =
+            soon(builder.handshake(world.raw().await)).await.unwrap();
+        tokio::spawn(connection);
+        let mut client = soon(client.ready()).await.unwrap();
+        let request = Request::builder().uri(uri).body(()).unwrap();
+        let mut body = soon(client.send_request(request, true).unwrap().0).await.unwrap().into_body();
+        let mut taken = 0;
+        let end = loop {
+            match soon(body.data()).await {
+                Some(Ok(data)) => taken += data.len(),
+                Some(Err(error)) => break error,
+                None => panic!("it ends as if it were whole, after {taken} bytes"),
+            }
+        };
+        assert_eq!((end.reason(), taken), (Some(h2::Reason::CANCEL), window as usize), "{uri}");
+        assert_eq!(world.log.events.lock().pop(), Some(("terminated", "response_body_timeout")), "{uri}");
+        drop((body, client));
+        world.settled().await;
+    }
 }
 
 #[tokio::test]
