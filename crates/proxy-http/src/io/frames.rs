@@ -38,22 +38,23 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
-const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
-/// `ACK` of SETTINGS and PING, and `END_STREAM` of DATA.
+/// `ACK` of SETTINGS, and `END_STREAM` of DATA.
 const ENDS: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// What a client may have at once, and what comes back in a second.
-const ALLOWANCE: u32 = 10_000;
-const PER_SECOND: u32 = 1_000;
-/// What a frame costs that asks for nothing; and one that gives up what it asked for, which a backend has begun.
-const COST: u32 = 1;
-const COST_OF_RESET: u32 = 50;
-/// How many bytes that the client takes are worth as much as a frame costs.
-const BYTES: usize = 4096;
+const ALLOWANCE: u32 = 10_000 * COST;
+const PER_SECOND: u32 = 1_000 * COST;
+/// What a frame costs that asks for nothing; one that gives up what it asked for, which a backend has begun; and one that
+/// makes room, of which some clients send two for each piece that they take.
+const COST: u32 = 16;
+const COST_OF_RESET: u32 = 50 * COST;
+const COST_OF_ROOM: u32 = 1;
+/// How many bytes that the client takes are worth 1.
+const BYTES: usize = 256;
 
 impl Frames {
     /// A client that is about to send its preface.
@@ -121,8 +122,10 @@ impl Frames {
         }
         let cost = match kind {
             DATA if self.more > 0 || flags & ENDS != 0 => 0,
-            HEADERS | WINDOW_UPDATE => 0,
-            SETTINGS | PING if flags & ENDS != 0 => 0,
+            HEADERS => 0,
+            // One that answers none of ours is an error of its own.
+            SETTINGS if flags & ENDS != 0 => 0,
+            WINDOW_UPDATE => COST_OF_ROOM,
             RST_STREAM => COST_OF_RESET,
             _ => COST,
         };
@@ -163,6 +166,8 @@ pub fn follow_frames(bytes: &[u8]) {
 mod tests {
     use super::*;
 
+    const PING: u8 = 6;
+
     fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
         [vec![0, 0, length, kind, flags, 0, 0, 0, 1], vec![0; usize::from(length)]].concat()
     }
@@ -175,10 +180,13 @@ mod tests {
         (frames, now)
     }
 
+    /// More than anybody may have who has to pay.
+    const MANY: u32 = 200_000;
+
     /// How many of these frames are taken, in pieces of seven bytes.
     fn taken(frames: &mut Frames, now: Instant, frame: &[u8]) -> u32 {
         let mut taken = 0;
-        while taken < 100_000 && frame.chunks(7).all(|piece| frames.follow(piece, || now).is_ok()) {
+        while taken < MANY && frame.chunks(7).all(|piece| frames.follow(piece, || now).is_ok()) {
             taken += 1;
         }
         // Whoever is cut off says no more.
@@ -189,19 +197,19 @@ mod tests {
     #[test]
     fn what_asks_for_nothing_is_rationed() {
         for (kind, flags, length, most) in [
-            (DATA, 0, 0, ALLOWANCE),
-            (2, 0, 5, ALLOWANCE),
-            (RST_STREAM, 0, 4, ALLOWANCE / COST_OF_RESET),
-            (SETTINGS, 0, 6, ALLOWANCE),
-            (PING, 0, 8, ALLOWANCE),
-            (CONTINUATION, 0, 0, ALLOWANCE),
-            (0xbe, 0, 3, ALLOWANCE),
-            (DATA, 0, 100, 100_000),
-            (DATA, ENDS, 0, 100_000),
-            (HEADERS, END_HEADERS, 9, 100_000),
-            (SETTINGS, ENDS, 0, 100_000),
-            (PING, ENDS, 8, 100_000),
-            (WINDOW_UPDATE, 0, 4, 100_000),
+            (DATA, 0, 0, 10_000),
+            (2, 0, 5, 10_000),
+            (RST_STREAM, 0, 4, 200),
+            (SETTINGS, 0, 6, 10_000),
+            (PING, 0, 8, 10_000),
+            (PING, ENDS, 8, 10_000),
+            (WINDOW_UPDATE, 0, 4, 160_000),
+            (CONTINUATION, 0, 0, 10_000),
+            (0xbe, 0, 3, 10_000),
+            (DATA, 0, 100, MANY),
+            (DATA, ENDS, 0, MANY),
+            (HEADERS, END_HEADERS, 9, MANY),
+            (SETTINGS, ENDS, 0, MANY),
         ] {
             let (mut frames, now) = begun();
             assert_eq!(taken(&mut frames, now, &frame(kind, flags, length)), most, "{kind} {flags}");
@@ -212,12 +220,14 @@ mod tests {
     fn time_and_bytes_give_back() {
         let (mut frames, now) = begun();
         let ping = frame(PING, 0, 8);
-        assert_eq!(taken(&mut frames, now, &ping), ALLOWANCE);
+        assert_eq!(taken(&mut frames, now, &ping), 10_000);
         let later = now + Duration::from_secs(3);
-        assert_eq!(taken(&mut frames, later, &ping), 3 * PER_SECOND);
-        assert_eq!(taken(&mut frames, later + Duration::from_secs(3_600), &ping), ALLOWANCE, "and no more than it was");
-        frames.took(100 * BYTES);
+        assert_eq!(taken(&mut frames, later, &ping), 3_000);
+        assert_eq!(taken(&mut frames, later + Duration::from_secs(3_600), &ping), 10_000, "and no more than it was");
+        frames.took(100 * 4096);
         assert_eq!(taken(&mut frames, later, &ping), 100);
+        frames.took(16 * 1024);
+        assert_eq!(taken(&mut frames, later, &frame(WINDOW_UPDATE, 0, 4)), 64, "more than there are frames in that");
     }
 
     #[test]
