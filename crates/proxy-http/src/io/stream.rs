@@ -1,7 +1,7 @@
 //! A stream of HTTP/2 that has become a tunnel.
 
 use bytes::{Buf, Bytes};
-use h2::{Reason, RecvStream, SendStream};
+use h2::{RecvStream, SendStream};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -34,12 +34,8 @@ impl AsyncRead for StreamIo {
             match ready!(this.body.poll_data(context)) {
                 None => return Poll::Ready(Ok(())),
                 Some(Ok(received)) => this.received = received,
-                Some(Err(error)) => {
-                    return Poll::Ready(match error.reason() {
-                        Some(Reason::NO_ERROR | Reason::CANCEL) => Ok(()),
-                        _ => Err(io::Error::other(error)),
-                    });
-                }
+                // Whatever the reason is, it is the end of both sides, as a reset is in TCP (RFC 8441, 5).
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
             }
         }
         let count = this.received.len().min(buffer.remaining());

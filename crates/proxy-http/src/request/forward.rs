@@ -187,6 +187,11 @@ impl Serving<'_> {
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(newest, route, response, asked);
         }
+        if matches!(asked, Asked::Stream(..)) && response.status.is_success() {
+            // It has an answer, but on a stream of HTTP/2 this would be a tunnel.
+            self.event(EventKind::BackendFailed, "response_malformed", self.flight.for_whom);
+            return self.text(StatusCode::BAD_GATEWAY);
+        }
         headers::remove_hop_by_hop(&mut response.fields);
         if response.status == StatusCode::NO_CONTENT {
             // There is no length of nothing; clients of HTTP/2 take it for an error.

@@ -69,11 +69,24 @@ async fn a_stream_is_a_tunnel() {
     assert_eq!(world.log.outcomes(), [502, 200]);
 }
 
-/// A tunnel on a stream of HTTP/2, to a backend that takes nothing and stays; and the client's way to make more.
-async fn stream_to_nowhere(client: &mut h2::client::SendRequest<Bytes>) -> h2::SendStream<Bytes> {
+/// A client that may ask for tunnels on streams of HTTP/2.
+async fn tunneling(world: &World) -> h2::client::SendRequest<Bytes> {
+    let (client, connection) = h2::client::handshake(world.raw().await).await.unwrap();
+    tokio::spawn(connection);
+    let client = soon(client.ready()).await.unwrap();
+    eventually("the server's settings are there", || client.is_extended_connect_protocol_enabled()).await;
+    client
+}
+
+fn extended_connect() -> Request<()> {
     let mut request = Request::builder().method(Method::CONNECT).uri("http://shop.test/chat").body(()).unwrap();
     request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
-    let (response, stream) = client.send_request(request, false).unwrap();
+    request
+}
+
+/// A tunnel on a stream of HTTP/2, to a backend that takes nothing and stays; and the client's way to make more.
+async fn stream_to_nowhere(client: &mut h2::client::SendRequest<Bytes>) -> h2::SendStream<Bytes> {
+    let (response, stream) = client.send_request(extended_connect(), false).unwrap();
     assert_eq!(soon(response).await.unwrap().status(), StatusCode::OK);
     stream
 }
@@ -90,10 +103,7 @@ async fn a_stream_that_is_reset_frees_its_slot_though_its_backend_neither_takes_
     })
     .await;
     let world = World::new(vec![forward("all", &backend)]).await;
-    let (client, connection) = h2::client::handshake(world.raw().await).await.unwrap();
-    tokio::spawn(connection);
-    let mut client = soon(client.ready()).await.unwrap();
-    eventually("the server's settings are there", || client.is_extended_connect_protocol_enabled()).await;
+    let mut client = tunneling(&world).await;
     for stuck in [false, true] {
         let mut stream = stream_to_nowhere(&mut client).await;
         if stuck {
@@ -114,6 +124,43 @@ async fn a_stream_that_is_reset_frees_its_slot_though_its_backend_neither_takes_
     }
     drop(client);
     world.settled().await;
+}
+
+#[tokio::test]
+async fn a_backend_that_breaks_a_tunnel_off_resets_its_stream() {
+    let backend = Backend::raw(|mut stream| async move {
+        let head = backend::read_head(&mut stream).await;
+        let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap();
+        let accept = backend::websocket_accept(key);
+        let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
+        stream.write_all(format!("{head}sec-websocket-accept: {accept}\r\n\r\n").as_bytes()).await.unwrap();
+        stream.read_u8().await.unwrap();
+        stream.set_zero_linger().unwrap();
+    })
+    .await;
+    let world = World::new(vec![forward("all", &backend)]).await;
+    let mut client = tunneling(&world).await;
+    let (response, mut stream) = client.send_request(extended_connect(), false).unwrap();
+    let mut body = soon(response).await.unwrap().into_body();
+    stream.send_data("x".into(), false).unwrap();
+    let broken = soon(body.data()).await.expect("it is no end").unwrap_err();
+    assert_eq!((broken.reason(), broken.is_remote()), (Some(h2::Reason::CANCEL), true));
+    eventually("the request is over", || world.limits.requests.load(Ordering::SeqCst) == 0).await;
+    assert_eq!(world.limits.held(), 1, "the connection goes on");
+    drop((stream, body, client));
+    world.settled().await;
+}
+
+#[tokio::test]
+async fn an_answer_in_place_of_a_tunnel_does_not_look_like_one() {
+    let backend = Backend::start().await;
+    let world = World::new(vec![forward("all", &backend)]).await;
+    let mut client = tunneling(&world).await;
+    let response = soon(client.send_request(extended_connect(), false).unwrap().0).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    drop((response, client));
+    world.settled().await;
+    assert_eq!(world.log.events(), [("backend_failed", "response_malformed")]);
 }
 
 #[tokio::test]

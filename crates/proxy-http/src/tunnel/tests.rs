@@ -98,3 +98,33 @@ async fn a_tunnel_ends_that_is_half_dead_or_stuck() {
         assert!((300..302).contains(&lasted.as_secs()), "{lasted:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_reset_is_no_end_of_one_side_whatever_the_reason_is() {
+    for reason in [h2::Reason::CANCEL, h2::Reason::NO_ERROR, h2::Reason::INTERNAL_ERROR] {
+        let (near, far) = duplex(4096);
+        let serving = tokio::spawn(async move {
+            let mut connection = h2::server::handshake(far).await.unwrap();
+            let (request, mut respond) = connection.accept().await.unwrap().unwrap();
+            let out = respond.send_response(http::Response::new(()), false).unwrap();
+            let stream = crate::io::StreamIo::new(out, request.into_body());
+            // The backend says and ends nothing.
+            let (far, _backend) = duplex(64);
+            let timers = Timers::new();
+            let tunnel = copy_both(stream, |_| false, far, Lifespan::default(), &timers, None);
+            tokio::select! {
+                end = tunnel => end,
+                _ = connection.accept() => panic!("there is no other stream"),
+            }
+        });
+        let (mut client, connection) = h2::client::handshake(near).await.unwrap();
+        tokio::spawn(connection);
+        let (response, mut stream) = client.send_request(http::Request::new(()), false).unwrap();
+        response.await.unwrap();
+        stream.send_data(bytes::Bytes::from_static(b"hello"), false).unwrap();
+        let began = Instant::now();
+        stream.send_reset(reason);
+        assert_eq!(serving.await.unwrap(), End::Reset);
+        assert!(began.elapsed() < LOOK, "{reason:?}");
+    }
+}
