@@ -307,10 +307,20 @@ impl From<HeaderMap> for Fields {
             // Further values of a name come without it.
             last = name.or(last);
             if let Some(name) = &last {
-                fields.push(name.clone(), value);
+                fields.push(name.clone(), bare(value));
             }
         }
         fields
+    }
+}
+
+/// A value without the white space around it. That is no part of it (RFC 9110, 5.5), and a backend would not see it: what
+/// is matched has to be what is sent.
+fn bare(value: HeaderValue) -> HeaderValue {
+    let bytes = value.as_bytes();
+    match bytes.trim_ascii() {
+        bare if bare.len() == bytes.len() => value,
+        bare => HeaderValue::from_bytes(bare).expect("a part of a value is one"),
     }
 }
 
