@@ -15,8 +15,8 @@ use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{CONTENT_LENGTH, DATE, TE};
-use http::{HeaderValue, Method};
+use http::header::{CONTENT_LENGTH, DATE, EXPECT, TE};
+use http::{HeaderValue, Method, StatusCode};
 use http_body::Body;
 use proxy_tcp::Timer;
 use std::cell::Cell;
@@ -57,6 +57,8 @@ pub(crate) fn moves() {
 pub(super) struct Stream {
     stage: Stage,
     respond: SendResponse<Bytes>,
+    /// Whether the client waits to be asked for the body.
+    expects: bool,
     client: Arc<Downstream>,
     untaken: Untaken,
 }
@@ -102,6 +104,7 @@ impl Stream {
         respond: SendResponse<Bytes>,
     ) -> Self {
         let (mut parts, body) = request.into_parts();
+        let expects = !body.is_end_stream() && parts.headers.get(EXPECT).is_some_and(is_expectation);
         let (body, tunnel, connect) = if parts.method == Method::CONNECT {
             let (sender, granted) = oneshot::channel();
             let protocol = parts.extensions.remove::<Protocol>();
@@ -113,7 +116,7 @@ impl Stream {
         let request = Request { head: Box::new(parts.into()), body, tunnel };
         let answer = confined(|| request::answer(Arc::clone(&client), request));
         let untaken = Untaken { limit, answers: false, since: None, before: None, timer: None };
-        Self { stage: Stage::Answering(answer, connect), respond, client, untaken }
+        Self { stage: Stage::Answering(answer, connect), respond, expects, client, untaken }
     }
 
     fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -121,6 +124,10 @@ impl Stream {
             match &mut self.stage {
                 Stage::Answering(answer, connect) => {
                     let Poll::Ready(answer) = Pin::new(answer).poll(context) else {
+                        if std::mem::take(&mut self.expects) {
+                            // It is not refused. Where this fails, there is nobody to be asked.
+                            _ = self.respond.send_informational(informing(StatusCode::CONTINUE));
+                        }
                         // Also when the client gives it up.
                         return self.respond.poll_reset(context).map(drop);
                     };
@@ -239,6 +246,16 @@ impl Sending {
         _ = self.out.send_data(Bytes::new(), true);
         Poll::Ready(Ok(()))
     }
+}
+
+fn is_expectation(value: &HeaderValue) -> bool {
+    value.as_bytes().eq_ignore_ascii_case(b"100-continue")
+}
+
+fn informing(status: StatusCode) -> http::Response<()> {
+    let mut head = http::Response::new(());
+    *head.status_mut() = status;
+    head
 }
 
 /// What a client is told of an error: what the backend's HTTP/2 has said, if it has.

@@ -108,6 +108,36 @@ async fn responses_without_body_have_none() {
 }
 
 #[tokio::test]
+async fn an_expectation_on_a_stream_is_met_unless_the_request_is_refused() {
+    let backend = Backend::start().await;
+    let mut route = forward("all", &backend);
+    route.matching.domains = vec!["a".parse().unwrap()];
+    let world = World::new(vec![route]).await;
+    let (client, connection) = soon(h2::client::handshake(world.raw().await)).await.unwrap();
+    tokio::spawn(connection);
+    let mut client: h2::client::SendRequest<Bytes> = soon(client.ready()).await.unwrap();
+    for (host, informed, status) in [("a", true, 200), ("nobody", false, 404)] {
+        let request = Request::post(format!("http://{host}/count")).header("expect", "100-Continue").body(()).unwrap();
+        let (mut response, mut body) = client.send_request(request, false).unwrap();
+        let informing = soon(std::future::poll_fn(|context| response.poll_informational(context))).await;
+        let statuses: Vec<_> = informing.into_iter().map(|head| head.unwrap().status().as_u16()).collect();
+        assert_eq!(statuses, [100].repeat(usize::from(informed)), "{host}");
+        if informed {
+            body.send_data("abc".into(), true).unwrap();
+        }
+        let response = soon(response).await.unwrap();
+        assert_eq!(response.status().as_u16(), status);
+        if informed {
+            let mut counted = response.into_body();
+            assert_eq!(soon(counted.data()).await.unwrap().unwrap(), "3");
+            assert!(!backend.seen.lock().contains("expect"));
+        }
+    }
+    drop(client);
+    world.settled().await;
+}
+
+#[tokio::test]
 async fn an_expectation_is_met_once_the_backend_wants_the_body() {
     let backend = Backend::start().await;
     let world = World::new(vec![forward("all", &backend)]).await;
