@@ -7,7 +7,7 @@ mod gather;
 mod stream;
 mod tls;
 
-pub(crate) use activity::{Activity, Busy, Standstill, Unread};
+pub(crate) use activity::{Activity, Begun, Busy, Standstill, Unread};
 pub(crate) use batch::Batched;
 pub use frames::follow_frames;
 pub(crate) use gather::Gathered;

@@ -4,7 +4,7 @@ use super::downstream::Downstream;
 use super::multiplexed::Multiplexed;
 use super::seldom::Seldom;
 use super::{Call, Term};
-use crate::io::{Batched, ClientIo, Standstill, Unread};
+use crate::io::{Batched, Begun, ClientIo, Standstill, Unread};
 use conn_tracker::EventKind;
 use proxy_route::Settings;
 use std::sync::Arc;
@@ -120,9 +120,7 @@ struct Idle {
     requests: usize,
     allowed: Option<Duration>,
     first: Option<Duration>,
-    /// Since when the head of a request has been coming, and how long it may.
-    head_since: Option<Instant>,
-    head: Option<Duration>,
+    head: Begun,
     unread: Unread,
     standstill: Standstill,
     longest: Option<Duration>,
@@ -162,8 +160,7 @@ impl Idle {
             requests: 0,
             allowed: settings.keep_alive.http_idle,
             first: settings.timeouts.initial_data,
-            head_since: None,
-            head: settings.timeouts.request_header,
+            head: Begun::new(settings.timeouts.request_header),
             unread: Unread::new(settings.timeouts.response_body),
             standstill: Standstill::new(),
             longest: client.longest_standstill(),
@@ -172,7 +169,7 @@ impl Idle {
     }
 
     fn tick(&self) -> Duration {
-        [self.allowed, self.first, self.head, self.unread.limit()]
+        [self.allowed, self.first, self.head.limit(), self.unread.limit()]
             .into_iter()
             .flatten()
             .map(|limit| limit / 4)
@@ -186,9 +183,7 @@ impl Idle {
         if !client.is_bound() && self.first.is_some_and(|first| client.accepted.elapsed() >= first) {
             return Some("initial_data_timeout");
         }
-        if !client.activity.is_in_head() {
-            self.head_since = None;
-        } else if self.head.is_some_and(|head| self.head_since.get_or_insert_with(Instant::now).elapsed() >= head) {
+        if self.head.is_too_long(&client.activity, Instant::now()) {
             return Some("request_header_timeout");
         }
         if self.unread.is_too_long(&client.activity) {

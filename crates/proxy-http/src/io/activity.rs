@@ -84,6 +84,37 @@ impl Unread {
     }
 }
 
+/// Since when the head of one request has been coming.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    limit: Option<Duration>,
+    /// And how many requests there had been.
+    since: Option<(Instant, usize)>,
+}
+
+impl Begun {
+    /// A head that may take `limit`.
+    pub(crate) fn new(limit: Option<Duration>) -> Self {
+        Self { limit, since: None }
+    }
+
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        self.limit
+    }
+
+    /// Looks at a connection: whether one head has been coming for too long.
+    pub(crate) fn is_too_long(&mut self, activity: &Activity, now: Instant) -> bool {
+        let requests = activity.requests();
+        if !activity.is_in_head() {
+            self.since = None;
+        } else if self.since.is_none_or(|(_, before)| before != requests) {
+            // A busy client may be within another one whenever it is looked at.
+            self.since = Some((now, requests));
+        }
+        self.limit.zip(self.since).is_some_and(|(limit, (since, _))| now - since >= limit)
+    }
+}
+
 impl Activity {
     /// Counts a request whose head is read.
     pub(crate) fn begin_request(&self) {
@@ -220,4 +251,26 @@ impl Drop for Busy {
 fn raise(count: &AtomicUsize) {
     // Ordering: written and read by one task, so that a load and a store are as good as an addition, and cheaper.
     count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_head_has_its_own_time() {
+        let (activity, begin) = (Activity::default(), Instant::now());
+        let mut begun = Begun::new(Some(Duration::from_secs(10)));
+        let mut looks = |seconds| begun.is_too_long(&activity, begin + Duration::from_secs(seconds));
+        activity.set_in_head(true);
+        assert!(!looks(0) && !looks(9), "the first");
+        activity.begin_request();
+        assert!(!looks(11) && !looks(20), "the second, though it was never seen that there was none");
+        assert!(looks(21));
+        activity.set_in_head(false);
+        assert!(!looks(22));
+        activity.set_in_head(true);
+        assert!(!looks(23) && !looks(32) && looks(33), "the third");
+        assert!(!Begun::new(None).is_too_long(&activity, begin + Duration::from_secs(1000)));
+    }
 }

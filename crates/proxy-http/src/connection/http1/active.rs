@@ -6,7 +6,7 @@ use super::conversation::{Conversation, End};
 use super::{Farewell, Next};
 use crate::clock::later;
 use crate::connection::{Downstream, FIRST_REQUEST, IDLE, LIFETIME_GRACE, lifetime_end};
-use crate::io::{ClientIo, Standstill, Unread};
+use crate::io::{Begun, ClientIo, Standstill, Unread};
 use proxy_tcp::Timer;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,9 +33,7 @@ pub(super) struct Active {
 struct Watch {
     /// When the connection has been pending for too long: until its first request, however slowly it goes on.
     first: Option<Instant>,
-    /// How long a head may take, and when it was last seen that nothing of one had come.
-    head: Option<Duration>,
-    none_of_head: Instant,
+    head: Begun,
     unread: Unread,
     standstill: Standstill,
     longest: Option<Duration>,
@@ -74,8 +72,7 @@ impl Active {
         let now = Instant::now();
         let watch = Watch {
             first: timeouts.initial_data.map(|limit| later(Instant::from_std(client.accepted), limit)),
-            head: timeouts.request_header,
-            none_of_head: now,
+            head: Begun::new(timeouts.request_header),
             unread: Unread::new(timeouts.response_body),
             standstill: Standstill::new(),
             longest: client.longest_standstill(),
@@ -224,9 +221,7 @@ impl Watch {
             return Some(Verdict::Stop);
         }
         // Before the other one: where both have passed it says more.
-        if !activity.is_in_head() {
-            self.none_of_head = now;
-        } else if self.head.is_some_and(|limit| now - self.none_of_head >= limit) {
+        if self.head.is_too_long(activity, now) {
             client.terminated("request_header_timeout");
             return Some(Verdict::TimedOut);
         }
