@@ -2,6 +2,7 @@
 
 mod backend;
 mod bodies;
+mod chance;
 mod client;
 mod ends;
 mod frames;

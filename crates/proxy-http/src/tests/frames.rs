@@ -1,6 +1,7 @@
 //! RFC 9113 frame by frame: what a client may send, and what becomes of it when it sends something else.
 
 mod cases;
+mod random;
 mod wire;
 
 use super::*;
@@ -44,7 +45,7 @@ struct Frame {
 }
 
 impl Frame {
-    async fn read(stream: &mut TcpStream) -> Option<Self> {
+    async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<Self> {
         let mut head = [0; 9];
         stream.read_exact(&mut head).await.ok()?;
         let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];

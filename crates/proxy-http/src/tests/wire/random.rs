@@ -2,40 +2,11 @@
 
 use super::model::{self, Expected};
 use super::*;
+use crate::tests::chance::{Random, setting};
 
 /// How many connections are tried, and where the random numbers begin; both can be set from outside.
 const CONNECTIONS: u64 = 4000;
 const SEED: u64 = 1;
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
-}
-
-/// Random numbers: splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).unwrap()
-    }
-
-    /// Whether something is done that is done once in so many times.
-    fn once_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
-
-    fn of<'a, T: ?Sized>(&mut self, all: &[&'a T]) -> &'a T {
-        all[self.below(all.len())]
-    }
-}
 
 const METHODS: &[&str] = &["GET", "POST", "PUT", "HEAD", "OPTIONS", "BREW"];
 const TARGETS: &[&str] = &["/a", "/b?c=d", "//e", "http://other.test/f", "http://other.test", "*", "/no"];
