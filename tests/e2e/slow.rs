@@ -31,6 +31,8 @@ enum Attack {
     Trickle(Port, &'static [u8], &'static [u8]),
     /// A request for much that nobody reads.
     TakeNothing,
+    /// As many of those as there may be at a time, in HTTP/2.
+    TakeNoStream,
     /// So many fields of so many bytes.
     Fields(usize, usize),
     /// This again and again in HTTP/2, behind a request of each connection's own; so often, or until it is ended.
@@ -47,6 +49,7 @@ enum Port {
 const OPENING: u64 = 64;
 const HEAD: u64 = 256;
 const STREAMS: u64 = 10 * 1024;
+const UNSENT: u64 = 18 * 1024;
 
 const KINDS: &[Kind] = &[
     Kind {
@@ -94,6 +97,13 @@ const KINDS: &[Kind] = &[
         connections: 32,
         reasons: &["response_body_timeout"],
         kib: 1024,
+    },
+    Kind {
+        name: "no reading of many streams",
+        attack: Attack::TakeNoStream,
+        connections: 4,
+        reasons: &["response_body_timeout"],
+        kib: UNSENT,
     },
     Kind {
         name: "many fields",
@@ -147,6 +157,20 @@ const KINDS: &[Kind] = &[
         kib: STREAMS,
     },
     Kind {
+        name: "answers to pings of nobody",
+        attack: Attack::Frames(u32::MAX, |_| frame(6, 1, 0, b"8 bytes.").repeat(100)),
+        connections: 4,
+        reasons: &["http2_flood"],
+        kib: STREAMS,
+    },
+    Kind {
+        name: "room of a byte",
+        attack: Attack::Frames(u32::MAX, |_| frame(8, 0, 0, &[0, 0, 0, 1]).repeat(1_000)),
+        connections: 4,
+        reasons: &["http2_flood"],
+        kib: STREAMS,
+    },
+    Kind {
         name: "empty data",
         attack: Attack::Frames(u32::MAX, |_| frame(0, 0, 1, &[]).repeat(100)),
         connections: 4,
@@ -174,6 +198,11 @@ const KINDS: &[Kind] = &[
 
 /// `GET https://a/hold` from the static table, with literals where it has none.
 const GET: &[u8] = &[0x82, 0x87, 0x04, 5, b'/', b'h', b'o', b'l', b'd', 0x41, 1, b'a'];
+
+/// The same for `/source/100000000`.
+const MUCH: &[u8] = b"\x82\x87\x04\x11/source/100000000\x41\x01a";
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("small").to_be_bytes();
@@ -262,6 +291,20 @@ async fn attack(attack: Attack, [web, secure, proxied]: [SocketAddr; 3]) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+        Attack::TakeNoStream => {
+            let mut stream = tls(tcp(secure).await.expect("accepted"), "end.test", &["h2"]).await.expect("TLS");
+            let largest = 0x7fff_ffff_u32.to_be_bytes();
+            let room = frame(8, 0, 0, &0x7fff_0000_u32.to_be_bytes());
+            let begin = [PREFACE.to_vec(), frame(4, 0, 0, &[&[0, 4], &largest[..]].concat()), room].concat();
+            let _ = stream.write_all(&begin).await;
+            for number in 0..128 {
+                let _ = stream.write_all(&headers(2 * number + 1, MUCH, 5)).await;
+            }
+            while stream.write_all(&frame(2, 0, 1, &[0; 5])).await.is_ok() && stream.flush().await.is_ok() {
+                // How often it looks.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
         Attack::Fields(count, length) => {
             let mut stream = tcp(web).await.expect("accepted");
             let field = format!("X-Field: {}\r\n", "x".repeat(length));
@@ -285,7 +328,7 @@ where
     let drained: JoinHandle<()> = tokio::spawn(async move {
         let _ = tokio::io::copy(&mut reading, &mut tokio::io::sink()).await;
     });
-    let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[]), headers(1, GET, 4)].concat();
+    let begin = [PREFACE.to_vec(), frame(4, 0, 0, &[]), headers(1, GET, 4)].concat();
     let mut alive = writing.write_all(&begin).await.is_ok();
     let mut stream = 3;
     while alive && !drained.is_finished() && stream / 2 <= rounds {
