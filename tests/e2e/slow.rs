@@ -199,8 +199,8 @@ const KINDS: &[Kind] = &[
 /// `GET https://a/hold` from the static table, with literals where it has none.
 const GET: &[u8] = &[0x82, 0x87, 0x04, 5, b'/', b'h', b'o', b'l', b'd', 0x41, 1, b'a'];
 
-/// The same for `/source/100000000`.
-const MUCH: &[u8] = b"\x82\x87\x04\x11/source/100000000\x41\x01a";
+/// The same for `/source/200000`: more than is held for one of them, and no more than that by the kernel.
+const MUCH: &[u8] = b"\x82\x87\x04\x0e/source/200000\x41\x01a";
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
