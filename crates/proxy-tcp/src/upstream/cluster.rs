@@ -81,7 +81,7 @@ impl Cluster {
                 (first, self.trial(client, now, self.ring(first).filter(|index| self.is_up(&self.backends[*index]))))
             }
         };
-        Order { cluster: self, now, first, tried, step: 0 }
+        Order { cluster: self, now, first, tried, step: 0, aside: Vec::new() }
     }
 
     /// The places of all, from one of them on.
@@ -156,8 +156,10 @@ pub struct Order<'a> {
     first: usize,
     /// The one that is on trial as long as this lives, which comes first.
     tried: Option<(usize, Trial<'a>)>,
-    /// How many steps were taken: one for that, one round for those that are sound, and one for those set aside.
+    /// How many steps were taken: one for that, one round for those that are sound, and one for those passed over in it.
     step: usize,
+    /// The places of those that were set aside when they were passed over. They may have done well by the time it is their turn.
+    aside: Vec<usize>,
 }
 
 impl<'a> Iterator for Order<'a> {
@@ -175,17 +177,21 @@ impl<'a> Iterator for Order<'a> {
                 }
                 continue;
             }
-            let (aside, offset) = match step - 1 {
-                round if round < backends.len() => (false, round),
-                round if round < 2 * backends.len() => (true, round - backends.len()),
-                _ => return None,
+            let round = step - 1;
+            let index = match round.checked_sub(backends.len()) {
+                None => self.first + round,
+                Some(place) => *self.aside.get(place)?,
             };
-            let index = self.first + offset;
             let index = if index < backends.len() { index } else { index - backends.len() };
             let backend = &backends[index];
-            if Some(index) != on_trial && self.cluster.is_up(backend) && backend.is_ejected(self.now) == aside {
-                return Some(backend);
+            if Some(index) == on_trial || !self.cluster.is_up(backend) {
+                continue;
             }
+            if round < backends.len() && backend.is_ejected(self.now) {
+                self.aside.push(index);
+                continue;
+            }
+            return Some(backend);
         }
     }
 }

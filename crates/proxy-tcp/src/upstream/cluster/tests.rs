@@ -66,6 +66,22 @@ fn the_first_one_is_by_the_algorithm() {
 }
 
 #[test]
+fn who_does_well_again_between_the_rounds_is_tried_once() {
+    for algorithm in ALGORITHMS {
+        let cluster = cluster(algorithm, 3);
+        let before = Instant::now();
+        cluster.failed(&cluster.backends[1], before, "dial_refused");
+        let mut order = cluster.order("192.0.2.1".parse().unwrap(), before + Duration::from_millis(1));
+        let mut tried: Vec<_> = order.by_ref().take(2).map(|backend| backend.port.resolve(0)).collect();
+        assert!(!tried.contains(&1), "{algorithm:?}: the others come first");
+        // Another client had it on trial.
+        cluster.backends[1].succeeded();
+        tried.extend(order.map(|backend| backend.port.resolve(0)));
+        assert_eq!((tried.len(), tried[2]), (3, 1), "{algorithm:?}: {tried:?}");
+    }
+}
+
+#[test]
 fn who_is_down_gets_nothing_and_who_is_set_aside_comes_last() {
     for algorithm in ALGORITHMS {
         let cluster = cluster(algorithm, 4);
