@@ -1,12 +1,11 @@
 //! Connections that are killed in every stage of their life, by FIN and by RST: nothing is left of them.
 
 use crate::support::backend::Backend;
-use crate::support::client::{self, hold_http, ping, tcp, tls};
+use crate::support::client::{self, hello, hold_http, ping, tcp, tls};
 use crate::support::leftovers::Baseline;
 use crate::support::ports::free_port;
 use crate::support::proxy::Proxy;
 use crate::support::{admin, certs, eventually, on_eight_threads};
-use rustls::ClientConnection;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -211,14 +210,6 @@ impl House {
         let stream = tls(tcp(self.address).await.expect("accepted"), "pass.test", &[]).await.expect("TLS");
         ping(stream).await.expect("an echo")
     }
-}
-
-/// The bytes of a TLS hello for `name`.
-fn hello(name: &str) -> Vec<u8> {
-    let mut connection = ClientConnection::new(certs::client(&[]), certs::name(name)).expect("a client");
-    let mut bytes = Vec::new();
-    connection.write_tls(&mut bytes).expect("a vector takes everything");
-    bytes
 }
 
 fn kill(stream: TcpStream, death: Death) {

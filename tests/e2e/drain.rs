@@ -1,7 +1,7 @@
 //! How the proxy ends: nobody who was let in is cut off.
 
 use crate::support::backend::Backend;
-use crate::support::client::{hold_http, http2, in_time, is_close, tcp, tls};
+use crate::support::client::{hello, hold_http, http2, in_time, is_close, tcp, tls};
 use crate::support::ports::free_port;
 use crate::support::proxy::Proxy;
 use crate::support::{admin, certs, eventually, on_eight_threads};
@@ -287,10 +287,10 @@ fn http2_clients_get_a_goaway_and_their_answers() {
 }
 
 #[test]
-fn who_has_said_nothing_does_not_hold_the_drain() {
+fn who_has_asked_for_nothing_does_not_hold_the_drain() {
     on_eight_threads(async {
         let backend = Backend::http().await;
-        let (plain, raw) = (free_port(), free_port());
+        let (plain, raw, end) = (free_port(), free_port(), free_port());
         let proxy = Proxy::start(&format!(
             "bind: [\"127.0.0.1\"]
 initialDataTimeout: 0
@@ -302,22 +302,32 @@ routes:
   - name: through
     match: {{ ports: {raw}, domains: [a.test] }}
     action: {{ type: forward, targets: [{{ host: 127.0.0.1, port: {target} }}], tls: {{ mode: passthrough }} }}
+  - name: end
+    match: {{ ports: {end}, domains: [end.test] }}
+    action: {{ type: forward, targets: [{{ host: 127.0.0.1, port: {target} }}], tls: {{ mode: terminate, certificate: {} }} }}
 ",
+            certs::inline(),
             target = backend.port(),
         ));
-        let mut silent = Vec::new();
-        for port in [plain, raw] {
-            silent.push(tcp(SocketAddr::from(([127, 0, 0, 1], port))).await.expect("accepted"));
+        let hello = hello("end.test");
+        let half = &hello[..hello.len() / 2];
+        let mut clients = Vec::new();
+        for (port, said) in [(plain, &[][..]), (raw, &[]), (raw, half), (end, &[]), (end, half), (end, &hello)] {
+            let mut stream = tcp(SocketAddr::from(([127, 0, 0, 1], port))).await.expect("accepted");
+            stream.write_all(said).await.expect("sent");
+            clients.push(stream);
         }
-        eventually("both are pending", Duration::from_secs(10), || {
+        let shaking = clients.last_mut().expect("there are some");
+        in_time("the proxy's part of the handshake", shaking.read_exact(&mut [0; 5])).await.expect("it begins");
+        eventually("all are pending", Duration::from_secs(10), || {
             let (_, limits) = admin::get(proxy.admin, "/metrics");
-            let pending = "smartproxy_connections_active{scope=\"pending\",route=\"\"} 2";
+            let pending = "smartproxy_connections_active{scope=\"pending\",route=\"\"} 6";
             if limits.contains(pending) { Ok(()) } else { Err(limits) }
         })
         .await;
         proxy.signal(Signal::TERM);
-        for mut stream in silent {
-            assert_eq!(in_time("the end", stream.read(&mut [0])).await.expect("no reset"), 0);
+        for mut stream in clients {
+            in_time("the end", stream.read_to_end(&mut Vec::new())).await.expect("no reset");
         }
         let (code, proxy) = ended(proxy).await;
         assert_eq!(code, Some(0), "{}", proxy.log());

@@ -317,16 +317,16 @@ impl Connection {
         }
     }
 
-    /// Waits until there is something to read. Who has nothing to say when a drain begins has a moment to begin, and is
+    /// Waits until there is something to read. Who has not said where to when a drain begins has a moment to say it, and is
     /// then as if it had left.
     async fn readable(&mut self) -> io::Result<()> {
         self.watch()?;
-        if self.spoken || !self.received.is_empty() {
+        if self.spoken {
             return poll_fn(|context| self.io.poll_read_ready(context)).await;
         }
         let drained = async {
             self.drain.draining().await;
-            self.shared.timers.after(Some(FIRST_BYTE)).await;
+            self.shared.timers.after(Some(FIRST_BYTES)).await;
         };
         tokio::select! {
             biased;
@@ -367,8 +367,8 @@ impl Connection {
     }
 }
 
-/// How long a client may be silent once a drain has begun: long enough for the first bytes of those who came with it.
-const FIRST_BYTE: Duration = Duration::from_secs(1);
+/// How long a client may take to say where it goes once a drain has begun: long enough for those who came with it.
+const FIRST_BYTES: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -47,6 +47,14 @@ pub(crate) fn is_close(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
 }
 
+/// The bytes of a TLS hello for `name`.
+pub(crate) fn hello(name: &str) -> Vec<u8> {
+    let mut connection = rustls::ClientConnection::new(certs::client(&[]), certs::name(name)).expect("a client");
+    let mut bytes = Vec::new();
+    connection.write_tls(&mut bytes).expect("a vector takes everything");
+    bytes
+}
+
 /// No step of a test may take longer.
 pub(crate) async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
     match tokio::time::timeout(Duration::from_secs(60), work).await {

@@ -81,8 +81,7 @@ pub(super) async fn open(worker: Arc<Worker>, mut connection: HttpConnection) ->
         let first = tokio::select! {
             biased;
             first = worker.timers.until(Some(deadline), first_bytes(&mut connection.io, received)) => first,
-            // Nothing was asked for, though there was time.
-            () = async { worker.drain.draining().await; worker.timers.after(Some(FIRST_REQUEST)).await } => return None,
+            () = too_late(&worker) => return None,
         };
         let speaks;
         (connection.received, speaks) = match first {
@@ -103,19 +102,20 @@ pub(super) async fn open(worker: Arc<Worker>, mut connection: HttpConnection) ->
     let (own, limit) = share(&newest.generation.settings, client);
     let handshakes = Arc::clone(newest.ports.handshakes());
     drop(newest);
-    let Ok(turn) = worker.timers.until(Some(deadline), handshakes.turn(own, limit)).await else {
-        worker.event(EventKind::Refused, "handshake_limit", None, client);
-        return None;
-    };
     let (config, roots) = offered.unzip();
-    let tls = match handshake(&worker.timers, config, deadline, socket, &received).await {
-        Ok(tls) => tls,
-        Err(reason) => {
-            worker.event(EventKind::TlsFailed, reason, None, client);
+    let shaking = async {
+        let Ok(_turn) = worker.timers.until(Some(deadline), handshakes.turn(own, limit)).await else {
+            worker.event(EventKind::Refused, "handshake_limit", None, client);
             return None;
-        }
+        };
+        let shaken = handshake(&worker.timers, config, deadline, socket, &received).await;
+        shaken.inspect_err(|reason| worker.event(EventKind::TlsFailed, reason, None, client)).ok()
     };
-    drop(turn);
+    let tls = tokio::select! {
+        biased;
+        tls = shaking => tls?,
+        () = too_late(&worker) => return None,
+    };
     worker.report.handshake();
     let session = tls.session();
     let speaks = if session.alpn_protocol() == Some(b"h2") { Speaks::Http2 } else { Speaks::Http1 };
@@ -130,6 +130,12 @@ pub(super) async fn open(worker: Arc<Worker>, mut connection: HttpConnection) ->
     let io = ClientIo::new(BytesMut::new(), Transport::Tls(tls), Arc::clone(&activity));
     let client = Arc::new(Downstream::new(worker, identity, Security::Tls(version, shown), activity, permit));
     Some(Opened { io, client, speaks })
+}
+
+/// Waits until a drain has begun and whoever has not asked for anything yet has had the time for it.
+async fn too_late(worker: &Worker) {
+    worker.drain.draining().await;
+    worker.timers.after(Some(FIRST_REQUEST)).await;
 }
 
 /// By what key the handshakes of a client share turns, and how many turns there are; 0 is no limit.
