@@ -9,6 +9,7 @@ mod forward;
 mod id;
 mod misdirected;
 mod target;
+mod underway;
 mod websocket;
 
 pub(crate) use entry::Entry;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 use target::Target;
+use underway::{Forwarded, Later, Underway};
 
 /// A response whose request may still be in flight.
 type Answer = Response<Source>;
@@ -63,10 +65,7 @@ pub(crate) fn answer(client: Arc<Downstream>, request: Request) -> Answering {
     match (Serving { client: &client, flight: &mut flight, h1 }).serve(&newest, request) {
         Err(dropped) => Answering::Now(Some(Err(dropped))),
         Ok(Served::Answered(response)) => Answering::Now(Some(Ok(Box::new(flight.answered(*response, is_head))))),
-        Ok(Served::Ready(ready)) => Answering::Later(Box::pin(async move {
-            let response = Serving { client: &client, flight: &mut flight, h1 }.forward(&newest, ready).await;
-            flight.answered(response, is_head)
-        })),
+        Ok(Served::Ready(ready)) => Underway::begin(Forwarded { client, newest, flight, ready, h1, is_head }),
     }
 }
 
@@ -74,13 +73,16 @@ pub(crate) fn answer(client: Arc<Downstream>, request: Request) -> Answering {
 pub(crate) enum Answering {
     /// `None` once it was taken.
     Now(Option<Result<Box<Response<ResponseBody>>, Dropped>>),
-    Later(Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>>),
+    /// Over a kept connection; `None` once it was answered.
+    Underway(Option<Box<Underway>>),
+    Later(Later),
 }
 
 impl fmt::Debug for Answering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Now(_) => "Now",
+            Self::Underway(_) => "Underway",
             Self::Later(_) => "Later",
         })
     }
@@ -90,21 +92,24 @@ impl Future for Answering {
     type Output = Result<Response<ResponseBody>, Dropped>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Self::Now(answer) => {
-                connection::moves();
-                Poll::Ready(answer.take().expect("it is taken once").map(|answer| *answer))
+        let this = self.get_mut();
+        let polled = loop {
+            match this {
+                Self::Now(answer) => break Poll::Ready(answer.take().expect("it is taken once").map(|answer| *answer)),
+                Self::Underway(underway) => match Underway::poll(underway, context) {
+                    Poll::Pending => break Poll::Pending,
+                    Poll::Ready(Ok(answer)) => break Poll::Ready(Ok(answer)),
+                    Poll::Ready(Err(later)) => *this = Self::Later(later),
+                },
+                Self::Later(answer) => break answer.as_mut().poll(context).map(Ok),
             }
-            Self::Later(answer) => {
-                let polled = answer.as_mut().poll(context);
-                if polled.is_ready() {
-                    connection::moves();
-                } else {
-                    connection::waits();
-                }
-                polled.map(Ok)
-            }
+        };
+        if polled.is_ready() {
+            connection::moves();
+        } else {
+            connection::waits();
         }
+        polled
     }
 }
 

@@ -56,7 +56,8 @@ impl Connection {
     async fn choose(&mut self, route: &RoutedRoute, first: &[u8]) -> Result<(Dialled, InFlight), &'static str> {
         let Some(cluster) = self.generation.clusters[route.index].clone() else { return Err(NO_BACKEND) };
         let (mut failure, mut full) = (None, false);
-        for backend in cluster.order(self.client(), Instant::now()) {
+        let mut order = cluster.order(self.client(), Instant::now());
+        while let Some(backend) = order.next(&cluster) {
             let Some(in_flight) = backend.count() else {
                 full = true;
                 continue;

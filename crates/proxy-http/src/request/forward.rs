@@ -10,7 +10,7 @@ use crate::headers::{self, Forwarding, Stamp};
 use crate::io::StreamIo;
 use crate::message::{Head, Request, Response, StreamTunnel};
 use crate::tunnel::{self, Tunnel};
-use crate::upstream::{Exchange, Letter, UpstreamError, UpstreamResponse};
+use crate::upstream::{Exchange, Letter, Search, Underway, UpstreamError, UpstreamResponse};
 use conn_tracker::{Event, EventKind};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, UPGRADE};
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
@@ -66,11 +66,13 @@ impl Serving<'_> {
         Ok(Box::new(Ready { route: Arc::clone(route), letter, asked, pace, for_whom }))
     }
 
-    /// Sends a request to a backend of the route and prepares its answer.
-    pub(super) async fn forward(&mut self, newest: &HttpGeneration, ready: Box<Ready>) -> Answer {
-        let mut ready = ready;
-        let Ready { route, letter, asked, pace, for_whom } = &mut *ready;
-        let for_whom = *for_whom;
+    /// What a request brings along on its way to a backend of the route.
+    pub(super) fn exchange<'e>(
+        &'e self,
+        newest: &'e HttpGeneration,
+        ready: &'e mut Ready,
+    ) -> (Exchange<'e>, &'e mut Letter) {
+        let Ready { route, letter, asked, for_whom, .. } = ready;
         let client = self.client;
         let exchange = Exchange {
             began: self.flight.began,
@@ -78,7 +80,7 @@ impl Serving<'_> {
             generation: &newest.generation,
             tls: &newest.backends,
             route,
-            client: for_whom,
+            client: *for_whom,
             source: client.source,
             local: client.local,
             listener_port: client.port,
@@ -86,32 +88,58 @@ impl Serving<'_> {
             upgrade: !matches!(asked, Asked::No),
             looks: self.h1,
         };
-        let response = client.worker.pools.send(&exchange, letter).await;
-        match response {
+        (exchange, letter)
+    }
+
+    /// Gives a request to a kept connection to a backend of the route, if that can be done at once.
+    pub(super) fn begin(&self, newest: &HttpGeneration, ready: &mut Ready) -> Result<Underway, Search> {
+        let (exchange, letter) = self.exchange(newest, ready);
+        self.client.worker.pools.begin(&exchange, letter)
+    }
+
+    /// Sends a request to a backend of the route, from where the `search` for one is, and prepares its answer.
+    pub(super) async fn send(&mut self, newest: &HttpGeneration, ready: &mut Ready, search: Search) -> Answer {
+        let (exchange, letter) = self.exchange(newest, ready);
+        let answer = self.client.worker.pools.send(&exchange, letter, search).await;
+        self.conclude(newest, ready, answer)
+    }
+
+    /// Prepares the answer to a request that was sent to a backend, or not answered by any.
+    pub(super) fn conclude(
+        &mut self,
+        newest: &HttpGeneration,
+        ready: &mut Ready,
+        answer: Result<UpstreamResponse, UpstreamError>,
+    ) -> Answer {
+        let Ready { route, asked, pace, for_whom, .. } = ready;
+        match answer {
             Ok(response) => {
                 pace.iter().for_each(|pace| pace.answered());
                 self.incoming(newest, route, response, std::mem::replace(asked, Asked::No))
             }
-            Err(_) if pace.as_ref().is_some_and(|pace| pace.is_too_slow()) => {
-                self.flight.ends(TOO_SLOW);
-                self.final_answer(self.text(StatusCode::REQUEST_TIMEOUT))
-            }
-            Err(error) => {
-                // Warnings are folded and tell of kinds; this is the line about the one request.
-                let (id, route) = (id::text(&self.flight.id), &route.name);
-                tracing::debug!(request = id, route, client = %for_whom, "{error}");
-                self.flight.ends(error.label());
-                if matches!(error, UpstreamError::BadRequest) {
-                    self.event(EventKind::BadRequest, "request_malformed", for_whom);
-                }
-                let mut answer = self.text(error.status());
-                if error.passes() {
-                    answers::come_back(&mut answer, None);
-                }
-                let clients_fault = matches!(error, UpstreamError::BadRequest | UpstreamError::RequestBody);
-                if clients_fault { self.final_answer(answer) } else { answer }
-            }
+            Err(error) => self.unanswered(route, pace.as_deref(), *for_whom, error),
         }
+    }
+
+    #[inline(never)] // Apart from those that are answered, for its place on the stack.
+    fn unanswered(&self, route: &RoutedRoute, pace: Option<&Pace>, for_whom: IpAddr, error: UpstreamError) -> Answer {
+        if pace.is_some_and(Pace::is_too_slow) {
+            self.flight.ends(TOO_SLOW);
+            return self.final_answer(self.text(StatusCode::REQUEST_TIMEOUT));
+        }
+        // Warnings are folded and tell of kinds; this is the line about the one request.
+        let (id, route) = (id::text(&self.flight.id), &route.name);
+        tracing::debug!(request = id, route, client = %for_whom, "{error}");
+        self.flight.ends(error.label());
+        if matches!(error, UpstreamError::BadRequest) {
+            self.event(EventKind::BadRequest, "request_malformed", for_whom);
+        }
+        let mut answer = self.text(error.status());
+        if error.passes() {
+            answers::come_back(&mut answer, None);
+        }
+        let clients_fault = matches!(error, UpstreamError::BadRequest | UpstreamError::RequestBody);
+        if clients_fault { self.final_answer(answer) } else { answer }
     }
 
     /// The request as the backend gets it.

@@ -3,7 +3,7 @@
 use crate::TlsBackends;
 use conn_tracker::RequestPermit;
 use proxy_route::RoutedRoute;
-use proxy_tcp::{Generation, Timers};
+use proxy_tcp::{Cluster, Generation, Timers};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,4 +36,11 @@ pub(crate) struct Exchange<'a> {
     /// Whether whoever waits for the response looks for it a few times a second, so that no timer has to tell that it is
     /// late.
     pub(crate) looks: bool,
+}
+
+impl Exchange<'_> {
+    /// The backends of the route.
+    pub(super) fn cluster(&self) -> Option<&Cluster> {
+        self.generation.clusters.get(self.route.index)?.as_deref()
+    }
 }

@@ -1,5 +1,6 @@
 //! A request on its way to whichever backend takes it.
 
+use super::http1::Http1;
 use super::outgoing::{Outgoing, Progress};
 use crate::body::RequestBody;
 use crate::headers::Stamp;
@@ -30,6 +31,17 @@ impl Letter {
     /// Whether there is no body, so that the head is the whole request.
     pub(super) fn is_empty(&self) -> bool {
         self.progress.is_none()
+    }
+
+    /// Whether it may be sent twice: it has no body, and a method that may be repeated.
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.is_empty() && self.head.method.is_idempotent()
+    }
+
+    /// Gives it to a connection, which sends it as it is asked for the answer.
+    pub(super) fn begin(&mut self, connection: &mut Http1) {
+        let body = self.take_body();
+        connection.begin(&self.head, self.stamp.as_ref(), body);
     }
 
     /// How far the body is; `None` if there is none.

@@ -87,7 +87,7 @@ impl Pool {
     }
 
     /// The connection that was idle for the shortest time.
-    pub(super) fn idle(&self, now: Instant) -> Option<Lease> {
+    pub(super) fn idle(&self, now: Instant) -> Option<Box<Http1>> {
         let mut connections = self.connections.lock();
         self.forget_gone(&mut connections);
         while let Some(Idle { mut connection, since }) = connections.idle.pop_back() {
@@ -96,7 +96,7 @@ impl Pool {
                 // The others are older still.
                 connections.idle.clear();
             } else if connection.is_alive() {
-                return Some(Lease::Http1(connection));
+                return Some(connection);
             }
         }
         None

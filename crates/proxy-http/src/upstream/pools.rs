@@ -4,7 +4,9 @@ use super::body::Work;
 use super::connect::{ConnectError, Speech, connect};
 use super::patience::Patience;
 use super::pool::{Lease, Pool};
+use super::search::{At, Search};
 use super::transmit::{Outcome, transmit};
+use super::underway::Underway;
 use super::witness::Witness;
 use super::{Exchange, Letter, UpstreamBody, UpstreamError, UpstreamResponse};
 use ahash::RandomState;
@@ -62,6 +64,31 @@ impl Pools {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Gives a request to a kept connection of the backend whose turn it is, if that can be said to have one of HTTP/1.1,
+    /// without waiting for anything. If not, [`Pools::send`] goes on from what it answers.
+    pub(crate) fn begin(&self, exchange: &Exchange<'_>, letter: &mut Letter) -> Result<Underway, Search> {
+        let mut search = Search::default();
+        let Some(cluster) = exchange.cluster() else { return Err(search) };
+        let order = search.order.insert(cluster.order(exchange.client, exchange.began));
+        let Some(backend) = order.next(cluster) else { return Err(search) };
+        let Some(in_flight) = backend.count() else {
+            search.full = true;
+            return Err(search);
+        };
+        let home = self.home(backend, exchange);
+        let kept = match &home {
+            Some(pool) if !Speech::new(exchange).may_be_http2() => pool.idle(exchange.began.into()),
+            _ => None,
+        };
+        let Some(mut connection) = kept else {
+            search.at = Some(At { in_flight, kept_died: false });
+            return Err(search);
+        };
+        letter.begin(&mut connection);
+        let work = self.work(Lease::Http1(connection), home, in_flight, exchange, letter);
+        Ok(Underway::new(work, search, Patience::new(exchange, true)))
+    }
+
     /// Sends a request to the first backend that can be reached, in the order of the route, and waits for the head of
     /// the response. Dropping the future abandons the request.
     ///
@@ -76,62 +103,76 @@ impl Pools {
         &self,
         exchange: &Exchange<'_>,
         letter: &mut Letter,
+        search: Search,
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let (mut failure, mut full) = (None, false);
-        let Some(Some(cluster)) = exchange.generation.clusters.get(exchange.route.index) else {
+        let Search { order, mut at, mut full } = search;
+        let (Some(cluster), Some(mut order)) = (exchange.cluster(), order) else {
             return Err(UpstreamError::Unreachable { timed_out: false });
         };
-        let witness = || self.witness(exchange);
+        let mut failure = None;
         let mut attempt = *exchange;
-        for backend in cluster.order(exchange.client, exchange.began) {
-            let Some(in_flight) = backend.count() else {
-                full = true;
-                continue;
+        loop {
+            let At { in_flight, kept_died } = match at.take() {
+                Some(at) => at,
+                None => match order.next(cluster).map(Backend::count) {
+                    Some(Some(in_flight)) => At { in_flight, kept_died: false },
+                    Some(None) => {
+                        full = true;
+                        continue;
+                    }
+                    None => break,
+                },
             };
-            let (error, reason) = match self.try_backend(backend, in_flight, &attempt, letter).await {
+            let backend = Arc::clone(in_flight.backend());
+            let (error, reason) = match self.try_backend(in_flight, kept_died, &attempt, letter).await {
                 Tried::Answered(response) => {
                     backend.succeeded();
                     return Ok(response);
                 }
-                Tried::Failed(error) => {
-                    if let Some(reason) = error.reason() {
-                        witness().backend_failed(reason);
-                    }
-                    if error == UpstreamError::Lost {
-                        cluster.failed(backend, std::time::Instant::now(), error.label());
-                    }
-                    return Err(error);
-                }
+                Tried::Failed(error) => return Err(self.failed(&attempt, &backend, error)),
                 Tried::Unreachable(error) => (UpstreamError::Unreachable { timed_out: error.timed_out }, error.reason),
                 Tried::Lost => (UpstreamError::Lost, UpstreamError::Lost.label()),
             };
             // What this one has taken of its time is not for the next one to pay.
             attempt.began = std::time::Instant::now();
-            witness().backend_failed(reason);
-            cluster.failed(backend, attempt.began, reason);
+            self.witness(exchange).backend_failed(reason);
+            cluster.failed(&backend, attempt.began, reason);
             failure = Some(error);
         }
         // Nobody was even tried.
         Err(failure.unwrap_or_else(|| {
             let error = if full { UpstreamError::Full } else { UpstreamError::NoneHealthy };
-            witness().nobody_tried(error);
+            self.witness(exchange).nobody_tried(error);
             error
         }))
     }
 
-    /// Sends a request to one backend: over a kept connection, and over a new one if that is dead or there is none.
+    /// Tells of a request that a backend has taken and not answered.
+    pub(super) fn failed(&self, exchange: &Exchange<'_>, backend: &Backend, error: UpstreamError) -> UpstreamError {
+        if let Some(reason) = error.reason() {
+            self.witness(exchange).backend_failed(reason);
+        }
+        if error == UpstreamError::Lost
+            && let Some(cluster) = exchange.cluster()
+        {
+            cluster.failed(backend, std::time::Instant::now(), error.label());
+        }
+        error
+    }
+
+    /// Sends a request to one backend: over a kept connection, unless such a one has just died of it, and over a new one if
+    /// that is dead or there is none.
     async fn try_backend(
         &self,
-        backend: &Arc<Backend>,
         in_flight: InFlight,
+        kept_died: bool,
         exchange: &Exchange<'_>,
         letter: &mut Letter,
     ) -> Tried {
         let speech = Speech::new(exchange);
-        let response_timeout = exchange.generation.settings.timeouts.response;
-        // A connection with a PROXY header speaks for one client: it has no home.
-        let home = backend.send_proxy.is_none().then(|| self.pool(backend, exchange));
-        let mut kept = home.as_deref().and_then(|pool| pool.kept(speech, exchange.began.into()));
+        let backend = in_flight.backend();
+        let home = self.home(backend, exchange);
+        let mut kept = home.as_deref().filter(|_| !kept_died).and_then(|pool| pool.kept(speech, exchange.began.into()));
         loop {
             let reused = kept.is_some();
             let mut lease = match kept.take() {
@@ -141,12 +182,10 @@ impl Pools {
                     Err(error) => return Tried::Unreachable(error),
                 },
             };
-            let patience = Patience::new(exchange, response_timeout, reused);
-            match transmit(&mut lease, letter, speech, patience).await {
+            let patience = Patience::new(exchange, reused);
+            match transmit(&mut lease, letter, speech, exchange.timers, patience).await {
                 Outcome::Answered(response) => {
-                    let (slots, progress) = (exchange.slots.cloned(), letter.progress().cloned());
-                    let witness = self.witness(exchange);
-                    let work = Box::new(Work { lease, slots, home, in_flight, witness, progress });
+                    let work = self.work(lease, home, in_flight, exchange, letter);
                     return Tried::Answered(response.map(|incoming| UpstreamBody::new(incoming, work)));
                 }
                 Outcome::Failed(error) => return Tried::Failed(error),
@@ -158,6 +197,23 @@ impl Pools {
                 }
             }
         }
+    }
+
+    fn work(
+        &self,
+        lease: Lease,
+        home: Option<Arc<Pool>>,
+        in_flight: InFlight,
+        exchange: &Exchange<'_>,
+        letter: &Letter,
+    ) -> Box<Work> {
+        let (slots, progress) = (exchange.slots.cloned(), letter.progress().cloned());
+        Box::new(Work { lease, slots, home, in_flight, witness: self.witness(exchange), progress })
+    }
+
+    /// Where connections to a backend are kept; `None` if they speak for one client, as one with a PROXY header does.
+    fn home(&self, backend: &Arc<Backend>, exchange: &Exchange<'_>) -> Option<Arc<Pool>> {
+        backend.send_proxy.is_none().then(|| self.pool(backend, exchange))
     }
 
     fn witness(&self, exchange: &Exchange<'_>) -> Witness {
@@ -192,7 +248,7 @@ impl Pool {
     /// The connection to take before any new one.
     fn kept(&self, speech: Speech<'_>, now: Instant) -> Option<Lease> {
         let stream = if speech.may_be_http2() { self.stream() } else { None };
-        stream.or_else(|| if speech.must_be_http2() { None } else { self.idle(now) })
+        stream.or_else(|| if speech.must_be_http2() { None } else { self.idle(now).map(Lease::Http1) })
     }
 }
 

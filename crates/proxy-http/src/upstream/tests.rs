@@ -6,7 +6,7 @@ mod http1;
 mod reuse;
 mod speech;
 
-use super::{Exchange, Letter, PoolLimits, Pools, UpstreamError, UpstreamResponse};
+use super::{Exchange, Letter, PoolLimits, Pools, Unanswered, UpstreamError, UpstreamResponse};
 use crate::body::{BodyError, ClientBody, Pace, RequestBody, Wish, channel};
 use crate::io::Activity;
 use crate::{TlsBackends, TlsShared};
@@ -100,7 +100,21 @@ impl World {
         };
         let (head, body) = request.into_parts();
         let mut letter = Letter::new(Box::new(head.into()), None, body);
-        tokio::time::timeout(PATIENCE, self.pools.send(&exchange, &mut letter)).await.expect("an answer in time")
+        let answer = async {
+            let search = match self.pools.begin(&exchange, &mut letter) {
+                Err(search) => search,
+                Ok(mut underway) => {
+                    let heard = poll_fn(|context| underway.poll(&self.timers, context)).await;
+                    match underway.answered(heard, &self.pools, &exchange, &letter) {
+                        Ok(response) => return Ok(response),
+                        Err(Unanswered::Failed(error)) => return Err(error),
+                        Err(Unanswered::Again(search)) => search,
+                    }
+                }
+            };
+            self.pools.send(&exchange, &mut letter, search).await
+        };
+        tokio::time::timeout(PATIENCE, answer).await.expect("an answer in time")
     }
 
     async fn get(&self, path: &str) -> Result<UpstreamResponse, UpstreamError> {

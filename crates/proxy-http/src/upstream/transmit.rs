@@ -13,6 +13,7 @@ use http::Request;
 use http::uri::Scheme;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
+use proxy_tcp::Timers;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 
@@ -32,29 +33,32 @@ pub(super) async fn transmit(
     lease: &mut Lease,
     letter: &mut Letter,
     speech: Speech<'_>,
-    patience: Patience<'_>,
+    timers: &Timers,
+    patience: Patience,
 ) -> Outcome {
-    // Without a body, and with a method that may be repeated, it may be sent twice.
-    let repeatable = letter.is_empty() && letter.head.method.is_idempotent();
     let stream = match lease {
         Lease::Http2(stream) => stream,
         Lease::Http1(connection) => {
-            let body = letter.take_body();
-            connection.begin(&letter.head, letter.stamp.as_ref(), body);
+            letter.begin(connection);
             let answer = poll_fn(|context| connection.poll_head(context));
-            return match patience.with(answer, letter.progress().map(AsRef::as_ref)).await {
+            return match patience.with(timers, answer, letter.progress().map(AsRef::as_ref)).await {
                 None => Outcome::Failed(UpstreamError::TimedOut),
                 Some(Ok(head)) => Outcome::Answered(head.map(|()| None)),
-                Some(Err(HeadError::RequestBody)) => Outcome::Failed(UpstreamError::RequestBody),
-                Some(Err(HeadError::Malformed)) => Outcome::Failed(UpstreamError::Malformed),
-                Some(Err(HeadError::Lost { untouched })) if repeatable || untouched && letter.is_empty() => {
-                    Outcome::Again
-                }
-                Some(Err(HeadError::Lost { .. })) => Outcome::Failed(UpstreamError::Lost),
+                Some(Err(error)) => unanswered(error, letter).map_or(Outcome::Again, Outcome::Failed),
             };
         }
     };
-    over_http2_apart(stream, letter, speech, repeatable, patience).await
+    over_http2_apart(stream, letter, speech, timers, patience).await
+}
+
+/// Why there is no answer over a connection of HTTP/1.1; `None` if the request can be sent again.
+pub(super) fn unanswered(error: HeadError, letter: &Letter) -> Option<UpstreamError> {
+    match error {
+        HeadError::RequestBody => Some(UpstreamError::RequestBody),
+        HeadError::Malformed => Some(UpstreamError::Malformed),
+        HeadError::Lost { untouched } if letter.is_repeatable() || untouched && letter.is_empty() => None,
+        HeadError::Lost { .. } => Some(UpstreamError::Lost),
+    }
 }
 
 /// [`over_http2`], apart from those who do without: it is made on the stack, where it takes much place.
@@ -63,22 +67,22 @@ fn over_http2_apart<'a>(
     stream: &'a Stream,
     letter: &'a mut Letter,
     speech: Speech<'a>,
-    repeatable: bool,
-    patience: Patience<'a>,
+    timers: &'a Timers,
+    patience: Patience,
 ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
-    Box::pin(over_http2(stream, letter, speech, repeatable, patience))
+    Box::pin(over_http2(stream, letter, speech, timers, patience))
 }
 
 async fn over_http2(
     stream: &Stream,
     letter: &mut Letter,
     speech: Speech<'_>,
-    repeatable: bool,
-    patience: Patience<'_>,
+    timers: &Timers,
+    patience: Patience,
 ) -> Outcome {
     letter.stamp();
     let body = letter.take_body();
-    let spare = repeatable.then(|| letter.head.clone());
+    let spare = letter.is_repeatable().then(|| letter.head.clone());
     let mut request = std::mem::take(&mut *letter.head).with_body(body);
     let scheme = if speech.is_encrypted() { Scheme::HTTPS } else { Scheme::HTTP };
     if for_http2(&mut request, scheme).is_err() {
@@ -86,7 +90,7 @@ async fn over_http2(
     }
     let mut sender = stream.sender();
     let answer = sender.try_send_request(request);
-    match patience.with(answer, letter.progress().map(AsRef::as_ref)).await {
+    match patience.with(timers, answer, letter.progress().map(AsRef::as_ref)).await {
         None => Outcome::Failed(UpstreamError::TimedOut),
         Some(Ok(response)) => Outcome::Answered(Response::from(response).map(Some)),
         Some(Err(error)) => after(error, spare, letter),

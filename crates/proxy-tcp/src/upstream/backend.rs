@@ -37,6 +37,14 @@ pub struct InFlight {
     backend: Arc<Backend>,
 }
 
+impl InFlight {
+    /// The backend that it counts towards.
+    #[must_use]
+    pub fn backend(&self) -> &Arc<Backend> {
+        &self.backend
+    }
+}
+
 impl Backend {
     pub(super) fn new(target: &Target) -> Self {
         Self {

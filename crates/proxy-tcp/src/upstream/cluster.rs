@@ -1,7 +1,6 @@
 //! The backends of one route, and which of them is next.
 
 use super::Backend;
-use super::trust::Trial;
 use proxy_route::{Algorithm, Ejection, Forward};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -71,7 +70,7 @@ impl Cluster {
     /// One that was aside for long enough comes before all others, for one client at a time: as long as the answer lives, it
     /// is on trial.
     #[must_use]
-    pub fn order(&self, client: IpAddr, now: Instant) -> Order<'_> {
+    pub fn order(&self, client: IpAddr, now: Instant) -> Order {
         let count = self.backends.len();
         // Without another one it is chosen, and tried, in any case.
         let (first, tried) = match count {
@@ -81,7 +80,7 @@ impl Cluster {
                 (first, self.trial(client, now, self.ring(first).filter(|index| self.is_up(&self.backends[*index]))))
             }
         };
-        Order { cluster: self, now, first, tried, step: 0, aside: Vec::new() }
+        Order { now, first, tried, step: 0, aside: Vec::new() }
     }
 
     /// The places of all, from one of them on.
@@ -91,11 +90,12 @@ impl Cluster {
 
     /// The backend whose time aside is over, if it is for this client to try it. Clients that have a backend of their own
     /// try no other.
-    fn trial(&self, client: IpAddr, now: Instant, mut up: impl Iterator<Item = usize>) -> Option<(usize, Trial<'_>)> {
+    fn trial(&self, client: IpAddr, now: Instant, mut up: impl Iterator<Item = usize>) -> Option<(usize, Trial)> {
         let own = (self.algorithm == Algorithm::IpHash).then(|| self.hashed(client));
         up.find_map(|index| {
-            let trial = own.is_none_or(|own| own == index).then(|| self.backends[index].trust.trial(now))?;
-            trial.map(|trial| (index, trial))
+            let backend = &self.backends[index];
+            let due = own.is_none_or(|own| own == index) && backend.trust.begin_trial(now);
+            due.then(|| (index, Trial(Arc::clone(backend))))
         })
     }
 
@@ -147,26 +147,34 @@ impl Cluster {
     }
 }
 
-/// The backends of a route in the order in which to try them. Written out, as it is kept while one is tried.
+/// The one try of a backend that was set aside, until it drops. Others pass the backend over meanwhile.
 #[derive(Debug)]
-pub struct Order<'a> {
-    cluster: &'a Cluster,
+struct Trial(Arc<Backend>);
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        self.0.trust.end_trial();
+    }
+}
+
+/// The order in which to try the backends of a cluster. Kept while one is tried.
+#[derive(Debug)]
+pub struct Order {
     now: Instant,
     /// The place of the chosen one.
     first: usize,
     /// The one that is on trial as long as this lives, which comes first.
-    tried: Option<(usize, Trial<'a>)>,
+    tried: Option<(usize, Trial)>,
     /// How many steps were taken: one for that, one round for those that are sound, and one for those passed over in it.
     step: usize,
     /// The places of those that were set aside when they were passed over. They may have done well by the time it is their turn.
     aside: Vec<usize>,
 }
 
-impl<'a> Iterator for Order<'a> {
-    type Item = &'a Arc<Backend>;
-
-    fn next(&mut self) -> Option<&'a Arc<Backend>> {
-        let backends = &self.cluster.backends[..];
+impl Order {
+    /// The next one of the cluster that it is the order of.
+    pub fn next<'a>(&mut self, cluster: &'a Cluster) -> Option<&'a Arc<Backend>> {
+        let backends = &cluster.backends[..];
         let on_trial = self.tried.as_ref().map(|(index, _)| *index);
         loop {
             let step = self.step;
@@ -184,7 +192,7 @@ impl<'a> Iterator for Order<'a> {
             };
             let index = if index < backends.len() { index } else { index - backends.len() };
             let backend = &backends[index];
-            if Some(index) == on_trial || !self.cluster.is_up(backend) {
+            if Some(index) == on_trial || !cluster.is_up(backend) {
                 continue;
             }
             if round < backends.len() && backend.is_ejected(self.now) {

@@ -25,16 +25,6 @@ struct Record {
     on_trial: bool,
 }
 
-/// The one try of a backend that was set aside, until it drops. Others pass the backend over meanwhile.
-#[derive(Debug)]
-pub(super) struct Trial<'a>(&'a Trust);
-
-impl Drop for Trial<'_> {
-    fn drop(&mut self) {
-        self.0.record.lock().on_trial = false;
-    }
-}
-
 impl Trust {
     /// Whether it was set aside by what had happened before `now`, and has not done well since.
     pub(super) fn is_aside(&self, now: Instant) -> bool {
@@ -42,17 +32,22 @@ impl Trust {
         self.doubted.load(Ordering::Relaxed) && self.record.lock().aside.is_some_and(|(since, _)| since < now)
     }
 
-    /// Leave to try it again, if it is aside, its time is over at `now` and nobody else tries it.
-    pub(super) fn trial(&self, now: Instant) -> Option<Trial<'_>> {
+    /// Whether to try it again: it is aside, its time is over at `now` and nobody else tries it. Whoever does says when
+    /// that [has ended](Self::end_trial).
+    pub(super) fn begin_trial(&self, now: Instant) -> bool {
         // Ordering: see `is_aside`.
         if !self.doubted.load(Ordering::Relaxed) {
-            return None;
+            return false;
         }
         let mut record = self.record.lock();
         let due = record.aside.is_some_and(|(_, until)| until <= now) && !record.on_trial;
         record.on_trial |= due;
-        // None is made where none is due: its end takes the lock.
-        if due { Some(Trial(self)) } else { None }
+        due
+    }
+
+    /// Nobody tries it any more.
+    pub(super) fn end_trial(&self) {
+        self.record.lock().on_trial = false;
     }
 
     /// It did its work.
@@ -120,22 +115,22 @@ mod tests {
     #[test]
     fn one_at_a_time_may_try_it_once_its_time_is_over() {
         let (trust, now) = (Trust::default(), Instant::now());
-        assert!(trust.trial(now).is_none(), "nothing is wrong with it");
+        assert!(!trust.begin_trial(now), "nothing is wrong with it");
         let rules = Ejection { after_failures: 1, ..RULES };
         let hold = trust.failed(&rules, now).unwrap();
-        assert!(trust.trial(now + hold / 2).is_none());
+        assert!(!trust.begin_trial(now + hold / 2));
         let over = now + hold;
-        let trial = trust.trial(over).unwrap();
-        assert!(trust.trial(over).is_none(), "somebody tries it");
-        drop(trial);
-        let trial = trust.trial(over).expect("that one has learnt nothing");
+        assert!(trust.begin_trial(over));
+        assert!(!trust.begin_trial(over), "somebody tries it");
+        trust.end_trial();
+        assert!(trust.begin_trial(over), "that one has learnt nothing");
         assert_eq!(trust.failed(&rules, over), Some(2 * hold));
-        drop(trial);
-        assert!(trust.trial(over + hold).is_none(), "it is aside again, for longer");
-        let trial = trust.trial(over + 2 * hold).unwrap();
+        trust.end_trial();
+        assert!(!trust.begin_trial(over + hold), "it is aside again, for longer");
+        assert!(trust.begin_trial(over + 2 * hold));
         trust.succeeded();
-        assert!(!trust.is_aside(over + 2 * hold) && trust.trial(over + 2 * hold).is_none());
-        drop(trial);
+        assert!(!trust.is_aside(over + 2 * hold) && !trust.begin_trial(over + 2 * hold));
+        trust.end_trial();
     }
 
     #[test]

@@ -17,7 +17,8 @@ fn cluster(algorithm: Algorithm, count: u16) -> Cluster {
 }
 
 fn ports_at(cluster: &Cluster, client: &str, now: Instant) -> Vec<u16> {
-    cluster.order(client.parse().unwrap(), now).map(|backend| backend.port.resolve(0)).collect()
+    let mut order = cluster.order(client.parse().unwrap(), now);
+    std::iter::from_fn(|| order.next(cluster)).map(|backend| backend.port.resolve(0)).collect()
 }
 
 fn ports(cluster: &Cluster, client: &str) -> Vec<u16> {
@@ -72,11 +73,12 @@ fn who_does_well_again_between_the_rounds_is_tried_once() {
         let before = Instant::now();
         cluster.failed(&cluster.backends[1], before, "dial_refused");
         let mut order = cluster.order("192.0.2.1".parse().unwrap(), before + Duration::from_millis(1));
-        let mut tried: Vec<_> = order.by_ref().take(2).map(|backend| backend.port.resolve(0)).collect();
+        let mut next = || order.next(&cluster).map(|backend| backend.port.resolve(0));
+        let mut tried: Vec<_> = std::iter::from_fn(&mut next).take(2).collect();
         assert!(!tried.contains(&1), "{algorithm:?}: the others come first");
         // Another client had it on trial.
         cluster.backends[1].succeeded();
-        tried.extend(order.map(|backend| backend.port.resolve(0)));
+        tried.extend(std::iter::from_fn(&mut next));
         assert_eq!((tried.len(), tried[2]), (3, 1), "{algorithm:?}: {tried:?}");
     }
 }
@@ -125,7 +127,8 @@ fn who_was_aside_for_long_enough_is_tried_by_one_at_a_time() {
         let over = before + Ejection::default().hold;
         let place = |now| {
             let mut order = cluster.order(client, now);
-            let place = order.position(|backend| Arc::ptr_eq(backend, &cluster.backends[own]));
+            let place = std::iter::from_fn(|| order.next(&cluster))
+                .position(|backend| Arc::ptr_eq(backend, &cluster.backends[own]));
             // The rest of the order keeps it on trial.
             (place, order)
         };
@@ -141,14 +144,14 @@ fn who_was_aside_for_long_enough_is_tried_by_one_at_a_time() {
         assert_eq!(place(just).0, Some(2), "{algorithm:?}: it has failed again");
         cluster.backends[own].succeeded();
         assert!(!cluster.backends[own].is_ejected(just), "{algorithm:?}");
-        assert!(cluster.backends[own].trust.trial(just).is_none(), "{algorithm:?}: there is nothing to try");
+        assert!(!cluster.backends[own].trust.begin_trial(just), "{algorithm:?}: there is nothing to try");
     }
     // Nobody but those who have it for themselves.
     let hashed = cluster(Algorithm::IpHash, 3);
     let other = (hashed.hashed(client) + 1) % 3;
     let before = Instant::now();
     hashed.failed(&hashed.backends[other], before, "dial_refused");
-    let first = hashed.order(client, before + Ejection::default().hold).next().unwrap().port;
+    let first = hashed.order(client, before + Ejection::default().hold).next(&hashed).unwrap().port;
     assert_eq!(first, hashed.backends[hashed.hashed(client)].port);
 }
 
