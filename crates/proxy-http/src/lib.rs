@@ -78,6 +78,7 @@ mod request;
 mod server;
 mod tls;
 mod tunnel;
+mod turn;
 mod upstream;
 
 pub use generation::HttpGeneration;

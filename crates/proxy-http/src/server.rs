@@ -4,6 +4,7 @@ use crate::HttpGeneration;
 use crate::connection::{self, Idle};
 use crate::date::Date;
 use crate::request::Ids;
+use crate::turn::Turn;
 use crate::upstream::{PoolLimits, Pools};
 use bytes::Bytes;
 use conn_tracker::{Event, EventKind, Report, RouteId};
@@ -48,6 +49,7 @@ impl HttpServer {
             ids: Ids::new(),
             idle: Idle::default(),
             date: Date::default(),
+            turn: Arc::default(),
             lingering: AtomicUsize::new(0),
             #[cfg(test)]
             parked: AtomicUsize::new(0),
@@ -75,6 +77,7 @@ pub(crate) struct Worker {
     pub(crate) ids: Ids,
     pub(crate) idle: Idle,
     pub(crate) date: Date,
+    pub(crate) turn: Arc<Turn>,
     lingering: AtomicUsize,
     /// How often a connection was parked.
     #[cfg(test)]

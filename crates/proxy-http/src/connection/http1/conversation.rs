@@ -11,6 +11,7 @@ use crate::http1::Sent;
 use crate::io::ClientIo;
 use crate::message::{Request, Response};
 use crate::request::{self, Answering, Dropped};
+use crate::turn::{Lead, To};
 use bytes::{Bytes, BytesMut};
 use conn_tracker::EventKind;
 use http::{Method, StatusCode, Version};
@@ -32,6 +33,8 @@ pub(super) struct Conversation {
     until_close: bool,
     /// Whether what is under way is the last.
     finishing: bool,
+    /// Whether others wait to be woken by this one when it has its turn.
+    lead: Option<Lead>,
     /// The place for fields of a response that was sent, for those of the next request.
     spare: Fields,
 }
@@ -75,7 +78,8 @@ impl Conversation {
         let asker = Asker { version: Version::HTTP_11, is_head: false, keeps: true, trailers: false };
         let (answer, sending) = (Answer::None, Sending::default());
         let (until_close, finishing) = (false, false);
-        Self { io, client, intake, answer, asker, sending, until_close, finishing, spare: Fields::default() }
+        let (spare, lead) = (Fields::default(), None);
+        Self { io, client, intake, answer, asker, sending, until_close, finishing, lead, spare }
     }
 
     /// Has the request under way, or the next, be the last.
@@ -128,7 +132,7 @@ impl Conversation {
     /// Goes on as far as it can; whether there may be more to do already.
     fn go_on(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
         if self.look_for_answer(context)? {
-            return Ok(after_others(context));
+            return Ok(self.after_others(To::Client, context));
         }
         let sent = self.send(context)?;
         self.turn_over()?;
@@ -261,7 +265,7 @@ impl Conversation {
             match head {
                 Ok(head) => {
                     self.begin(head, context);
-                    return Ok(after_others(context));
+                    return Ok(self.after_others(To::Backend, context));
                 }
                 Err(NoHead::Refused(refused)) => self.refuse(refused),
                 Err(NoHead::End) => return Err(End::Gone),
@@ -278,6 +282,12 @@ impl Conversation {
             Came::Expectation | Came::Piece => {}
         }
         Ok(true)
+    }
+
+    /// Goes on when it is its turn to write; whether there is more to do before.
+    fn after_others(&mut self, to: To, context: &Context<'_>) -> bool {
+        self.lead = self.client.worker.turn.wait(to, context);
+        false
     }
 
     fn begin(&mut self, head: Head, context: &Context<'_>) {
@@ -298,20 +308,14 @@ impl Conversation {
     }
 }
 
-/// Goes on once the others that something has come for have read it; whether there is more to do before.
-///
-/// So requests and responses of many connections are written one right behind the other. Whoever gets them is woken for
-/// some at once, where a pause after each would let it fall asleep, and to wake costs the sender.
-fn after_others(context: &Context<'_>) -> bool {
-    context.waker().wake_by_ref();
-    false
-}
-
 impl Future for Conversation {
     type Output = End;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<End> {
         let this = self.get_mut();
+        if this.lead.take().is_some_and(|lead| lead.poll_turn(context).is_pending()) {
+            return Poll::Pending;
+        }
         for _ in 0..TURN {
             match this.go_on(context) {
                 Ok(true) => {}
