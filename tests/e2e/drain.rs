@@ -263,9 +263,8 @@ fn http2_clients_get_a_goaway_and_their_answers() {
             let (mut told, mut echoed) = (None, Vec::new());
             while let Some((kind, flags, id, payload)) = in_time("a frame", frame(&mut client)).await {
                 match kind {
-                    PING if flags & 1 == 0 => {
-                        client.write_all(&framed(PING, 1, 0, &payload)).await.expect("it is open");
-                    }
+                    // An idle client that takes too long for this is not waited for.
+                    PING if flags & 1 == 0 => _ = client.write_all(&framed(PING, 1, 0, &payload)).await,
                     GOAWAY => {
                         assert_eq!(payload[4..8], [0; 4], "no error");
                         // Only now the rest of the request, which was read before the signal.

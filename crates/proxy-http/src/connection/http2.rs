@@ -37,7 +37,7 @@ pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
     };
     let mut term = Term::new(&client);
     let mut idle = Idle::new(&client);
-    let mut finishing = false;
+    let mut finishing = None;
     let mut tick = Seldom::new(client.worker.timers.after(Some(idle.tick())));
     let mut called = Seldom::new(Box::pin(term.called(false)));
     let ended = loop {
@@ -52,12 +52,18 @@ pub(super) async fn serve(mut io: ClientIo, client: Arc<Downstream>) {
                 if term.is_lifetime() {
                     client.terminated("lifetime");
                 }
-                finishing = true;
+                finishing = Some(Instant::now());
                 connection.finish();
                 called = Seldom::new(Box::pin(term.called(true)));
             }
             () = &mut tick => {
-                if let Some(reason) = idle.too_long(&client).filter(|_| !finishing) {
+                let too_long = idle.too_long(&client);
+                if let Some(since) = finishing {
+                    // Whoever has gone without a word does not answer the ping behind a GOAWAY either.
+                    if since.elapsed() >= GOODBYE && idle.rests_for(GOODBYE) && !client.activity.writes().1 {
+                        return;
+                    }
+                } else if let Some(reason) = too_long {
                     client.terminated(reason);
                     // A GOAWAY, and a moment for it to be sent.
                     connection.finish();
@@ -198,7 +204,12 @@ impl Idle {
             self.since = None;
             return None;
         }
-        let since = *self.since.get_or_insert_with(Instant::now);
-        self.allowed.is_some_and(|allowed| since.elapsed() >= allowed).then_some("idle_timeout")
+        self.since.get_or_insert_with(Instant::now);
+        self.allowed.is_some_and(|allowed| self.rests_for(allowed)).then_some("idle_timeout")
+    }
+
+    /// Whether the connection was seen to have been without a request for so long.
+    fn rests_for(&self, time: Duration) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= time)
     }
 }

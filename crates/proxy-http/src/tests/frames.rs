@@ -192,6 +192,27 @@ async fn what_the_library_refuses_by_itself_is_counted() {
     assert_eq!((refused(), world.log.events().len()), (3, 3), "{:?}", world.log.events());
 }
 
+#[tokio::test]
+async fn an_idle_client_that_answers_no_ping_does_not_hold_up_a_drain() {
+    let backend = Backend::start().await;
+    let world =
+        World::with(vec![forward("all", &backend)], |settings| settings.timeouts.graceful_shutdown = None).await;
+    let mut stream = world.raw().await;
+    stream.write_all(&wire::client(&[wire::get(1)])).await.unwrap();
+    while soon(Frame::read(&mut stream))
+        .await
+        .is_some_and(|frame| frame.kind != DATA || frame.flags & wire::END_STREAM == 0)
+    {}
+    world.drain.start();
+    let mut kinds = Vec::new();
+    while let Some(frame) = soon(Frame::read(&mut stream)).await {
+        kinds.push(frame.kind);
+    }
+    assert_eq!(kinds, [GOAWAY, PING]);
+    world.settled().await;
+    assert!(world.log.events().is_empty(), "{:?}", world.log.events());
+}
+
 /// The list of others, where it is installed.
 #[tokio::test]
 async fn h2spec_is_content_where_it_is_installed() {
