@@ -9,6 +9,7 @@ use crate::capacity::Family;
 use crate::entry::Usage;
 use crate::settings::Reasons;
 use crate::shard::Shard;
+use crate::sizing;
 use crate::sync::MutexGuard;
 use crate::table::{Place, Table};
 use conn_tracker::{Arrival, ClientKey, Hold, Origin, Reason, Rejection, Slots, canonical};
@@ -100,8 +101,8 @@ impl Table {
         self.process.check(slots, &settings.most)
     }
 
-    /// Takes client rate, client, table and then `slots` of the process, or nothing. If there is no room for a new client it
-    /// looks for some first, with no lock held.
+    /// Takes client rate, client, table and then `slots` of the process, or nothing. If there is no room for a new client, or
+    /// no place, it looks for some first, with no lock held.
     fn take_client<'a>(
         &'a self,
         mut shard: MutexGuard<'a, Shard>,
@@ -115,6 +116,7 @@ impl Table {
             self.reclaim_client(family, now);
             shard = self.lock(place, now);
         }
+        let mut shard = self.make_place(shard, place, now, sizing::clients);
         let answer = self.try_take_client(&mut shard, place, slots);
         (shard, answer)
     }

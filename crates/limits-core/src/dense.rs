@@ -24,14 +24,24 @@ const SPARE: usize = SEGMENT / 4;
 /// The smallest piece of memory that a table has or gives up.
 type Segment<E> = Box<[E; SEGMENT]>;
 
+/// How many segments a table should have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    segments: usize,
+    /// Those of them that it does not have yet.
+    fresh: usize,
+}
+
 /// What a table can move into, or has left behind.
 #[derive(Debug)]
 pub(crate) struct Room<E>(Vec<Segment<E>>);
 
-impl<E> Room<E> {
-    /// Room for so many segments, as [`Dense::less`] says.
-    pub(crate) fn new(segments: usize) -> Self {
-        Self(Vec::with_capacity(segments))
+impl<E: Entry> Room<E> {
+    /// What a table needs to have this size.
+    pub(crate) fn new(size: Size) -> Self {
+        let mut segments = Vec::with_capacity(size.segments);
+        segments.extend(std::iter::repeat_with(|| Box::new([E::VACANT; SEGMENT])).take(size.fresh));
+        Self(segments)
     }
 }
 
@@ -113,13 +123,11 @@ impl<E: Entry> Dense<E> {
         prefetch(&segment[(first + CACHE_LINE / size_of::<E>()).min(SEGMENT - 1)]);
     }
 
-    /// Adds an entry that is not there. `hash_of` must give what `hash` is, for every entry.
+    /// Adds an entry that is not there, to a table that need not grow. `hash_of` must give what `hash` is, for every entry.
     pub(crate) fn insert(&mut self, hash: u64, entry: E, hash_of: impl Fn(&E) -> u64) {
-        if self.len as usize >= most(self.homes) {
-            self.resize(self.segments.len() + (self.segments.len() / 8).max(1), &hash_of);
-        }
+        debug_assert!(self.more().is_none(), "a table grows before it is too full");
         while !self.squeeze_in(hash, entry, &hash_of) {
-            self.set_segments(self.segments.len() + 1);
+            self.spread_over(self.segments.len(), self.places() - self.homes as usize + SPARE, &hash_of);
         }
         self.len += 1;
     }
@@ -138,27 +146,45 @@ impl<E: Entry> Dense<E> {
         self.len -= 1;
     }
 
-    /// With how few segments the table would do, if it has many more. Some are kept, so that a table at the edge does not
-    /// grow and shrink in turn.
-    pub(crate) fn less(&self) -> Option<usize> {
-        let roomy = segments_for(self.len as usize + self.len as usize / 4);
-        (roomy < self.segments.len() - self.segments.len() / 4).then_some(roomy)
+    /// How large the table has to be before another entry is added, if it is not.
+    #[inline]
+    pub(crate) fn more(&self) -> Option<Size> {
+        let segments = self.segments.len();
+        (self.len as usize >= most(self.homes)).then(|| {
+            let fresh = (segments / 8).max(1);
+            Size { segments: segments + fresh, fresh }
+        })
     }
 
-    /// Moves into `room` if there is enough of it, and leaves what is not needed any more. No memory is asked for or freed
-    /// here: either may take an allocator milliseconds, as it may tidy up all that it has, and there is a lock around
-    /// the table.
-    pub(crate) fn shrink(&mut self, room: Room<E>, hash_of: impl Fn(&E) -> u64) -> Room<E> {
+    /// How small the table could be, if it is much larger. Some room is kept, so that a table at the edge does not grow and
+    /// shrink in turn.
+    pub(crate) fn less(&self) -> Option<Size> {
+        let roomy = segments_for(self.len as usize + self.len as usize / 4);
+        (roomy < self.segments.len() - self.segments.len() / 4).then_some(Size { segments: roomy, fresh: 0 })
+    }
+
+    /// Moves into `room`, if it still makes the table larger or fits it, and leaves what is not needed any more. No memory
+    /// is asked for or freed here: either may take an allocator milliseconds, as it may tidy up all that it has, and there
+    /// is a lock around the table.
+    pub(crate) fn resize(&mut self, room: Room<E>, hash_of: impl Fn(&E) -> u64) -> Room<E> {
         let Room(mut segments) = room;
-        let wanted = segments.capacity();
-        let fits = segments_for(self.len as usize) <= wanted && wanted < self.segments.len();
-        if !fits || self.spread_over(wanted, hash_of) > wanted {
-            return Room(segments);
+        let (wanted, fresh) = (segments.capacity(), segments.len());
+        if fresh > 0 && self.segments.len() + fresh == wanted {
+            // The new ones in front: to be spread, the entries have to be at the end.
+            let mut left = Vec::from(std::mem::take(&mut self.segments));
+            segments.append(&mut left);
+            self.segments = segments.into_boxed_slice();
+            self.spread_over(wanted, SPARE, hash_of);
+            return Room(left);
         }
-        let mut left = Vec::from(std::mem::take(&mut self.segments));
-        segments.extend(left.drain(..wanted));
-        self.segments = segments.into_boxed_slice();
-        Room(left)
+        if fresh == 0 && segments_for(self.len as usize) <= wanted && wanted < self.segments.len() {
+            self.spread_over(wanted, SPARE, hash_of);
+            let mut left = Vec::from(std::mem::take(&mut self.segments));
+            segments.extend(left.drain(..wanted));
+            self.segments = segments.into_boxed_slice();
+            return Room(left);
+        }
+        Room(segments)
     }
 
     /// The entries with hashes from `from` on, in the order of their hashes, which on average fill so many places; and with
@@ -222,29 +248,21 @@ impl<E: Entry> Dense<E> {
         true
     }
 
-    /// Spreads the entries over `wanted` segments.
-    fn resize(&mut self, wanted: usize, hash_of: impl Fn(&E) -> u64) {
-        let used = self.spread_over(wanted, hash_of);
-        self.set_segments(used);
-    }
-
-    /// Spreads the entries over the homes of `wanted` segments, and answers how many segments are used. Where too many
-    /// entries belong to the last homes, it is one more.
-    fn spread_over(&mut self, wanted: usize, hash_of: impl Fn(&E) -> u64) -> usize {
-        let homes = (wanted * SEGMENT).saturating_sub(SPARE);
-        self.homes = u32::try_from(homes).expect("a table has fewer than 4 G places");
-        self.set_segments(wanted.max(self.segments.len()));
-        let places = loop {
-            match self.spread(&hash_of) {
-                Some(places) => break places,
-                None => self.set_segments(self.segments.len() + 1),
+    /// Spreads the entries over the first `segments`, with so many places behind the last home. Where too many entries belong
+    /// to the last homes there are fewer homes, and more places behind them.
+    fn spread_over(&mut self, segments: usize, mut spare: usize, hash_of: impl Fn(&E) -> u64) {
+        let places = segments * SEGMENT;
+        loop {
+            self.homes = u32::try_from(places.saturating_sub(spare)).expect("a table has fewer than 4 G places");
+            if self.spread(places, &hash_of) {
+                return;
             }
-        };
-        wanted.max(places.div_ceil(SEGMENT))
+            spare += SPARE;
+        }
     }
 
-    /// The places up to the last entry, if they are enough; if not, all entries are still there in their order.
-    fn spread(&mut self, hash_of: impl Fn(&E) -> u64) -> Option<usize> {
+    /// Spreads the entries over the first `places`, if they are enough; if not, all entries are still there in their order.
+    fn spread(&mut self, places: usize, hash_of: impl Fn(&E) -> u64) -> bool {
         // All to the end. From there each one's place is at most where it is taken from, if they fit at all.
         let mut first = self.places();
         for place in (0..self.places()).rev() {
@@ -256,20 +274,13 @@ impl<E: Entry> Dense<E> {
         let mut next = 0;
         for from in first..self.places() {
             let to = self.home(hash_of(&self[from])).max(next);
-            if to > from {
-                return None;
+            if to > from || to >= places {
+                return false;
             }
             self.swap(from, to);
             next = to + 1;
         }
-        Some(next)
-    }
-
-    fn set_segments(&mut self, wanted: usize) {
-        let mut segments = Vec::from(std::mem::take(&mut self.segments));
-        segments.reserve_exact(wanted.saturating_sub(segments.len()));
-        segments.resize_with(wanted, || Box::new([E::VACANT; SEGMENT]));
-        self.segments = segments.into_boxed_slice();
+        true
     }
 
     fn swap(&mut self, one: usize, other: usize) {
@@ -301,7 +312,7 @@ fn order(hash: u64) -> u32 {
 
 /// How many entries may have these homes: above it, looking for what is not there takes too long.
 fn most(homes: u32) -> usize {
-    homes as usize / 16 * 13
+    homes as usize * 13 / 16
 }
 
 /// The fewest segments for so many entries.

@@ -1,7 +1,7 @@
 //! Counts per client, and per client and route: tables of small plain entries.
 
 use crate::capacity::Family;
-use crate::dense::{self, Dense};
+use crate::dense::{self, Dense, Size};
 use crate::listed::Listed;
 use crate::routes::RouteSlot;
 use crate::secret::Secret;
@@ -203,12 +203,12 @@ pub(crate) enum Room<S, V> {
     V6(dense::Room<Entry<u64, S, V>>),
 }
 
-impl<S, V> Room<S, V> {
+impl<S: Part, V: Value> Room<S, V> {
     /// See [`dense::Room::new`].
-    pub(crate) fn new(family: Family, segments: usize) -> Self {
+    pub(crate) fn new(family: Family, size: Size) -> Self {
         match family {
-            Family::V4 => Self::V4(dense::Room::new(segments)),
-            Family::V6 => Self::V6(dense::Room::new(segments)),
+            Family::V4 => Self::V4(dense::Room::new(size)),
+            Family::V6 => Self::V6(dense::Room::new(size)),
         }
     }
 }
@@ -250,7 +250,7 @@ impl<S: Part, V: Value> Counts<S, V> {
         }
     }
 
-    /// Adds an entry that is not there.
+    /// See [`Dense::insert`].
     pub(crate) fn insert(&mut self, secret: &Secret, hash: u64, key: ClientKey, sub: S, value: V) {
         match key {
             ClientKey::V4(key) => self.v4.insert(hash, Entry { key, sub, value }, rehash(secret)),
@@ -297,19 +297,28 @@ impl<S: Part, V: Value> Counts<S, V> {
         }
     }
 
+    /// See [`Dense::more`], for one family.
+    #[inline]
+    pub(crate) fn more(&self, family: Family) -> Option<Size> {
+        match family {
+            Family::V4 => self.v4.more(),
+            Family::V6 => self.v6.more(),
+        }
+    }
+
     /// See [`Dense::less`], for one family.
-    pub(crate) fn less(&self, family: Family) -> Option<usize> {
+    pub(crate) fn less(&self, family: Family) -> Option<Size> {
         match family {
             Family::V4 => self.v4.less(),
             Family::V6 => self.v6.less(),
         }
     }
 
-    /// See [`Dense::shrink`], for the family that `room` was made for.
-    pub(crate) fn shrink(&mut self, secret: &Secret, room: Room<S, V>) -> Room<S, V> {
+    /// See [`Dense::resize`], for the family that `room` was made for.
+    pub(crate) fn resize(&mut self, secret: &Secret, room: Room<S, V>) -> Room<S, V> {
         match room {
-            Room::V4(room) => Room::V4(self.v4.shrink(room, rehash(secret))),
-            Room::V6(room) => Room::V6(self.v6.shrink(room, rehash(secret))),
+            Room::V4(room) => Room::V4(self.v4.resize(room, rehash(secret))),
+            Room::V6(room) => Room::V6(self.v6.resize(room, rehash(secret))),
         }
     }
 

@@ -1,9 +1,10 @@
 //! Forgetting clients that are as if they had never been seen, a bounded step at a time.
 
 use crate::capacity::Family;
-use crate::entry::{self, Counts, Room, Swept, Value};
+use crate::entry::{Counts, Swept};
 use crate::shard::Shard;
-use crate::sync::{Mutex, Ordering};
+use crate::sizing::{clients, pairs};
+use crate::sync::Ordering;
 use crate::table::Table;
 use conn_tracker::{SweepQueue, Verdict};
 use std::time::Instant;
@@ -76,9 +77,9 @@ impl Table {
             return Verdict::Again;
         }
         if of_pairs {
-            self.hand_back(shard, family, |shard| &mut shard.cold.pairs);
+            self.resize(shard, family, pairs, Counts::less);
         } else {
-            self.hand_back(shard, family, |shard| &mut shard.clients);
+            self.resize(shard, family, clients, Counts::less);
         }
         (part.part, part.place) = (part.part + 1, 0);
         if (part.part as usize) < PARTS.len() {
@@ -86,20 +87,6 @@ impl Table {
         }
         part.part = 0;
         Verdict::Later
-    }
-
-    /// Hands memory of a hash table back, if much of it is unused. The allocator is called between two locks and behind
-    /// the second one, never under one.
-    fn hand_back<S: entry::Part, V: Value>(
-        &self,
-        shard: &Mutex<Shard>,
-        family: Family,
-        counts: impl Fn(&mut Shard) -> &mut Counts<S, V>,
-    ) {
-        let Some(segments) = counts(&mut shard.lock()).less(family) else { return };
-        let room = Room::new(family, segments);
-        let left = counts(&mut shard.lock()).shrink(&self.secret, room);
-        drop(left);
     }
 
     /// Looks for room for a new client in a few shards, without waiting for any lock.

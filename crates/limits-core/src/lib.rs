@@ -67,6 +67,7 @@ mod routes;
 mod secret;
 mod settings;
 mod shard;
+mod sizing;
 mod sketch;
 mod sync;
 mod table;

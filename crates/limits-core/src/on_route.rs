@@ -5,6 +5,7 @@ use crate::entry::{PairUsage, Pairs};
 use crate::routes::{RouteSlot, RouteState};
 use crate::settings::Reasons;
 use crate::shard::Shard;
+use crate::sizing;
 use crate::sync::MutexGuard;
 use crate::table::{Place, Table};
 use conn_tracker::{ClientKey, Reason, Rejection, RouteId};
@@ -21,15 +22,18 @@ pub(crate) enum Passed {
 impl Table {
     /// Takes a slot of a route, and one of the client on it if there is a client, or nothing; and counts what came of it.
     #[inline]
-    pub(crate) fn take_on_route(
-        &self,
-        mut shard: MutexGuard<'_, Shard>,
+    pub(crate) fn take_on_route<'a>(
+        &'a self,
+        mut shard: MutexGuard<'a, Shard>,
         now: u64,
         state: &RouteState,
         route: RouteId,
         slot: RouteSlot,
         client: Option<Place>,
     ) -> Result<Passed, Rejection> {
+        if let Some(place) = client {
+            shard = self.make_place(shard, place, now, sizing::pairs);
+        }
         let Err(rejection) = self.try_take_on_route(&mut shard, state, route, slot, client) else {
             drop(shard);
             state.note_admitted(slot, client.is_some());
@@ -54,7 +58,7 @@ impl Table {
         if let Some(place) = client.filter(|_| rejection.reason == Reason::TableFull) {
             drop(shard);
             self.reclaim_pair(Family::of(place.key), now);
-            shard = self.lock(place, now);
+            shard = self.make_place(self.lock(place, now), place, now, sizing::pairs);
             match self.try_take_on_route(&mut shard, state, route, slot, client) {
                 Ok(()) => {
                     state.note_admitted(slot, true);

@@ -111,6 +111,8 @@ impl Table {
         let ids = self.routes.name(keys(&limits))?;
         let settings = Arc::new(checked.with_routes(&ids));
         let now = self.micros(now);
+        // Freed once no shard has them, and none is locked.
+        let _old = Arc::clone(&self.shards[0].lock().settings);
         for shard in &self.shards {
             shard.lock().adopt(&settings, now);
         }

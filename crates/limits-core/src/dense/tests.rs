@@ -22,9 +22,16 @@ fn find(table: &mut Dense<Pair>, key: u64) -> Option<usize> {
     table.find(key >> 32, |pair| pair.0 == key).map(|(place, _)| place)
 }
 
+fn insert(table: &mut Dense<Pair>, pair: Pair) {
+    if let Some(size) = table.more() {
+        table.resize(Room::new(size), hash);
+    }
+    table.insert(hash(&pair), pair, hash);
+}
+
 fn shrink(table: &mut Dense<Pair>) {
-    if let Some(segments) = table.less() {
-        table.shrink(Room::new(segments), hash);
+    if let Some(size) = table.less() {
+        table.resize(Room::new(size), hash);
     }
 }
 
@@ -76,7 +83,7 @@ proptest! {
                     Some(place) => assert_eq!(Some(&table[place].1), model.get(&key)),
                     None => {
                         assert_eq!(model.insert(key, value), None, "it was not found");
-                        table.insert(key >> 32, Pair(key, value), hash);
+                        insert(&mut table, Pair(key, value));
                     }
                 },
                 Step::Remove(which) => {
@@ -118,8 +125,7 @@ fn spread(number: u64) -> u64 {
 fn memory_follows_the_number_of_entries_up_and_down() {
     let mut table = Dense::default();
     for number in 0..20_000 {
-        let pair = Pair(spread(number), 1);
-        table.insert(hash(&pair), pair, hash);
+        insert(&mut table, Pair(spread(number), 1));
         if number > 500 {
             let per_entry = table.places() as f64 / (number + 1) as f64;
             assert!(per_entry < 1.65, "{per_entry} places an entry at {number}");
@@ -139,8 +145,7 @@ fn memory_follows_the_number_of_entries_up_and_down() {
 fn a_table_at_the_edge_does_not_grow_and_shrink_in_turn() {
     let mut table = Dense::default();
     for number in 0..5_000 {
-        let pair = Pair(spread(number), 1);
-        table.insert(hash(&pair), pair, hash);
+        insert(&mut table, Pair(spread(number), 1));
         let before = table.places();
         shrink(&mut table);
         assert_eq!(table.places(), before, "at {number}");
@@ -151,8 +156,7 @@ fn a_table_at_the_edge_does_not_grow_and_shrink_in_turn() {
 fn a_walk_that_removes_misses_nothing() {
     let mut table = Dense::default();
     for number in 0..3_000 {
-        let pair = Pair(spread(number), number as u32);
-        table.insert(hash(&pair), pair, hash);
+        insert(&mut table, Pair(spread(number), number as u32));
     }
     let mut place = 0;
     while place < table.places() {
@@ -167,18 +171,31 @@ fn a_walk_that_removes_misses_nothing() {
 }
 
 #[test]
-fn room_made_for_fewer_entries_is_left_alone() {
+fn room_that_comes_too_late_is_left_alone() {
     let mut table = Dense::default();
     for number in 0..3_000 {
-        let pair = Pair(spread(number), 1);
-        table.insert(hash(&pair), pair, hash);
+        insert(&mut table, Pair(spread(number), 1));
     }
     let before = table.places();
-    for segments in [0, 1, before / SEGMENT / 2, before / SEGMENT, before] {
-        table.shrink(Room::new(segments), hash);
-        assert_eq!((table.len(), table.places()), (3_000, before), "{segments}");
+    let smaller = [0, 1, before / SEGMENT / 2, before / SEGMENT, before].map(|segments| Size { segments, fresh: 0 });
+    let larger = [0, 1, 2].map(|less| Size { segments: before / SEGMENT + 2 - less, fresh: 3 });
+    for size in smaller.into_iter().chain(larger) {
+        let Room(left) = table.resize(Room::new(size), hash);
+        assert_eq!(left.len(), size.fresh, "{size:?}");
+        assert_eq!((table.len(), table.places()), (3_000, before), "{size:?}");
     }
     assert!((0..3_000).all(|number| find(&mut table, spread(number)).is_some()));
+}
+
+#[test]
+fn many_at_the_end_have_places_behind_them() {
+    let mut table = Dense::default();
+    let at_end = |low| u64::from(u32::MAX) << 32 | low;
+    for number in 0..1_000 {
+        insert(&mut table, Pair(at_end(number), number as u32));
+        assert!((0..=number).all(|number| find(&mut table, at_end(number)).is_some()), "{number}");
+    }
+    assert!(table.places() < 3_000, "{} places for 1,000", table.places());
 }
 
 #[test]
@@ -187,7 +204,7 @@ fn whoever_stays_is_in_exactly_one_part() {
     for places in [1, 7, 64, 1_000] {
         let mut table = Dense::default();
         let stays: Vec<_> = (0..400).map(spread).collect();
-        stays.iter().for_each(|&key| table.insert(key >> 32, Pair(key, 0), hash));
+        stays.iter().for_each(|&key| insert(&mut table, Pair(key, 0)));
         let (mut from, mut seen, mut parts, mut others) = (0, vec![], 0, 1_000..);
         while from < HASHES {
             let (entries, until) = table.part(from, places, hash);
@@ -199,7 +216,7 @@ fn whoever_stays_is_in_exactly_one_part() {
             // Others come, so that the table grows under the walk, or go, so that it shrinks.
             let keys: Vec<_> = table.iter().map(|pair| pair.0).filter(|key| key & 0xffff_ffff >= 1_000).collect();
             if parts % 40 < 20 {
-                others.by_ref().take(60).map(spread).for_each(|key| table.insert(key >> 32, Pair(key, 1), hash));
+                others.by_ref().take(60).map(spread).for_each(|key| insert(&mut table, Pair(key, 1)));
             } else {
                 for key in keys {
                     let place = find(&mut table, key).unwrap();
