@@ -88,9 +88,7 @@ impl Table {
         hold.settle();
         self.expect(self.process.give_quickly(pending));
     }
-}
 
-impl Table {
     /// A connection of a client that is bound to one route, and holds all the slots of that.
     #[inline(always)]
     pub(crate) fn close_bound<K: Key>(&self, key: K, route: RouteId, hold: &mut Hold) {

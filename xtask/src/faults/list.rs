@@ -417,7 +417,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         "limits-core/src/dense.rs",
         "if to > from || to >= places {",
         "if to > from {",
-        "dense::tests::it_is_a_map",
+        "dense::tests::many_at_the_end_fit_into_a_smaller_table",
     ),
     fault(
         "walk skips who moved up",

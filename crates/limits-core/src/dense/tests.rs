@@ -187,10 +187,29 @@ fn room_that_comes_too_late_is_left_alone() {
     assert!((0..3_000).all(|number| find(&mut table, spread(number)).is_some()));
 }
 
+fn at_end(low: u64) -> u64 {
+    u64::from(u32::MAX) << 32 | low
+}
+
+#[test]
+fn many_at_the_end_fit_into_a_smaller_table() {
+    let mut table = Dense::default();
+    (0..3_000).for_each(|number| insert(&mut table, Pair(spread(number), 1)));
+    (0..100).for_each(|number| insert(&mut table, Pair(at_end(number), 1)));
+    for number in 100..3_000 {
+        let place = find(&mut table, spread(number)).expect("it is there");
+        table.remove(place, hash);
+    }
+    let before = table.places();
+    shrink(&mut table);
+    assert!(table.places() < before / 4, "{} of {before} places", table.places());
+    let keys = (0..100).flat_map(|number| [spread(number), at_end(number)]);
+    check(&table, &keys.map(|key| (key, 1)).collect());
+}
+
 #[test]
 fn many_at_the_end_have_places_behind_them() {
     let mut table = Dense::default();
-    let at_end = |low| u64::from(u32::MAX) << 32 | low;
     for number in 0..1_000 {
         insert(&mut table, Pair(at_end(number), number as u32));
         assert!((0..=number).all(|number| find(&mut table, at_end(number)).is_some()), "{number}");
