@@ -35,21 +35,22 @@ pub(crate) enum Value {
 }
 
 /// Where a part of a head is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Place {
     begin: u32,
-    length: u32,
+    end: u32,
 }
 
 impl Place {
     /// Where `part` is in the bytes that begin at this address in memory.
     pub(crate) fn of(part: &[u8], begin: usize) -> Option<Self> {
-        let begin = u32::try_from(part.as_ptr().addr().checked_sub(begin)?).ok()?;
-        Some(Self { begin, length: u32::try_from(part.len()).ok()? })
+        // What is ahead of the bytes wraps, and is too far behind them.
+        let begin = u32::try_from(part.as_ptr().addr().wrapping_sub(begin)).ok()?;
+        Some(Self { begin, end: begin.checked_add(u32::try_from(part.len()).ok()?)? })
     }
 
     fn range(self) -> Range<usize> {
-        self.begin as usize..(self.begin + self.length) as usize
+        self.begin as usize..self.end as usize
     }
 
     fn among(self, head: &[u8]) -> &[u8] {
@@ -117,10 +118,11 @@ impl Field {
     /// The line of a head that was read, if it is written as we would write it.
     fn line<'a>(&self, head: &'a [u8]) -> Option<&'a [u8]> {
         let Self::Read(name, value) = self else { return None };
-        let (begin, behind_name) = (name.begin as usize, name.range().end);
-        let (value, behind_value) = (value.begin as usize, value.range().end);
-        let is_usual = head.get(behind_name..value)? == b": " && head.get(behind_value..behind_value + 2)? == b"\r\n";
-        if is_usual { head.get(begin..behind_value + 2) } else { None }
+        let (behind_name, behind_value) = (name.end as usize, value.end as usize);
+        let is_usual = value.begin.wrapping_sub(name.end) == 2
+            && head.get(behind_name..behind_name + 2)? == b": "
+            && head.get(behind_value..behind_value + 2)? == b"\r\n";
+        if is_usual { head.get(name.begin as usize..behind_value + 2) } else { None }
     }
 
     /// The same as objects of their own.
@@ -141,14 +143,21 @@ impl Fields {
         Self { list: Vec::with_capacity(count), ..Self::default() }
     }
 
-    /// Takes note of a field that was found in the bytes that begin at this address in memory, which follow by
-    /// [`Fields::read`]; `false` if its name is longer than one may be.
+    /// Takes note of fields that were found in the bytes that begin at this address in memory, which follow by
+    /// [`Fields::read`]; `false` if a name is longer than one may be.
     #[must_use]
-    pub(crate) fn found(&mut self, field: &httparse::Header<'_>, begin: usize) -> bool {
-        let places = Place::of(field.name.as_bytes(), begin).zip(Place::of(field.value, begin));
-        let Some((name, value)) = places.filter(|(name, _)| name.length < LONGEST_NAME) else { return false };
-        self.list.push(Field::Read(name, value));
-        true
+    pub(crate) fn found(&mut self, fields: &[httparse::Header<'_>], begin: usize) -> bool {
+        let mut fit = true;
+        // Written where they stay: pushed one by one, each would be put together elsewhere first.
+        self.list.extend(fields.iter().map(|field| {
+            let places = (Place::of(field.name.as_bytes(), begin), Place::of(field.value, begin));
+            let ((Some(name), Some(value)), true) = (places, field.name.len() < LONGEST_NAME) else {
+                fit = false;
+                return Field::Read(Place::default(), Place::default());
+            };
+            Field::Read(name, value)
+        }));
+        fit
     }
 
     /// Takes the head that all of them were found in, and takes out those that do not stay. Answers the head, to be shared.
@@ -160,23 +169,25 @@ impl Fields {
         mut head: BytesMut,
         mut stays: impl FnMut(&[u8], &[u8]) -> Result<bool, E>,
     ) -> Result<&Bytes, E> {
-        for field in &self.list {
-            if let Field::Read(name, _) = field {
-                make_lower_case(&mut head[name.range()]);
+        let bytes = &mut head[..];
+        let mut stay = 0;
+        for at in 0..self.list.len() {
+            if let Field::Read(name, value) = self.list[at] {
+                make_lower_case(&mut bytes[name.range()]);
+                let name = name.among(bytes);
+                if !stays(name, value.among(bytes))? {
+                    continue;
+                }
+                self.special |= is_special(name);
             }
+            if stay < at {
+                self.list.swap(stay, at);
+            }
+            stay += 1;
         }
+        self.list.truncate(stay);
         self.head = head.freeze();
-        let (mut special, mut read) = (false, Ok(()));
-        self.retain(|name, value| {
-            let stays = stays(name, value).unwrap_or_else(|error| {
-                read = Err(error);
-                false
-            });
-            special |= stays && is_special(name);
-            stays
-        });
-        self.special |= special;
-        read.map(|()| &self.head)
+        Ok(&self.head)
     }
 
     /// Whether one of them may be [special](is_special).
@@ -240,7 +251,9 @@ impl Fields {
 
     /// Has one field of this name.
     pub(crate) fn set(&mut self, name: HeaderName, value: impl Into<Value>) {
-        self.remove(&name);
+        if self.special || !is_special(name.as_str().as_bytes()) {
+            self.remove(&name);
+        }
         self.push(name, value);
     }
 
@@ -270,25 +283,40 @@ impl Fields {
     }
 }
 
-/// Eight bytes at a time: this is done for every name.
+/// Eight bytes at a time, or four: this is done for every name.
+#[inline]
 fn make_lower_case(name: &mut [u8]) {
-    const EACH: u64 = u64::from_ne_bytes([1; 8]);
-    let lower = |bytes: &mut [u8; 8]| {
-        let word = u64::from_ne_bytes(*bytes);
-        // The highest bit of each byte tells whether it is at least an A, or above a Z.
-        let letters = word & (EACH * 0x7f);
-        let (from_a, above_z) = (letters + EACH * (0x80 - 0x41), letters + EACH * (0x80 - 0x5b));
-        *bytes = (word | (from_a & !above_z & !word & (EACH * 0x80)) >> 2).to_ne_bytes();
-    };
-    let (words, rest) = name.as_chunks_mut::<8>();
-    let is_long = !words.is_empty();
-    words.iter_mut().for_each(lower);
-    match rest {
-        [] => {}
-        // The last eight, some of which are lower case by now.
-        _ if is_long => name.last_chunk_mut::<8>().into_iter().for_each(lower),
-        rest => rest.make_ascii_lowercase(),
+    let length = name.len();
+    if let Some(first) = name.first_chunk_mut::<8>() {
+        lower8(first);
+        if length > 16 {
+            name[8..].as_chunks_mut::<8>().0.iter_mut().for_each(lower8);
+        }
+        // The last eight, some of which may be lower case by now.
+        name.last_chunk_mut::<8>().into_iter().for_each(lower8);
+    } else if let Some(first) = name.first_chunk_mut::<4>() {
+        lower4(first);
+        name.last_chunk_mut::<4>().into_iter().for_each(lower4);
+    } else {
+        name.make_ascii_lowercase();
     }
+}
+
+fn lower8(bytes: &mut [u8; 8]) {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let word = u64::from_ne_bytes(*bytes);
+    // The highest bit of each byte tells whether it is at least an A, or above a Z.
+    let letters = word & (EACH * 0x7f);
+    let (from_a, above_z) = (letters + EACH * (0x80 - 0x41), letters + EACH * (0x80 - 0x5b));
+    *bytes = (word | (from_a & !above_z & !word & (EACH * 0x80)) >> 2).to_ne_bytes();
+}
+
+fn lower4(bytes: &mut [u8; 4]) {
+    let [a, b, c, d] = *bytes;
+    let mut both = [a, b, c, d, 0, 0, 0, 0];
+    lower8(&mut both);
+    let [a, b, c, d, ..] = both;
+    *bytes = [a, b, c, d];
 }
 
 /// A value as text; `None` if it has other characters than those of ASCII.
@@ -297,7 +325,7 @@ pub(crate) fn text(value: &[u8]) -> Option<&str> {
 }
 
 /// What no name is as long as, where it is made an object.
-const LONGEST_NAME: u32 = u16::MAX as u32;
+const LONGEST_NAME: usize = u16::MAX as usize;
 
 impl From<HeaderMap> for Fields {
     fn from(map: HeaderMap) -> Self {
@@ -397,7 +425,7 @@ mod tests {
             panic!("the head is whole");
         };
         let (mut fields, begin) = (Fields::default(), head.as_ptr().addr());
-        assert!(found.iter().all(|field| fields.found(field, begin)));
+        assert!(fields.found(found, begin));
         let all = |_: &[u8], _: &[u8]| Ok::<_, ()>(true);
         assert_eq!(fields.read(head.clone(), all).unwrap().len(), head.len());
         assert!(!fields.may_be_special());
@@ -411,10 +439,10 @@ mod tests {
         assert_eq!(shown(&Fields::from(map)), shown(&fields));
         fields.retain(|name, value| name == b"x-one" && !value.is_empty());
         assert_eq!(shown(&fields), ["x-one: B"]);
-        let (long, mut fields) = ("x".repeat(LONGEST_NAME as usize), Fields::default());
+        let (long, mut fields) = ("x".repeat(LONGEST_NAME), Fields::default());
         for (from, fits) in [(0, false), (1, true)] {
             let field = httparse::Header { name: &long[from..], value: &long.as_bytes()[..0] };
-            assert_eq!(fields.found(&field, long.as_ptr().addr()), fits, "{from}");
+            assert_eq!(fields.found(&[field], long.as_ptr().addr()), fits, "{from}");
         }
     }
 }

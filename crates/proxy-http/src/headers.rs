@@ -15,7 +15,7 @@ const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Whether a header is for one connection only, whether or not `connection` names it. Takes lower case.
-fn is_hop_by_hop(name: &[u8]) -> bool {
+pub(crate) fn is_hop_by_hop(name: &[u8]) -> bool {
     // By length first, which tells most names apart.
     matches!(
         (name.len(), name),
@@ -208,6 +208,16 @@ const ADDED: usize = 5;
 /// Whether a header is one that is looked for in most requests, and in most is not there: what is for one connection, says
 /// for whom a request was made, or is ours to say.
 pub(crate) fn is_special(name: &[u8]) -> bool {
+    // Most names begin like none of those, or are as long as none.
+    let may_be = match name {
+        [b'c', ..] => matches!(name.len(), 10 | 11 | 17),
+        [b'e' | b'f' | b'h' | b'k' | b'p' | b't' | b'u' | b'x', ..] => true,
+        _ => false,
+    };
+    may_be && is_one_of_the_special(name)
+}
+
+fn is_one_of_the_special(name: &[u8]) -> bool {
     is_hop_by_hop(name)
         || matches!((name.len(), name), (2, b"te") | (6, b"expect") | (12, b"x-request-id"))
         || speaks_for_others(name)

@@ -88,7 +88,7 @@ pub(super) fn parse(bytes: &mut BytesMut, most: usize, spare: &mut Fields) -> Re
     let target = Place::of(path.as_bytes(), begin).ok_or(Refused::TooLarge)?;
     let mut fields = std::mem::take(spare);
     fields.reserve(request.headers.len() + ADDED);
-    if !request.headers.iter().all(|field| fields.found(field, begin)) {
+    if !fields.found(request.headers, begin) {
         return Err(Refused::Malformed);
     }
     let mut reading = Reading::default();

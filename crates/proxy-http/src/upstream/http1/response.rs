@@ -58,7 +58,7 @@ fn one(bytes: &mut BytesMut, to_head: bool) -> Result<Option<Head>, Malformed> {
     let is_1_1 = response.version == Some(1);
     let mut fields = Fields::with_capacity(response.headers.len() + ADDED);
     let begin = bytes.as_ptr().addr();
-    if !response.headers.iter().all(|field| fields.found(field, begin)) {
+    if !fields.found(response.headers, begin) {
         return Err(Malformed);
     }
     let mut reading = Reading::default();
