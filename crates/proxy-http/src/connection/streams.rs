@@ -7,6 +7,7 @@
 use super::confined::{Confined, confined};
 use super::downstream::Downstream;
 use crate::body::{Incoming, ResponseBody, StreamBody};
+use crate::fields::Fields;
 use crate::headers;
 use crate::io::StreamIo;
 use crate::message::{Request, Response, StreamTunnel};
@@ -162,10 +163,16 @@ impl Stream {
         connect: Option<Connect>,
     ) -> Result<Option<Sending>, Reason> {
         let Response { status, mut fields, body } = response;
-        // What a route's rules have put there, too.
-        headers::remove_hop_by_hop(&mut fields);
-        fields.remove(&TE);
-        fields.set_missing(DATE, || self.client.worker.date());
+        let mut has = Has::of(&fields);
+        if has.hops {
+            // What a route's rules have put there.
+            headers::remove_hop_by_hop(&mut fields);
+            fields.remove(&TE);
+            has = Has::of(&fields);
+        }
+        if !has.date {
+            fields.push(DATE, self.client.worker.date());
+        }
         let ends = body.is_end_stream();
         let connect = connect.filter(|_| status.is_success());
         if connect.is_some() {
@@ -173,8 +180,8 @@ impl Stream {
                 return Err(Reason::INTERNAL_ERROR);
             }
             fields.remove(&CONTENT_LENGTH);
-        } else if let Some(length) = body.size_hint().exact().filter(|_| !ends) {
-            fields.set_missing(CONTENT_LENGTH, || HeaderValue::from(length));
+        } else if let Some(length) = body.size_hint().exact().filter(|_| !ends && !has.length) {
+            fields.push(CONTENT_LENGTH, HeaderValue::from(length));
         }
         let mut head = http::Response::new(());
         (*head.status_mut(), *head.headers_mut()) = (status, fields.into());
@@ -187,6 +194,30 @@ impl Stream {
             return Ok(None);
         }
         Ok((!ends).then_some(Sending { body, out, piece: None }))
+    }
+}
+
+/// What there is among the fields of an answer.
+#[derive(Debug, Default)]
+struct Has {
+    /// Something that is for one connection only.
+    hops: bool,
+    date: bool,
+    length: bool,
+}
+
+impl Has {
+    /// Looks at each field once, which is cheaper than to look for each that might be.
+    fn of(fields: &Fields) -> Self {
+        let mut has = Self::default();
+        for name in fields.names() {
+            match (name.len(), name) {
+                (4, b"date") => has.date = true,
+                (14, b"content-length") => has.length = true,
+                _ => has.hops |= name == b"te" || headers::is_hop_by_hop(name),
+            }
+        }
+        has
     }
 }
 
