@@ -166,7 +166,7 @@ impl Idle {
             requests: 0,
             allowed: settings.keep_alive.http_idle,
             first: settings.timeouts.initial_data,
-            head: Begun::new(settings.timeouts.request_header),
+            head: Begun::new(settings.timeouts.request_header, &client.activity, Instant::now()),
             unread: Unread::new(settings.timeouts.response_body),
             standstill: Standstill::new(),
             longest: client.longest_standstill(),

@@ -93,9 +93,9 @@ pub(crate) struct Begun {
 }
 
 impl Begun {
-    /// A head that may take `limit`.
-    pub(crate) fn new(limit: Option<Duration>) -> Self {
-        Self { limit, since: None }
+    /// A head that may take `limit`. The first, if one comes at once, has come from now on.
+    pub(crate) fn new(limit: Option<Duration>, activity: &Activity, now: Instant) -> Self {
+        Self { limit, since: Some((now, activity.requests())) }
     }
 
     pub(crate) fn limit(&self) -> Option<Duration> {
@@ -260,10 +260,10 @@ mod tests {
     #[test]
     fn each_head_has_its_own_time() {
         let (activity, begin) = (Activity::default(), Instant::now());
-        let mut begun = Begun::new(Some(Duration::from_secs(10)));
+        let mut begun = Begun::new(Some(Duration::from_secs(10)), &activity, begin);
         let mut looks = |seconds| begun.is_too_long(&activity, begin + Duration::from_secs(seconds));
         activity.set_in_head(true);
-        assert!(!looks(0) && !looks(9), "the first");
+        assert!(!looks(1) && !looks(9) && looks(10), "the first");
         activity.begin_request();
         assert!(!looks(11) && !looks(20), "the second, though it was never seen that there was none");
         assert!(looks(21));
@@ -271,6 +271,6 @@ mod tests {
         assert!(!looks(22));
         activity.set_in_head(true);
         assert!(!looks(23) && !looks(32) && looks(33), "the third");
-        assert!(!Begun::new(None).is_too_long(&activity, begin + Duration::from_secs(1000)));
+        assert!(!Begun::new(None, &activity, begin).is_too_long(&activity, begin + Duration::from_secs(1000)));
     }
 }

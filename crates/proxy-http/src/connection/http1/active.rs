@@ -72,7 +72,7 @@ impl Active {
         let now = Instant::now();
         let watch = Watch {
             first: timeouts.initial_data.map(|limit| later(Instant::from_std(client.accepted), limit)),
-            head: Begun::new(timeouts.request_header),
+            head: Begun::new(timeouts.request_header, &client.activity, now),
             unread: Unread::new(timeouts.response_body),
             standstill: Standstill::new(),
             longest: client.longest_standstill(),
