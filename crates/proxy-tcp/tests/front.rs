@@ -413,11 +413,13 @@ async fn who_says_too_little_is_closed_in_time() {
 }
 
 #[tokio::test]
-async fn a_drain_waits_for_those_who_have_begun_and_for_nobody_else() {
+async fn a_drain_waits_a_moment_for_those_who_have_not_said_where_to() {
     let (listener, address) = backend().await;
     let tls_route = || tls("one.test", TlsMode::Passthrough, address);
+    let (first, rest) = (&hello("one.test")[..100], &hello("one.test")[100..]);
     for (settings, route, bytes) in [
         (Settings::default(), tls_route(), &b""[..]),
+        (Settings::default(), tls_route(), first),
         (Settings::default(), plain_http(), b""),
         (behind_proxy(), plain_http(), b""),
         (behind_proxy(), tls_route(), b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n"),
@@ -435,12 +437,11 @@ async fn a_drain_waits_for_those_who_have_begun_and_for_nobody_else() {
     }
     let proxy = start(Settings::default(), vec![tls_route()]);
     let (mut silent, mut begun) = (connect(&proxy).await, connect(&proxy).await);
-    let (first, rest) = (&hello("one.test")[..100], &hello("one.test")[100..]);
     begun.write_all(first).await.unwrap();
     until("both are admitted", || proxy.tracker.opened() == 2).await;
     proxy.drain.start();
-    closed(&mut silent).await;
     begun.write_all(rest).await.unwrap();
+    closed(&mut silent).await;
     let (mut server, _) = listener.accept().await.unwrap();
     // Closed with something unread, it would reset the connection.
     server.read_exact(&mut vec![0; first.len() + rest.len()]).await.unwrap();
