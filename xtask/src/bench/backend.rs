@@ -6,6 +6,7 @@ use memchr::memmem::Finder;
 use rustix::{
     buffer::spare_capacity,
     event::epoll::{self, CreateFlags, EventData, EventFlags},
+    io::retry_on_intr,
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
@@ -94,7 +95,8 @@ impl Loop {
     fn run(&mut self) -> io::Result<()> {
         let mut events = Vec::with_capacity(256);
         loop {
-            epoll::wait(&self.epoll, spare_capacity(&mut events), None)?;
+            // A process that is stopped and goes on is interrupted, though nothing has come.
+            retry_on_intr(|| epoll::wait(&self.epoll, spare_capacity(&mut events), None))?;
             for event in events.drain(..) {
                 match event.data.u64() {
                     LISTENER => self.accept()?,
