@@ -1,7 +1,8 @@
 //! Requests on their way to backends: which one, over which connection, and what becomes of it.
 //!
 //! One [`Pools`] per worker. [`Pools::begin`] gives a request to a kept connection at once. Where there is none, or it is dead,
-//! [`Pools::send`] takes it to the first backend that can be reached. Either answers with the response, whose [`UpstreamBody`] gives the connection back after its last byte.
+//! [`Pools::send`] takes it to the first backend that can be reached. Either answers with the response, whose
+//! [`UpstreamBody`] gives the connection back after its last byte.
 //!
 //! What the caller has done before: the URI is origin form (path and query), `Host` is present, hop-by-hop headers are
 //! gone except `te: trailers` and, for an upgrade, `connection` and `upgrade`. What happens here: version, `Host` against

@@ -121,6 +121,18 @@ async fn an_answer_before_the_end_of_the_request_arrives_whatever_still_comes() 
     world.settled().await;
 }
 
+/// How much of a body comes before the error that it ends with, and the error.
+async fn cut_short(body: &mut h2::RecvStream) -> (usize, h2::Error) {
+    let mut taken = 0;
+    loop {
+        match soon(body.data()).await {
+            Some(Ok(data)) => taken += data.len(),
+            Some(Err(error)) => return (taken, error),
+            None => panic!("it ends as if it were whole, after {taken} bytes"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_stream_ends_whose_client_leaves_the_last_piece_though_the_backend_is_done() {
     let backend = Backend::start().await;
@@ -140,14 +152,7 @@ async fn a_stream_ends_whose_client_leaves_the_last_piece_though_the_backend_is_
         let mut client = soon(client.ready()).await.unwrap();
         let request = Request::builder().uri(uri).body(()).unwrap();
         let mut body = soon(client.send_request(request, true).unwrap().0).await.unwrap().into_body();
-        let mut taken = 0;
-        let end = loop {
-            match soon(body.data()).await {
-                Some(Ok(data)) => taken += data.len(),
-                Some(Err(error)) => break error,
-                None => panic!("it ends as if it were whole, after {taken} bytes"),
-            }
-        };
+        let (taken, end) = cut_short(&mut body).await;
         assert_eq!((end.reason(), taken), (Some(h2::Reason::CANCEL), window as usize), "{uri}");
         assert_eq!(world.log.events.lock().pop(), Some(("terminated", "response_body_timeout")), "{uri}");
         drop((body, client));
@@ -179,14 +184,7 @@ async fn a_stream_whose_client_takes_nothing_ends_and_no_other_one() {
     eventually("it is over", || world.limits.requests.load(Ordering::SeqCst) == 2).await;
     assert_eq!(world.log.events(), [("terminated", "response_body_timeout")]);
     let mut body = untaken.into_body();
-    let mut taken = 0;
-    let end = loop {
-        match soon(body.data()).await {
-            Some(Ok(data)) => taken += data.len(),
-            Some(Err(error)) => break error,
-            None => panic!("it ends as if it were whole, after {taken} bytes"),
-        }
-    };
+    let (_, end) = cut_short(&mut body).await;
     assert_eq!(end.reason(), Some(h2::Reason::CANCEL));
     // Who takes what there is may do so as slowly as it likes.
     let mut slow = soon(ask("/large")).await.unwrap().into_body();

@@ -91,14 +91,19 @@ async fn stream_to_nowhere(client: &mut h2::client::SendRequest<Bytes>) -> h2::S
     stream
 }
 
+/// What a backend does that agrees to speak WebSocket.
+async fn agree(stream: &mut TcpStream) {
+    let head = backend::read_head(stream).await;
+    let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap();
+    let accept = backend::websocket_accept(key);
+    let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
+    stream.write_all(format!("{head}sec-websocket-accept: {accept}\r\n\r\n").as_bytes()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_stream_that_is_reset_frees_its_slot_though_its_backend_neither_takes_nor_says_anything() {
     let backend = Backend::raw(|mut stream| async move {
-        let head = backend::read_head(&mut stream).await;
-        let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap();
-        let accept = backend::websocket_accept(key);
-        let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
-        stream.write_all(format!("{head}sec-websocket-accept: {accept}\r\n\r\n").as_bytes()).await.unwrap();
+        agree(&mut stream).await;
         std::future::pending::<()>().await;
     })
     .await;
@@ -129,11 +134,7 @@ async fn a_stream_that_is_reset_frees_its_slot_though_its_backend_neither_takes_
 #[tokio::test]
 async fn a_backend_that_breaks_a_tunnel_off_resets_its_stream() {
     let backend = Backend::raw(|mut stream| async move {
-        let head = backend::read_head(&mut stream).await;
-        let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap();
-        let accept = backend::websocket_accept(key);
-        let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
-        stream.write_all(format!("{head}sec-websocket-accept: {accept}\r\n\r\n").as_bytes()).await.unwrap();
+        agree(&mut stream).await;
         stream.read_u8().await.unwrap();
         stream.set_zero_linger().unwrap();
     })
