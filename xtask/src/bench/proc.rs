@@ -1,5 +1,6 @@
 //! What the kernel says about processes: who started whom, CPU time, resident memory; and on which core we run.
 
+use super::load::Thread;
 use crate::Outcome;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::{collections::HashMap, fs, time::Duration};
@@ -48,6 +49,13 @@ pub(crate) fn family(pid: u32) -> Vec<u32> {
     family
 }
 
+/// The threads of a process and of all below it.
+pub(crate) fn threads(pid: u32) -> Vec<Thread> {
+    let of = |pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let tasks = family(pid).into_iter().flat_map(of);
+    tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// Whether a process runs; one that only waits to be waited for does not.
 #[cfg(test)]
 pub(crate) fn runs(pid: u32) -> bool {
@@ -88,12 +96,27 @@ fn rss(rollup: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::load::this_thread;
 
     #[test]
     fn names_with_parentheses_do_not_shift_the_fields() {
         let stat = parse("77 (a) b (c) S 42 77 77 0 -1 4194304 100 0 1 0 7 5 9 9 20 0 1 0 220844").unwrap();
         assert_eq!((stat.state.as_str(), stat.parent, stat.ticks), ("S", 42, 12));
         assert!(parse("77 (a").is_none() && parse("77 (a) S").is_none());
+    }
+
+    #[test]
+    fn all_threads_are_found() {
+        let (begun, begins) = std::sync::mpsc::channel();
+        let other = std::thread::spawn(move || {
+            begun.send(this_thread()).unwrap();
+            std::thread::park();
+        });
+        let another = begins.recv().unwrap();
+        let threads = threads(std::process::id());
+        assert!(threads.contains(&this_thread()) && threads.contains(&another));
+        other.thread().unpark();
+        other.join().unwrap();
     }
 
     #[test]

@@ -133,12 +133,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     bystander(
         "bystander",
-        "p99 of four clients that connect and ask 200 times a second each while another one, at its limit of 8, knocks without pause; plain HTTP",
+        "p99 of a client that connects and asks 200 times a second while another one, at its limit of 8, knocks without pause; plain HTTP",
         Kind::Bystander(Listener::Http, None),
     ),
     bystander(
         "bystander-tls",
-        "the same of one client inside TLS, both with full handshakes as far as the proxy lets them",
+        "the same inside TLS, both with full handshakes as far as the proxy lets them",
         Kind::Bystander(Listener::Tls, None),
     ),
     bystander(

@@ -8,10 +8,6 @@ use crate::bench::{
 use std::{
     io,
     net::Ipv4Addr,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
@@ -26,17 +22,12 @@ pub(crate) fn start(listener: Listener, port: u16) -> Crowd {
     })
 }
 
-/// Clients that do the same at a steady pace, each from an address of its own and at other times than the others. A unit that
-/// takes longer than the interval delays the next of its client, and is waited for from when it was due. They are never late
-/// because of other load.
-pub(crate) fn paced(clients: u8, listener: Listener, port: u16, interval: Duration) -> Crowd {
-    let next = Arc::new(AtomicU8::new(0));
-    Crowd::start(clients.into(), move |member| {
-        // Relaxed: only that each has a number of its own matters.
-        let number = next.fetch_add(1, Ordering::Relaxed);
-        let from = Ipv4Addr::new(127, 0, 0, FIRST_PACED + number);
+/// One client at an address that does the same at a steady pace. A unit that takes longer than the interval delays
+/// the next, and is waited for from when it was due. It is never late because of other load.
+pub(crate) fn paced(from: Ipv4Addr, listener: Listener, port: u16, interval: Duration) -> Crowd {
+    Crowd::start(1, move |member| {
         let _at_once = first_in_line(this_thread());
-        let mut due = Instant::now() + interval * u32::from(number) / u32::from(clients);
+        let mut due = Instant::now();
         while member.goes_on() {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             exchange(from, listener, port)?;
@@ -65,8 +56,6 @@ fn exchange(from: Ipv4Addr, listener: Listener, port: u16) -> io::Result<()> {
 }
 
 const CLIENTS: usize = 16;
-/// The last part of the address of the first client that keeps a pace.
-const FIRST_PACED: u8 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -88,11 +77,10 @@ mod tests {
     fn the_pace_is_kept() {
         let backend = Backend::start().unwrap();
         let begin = Instant::now();
-        let crowd = paced(2, Listener::Http, backend.port(), Duration::from_millis(2));
-        while crowd.units() < 40 {
+        let crowd = paced(Ipv4Addr::new(127, 0, 0, 2), Listener::Http, backend.port(), Duration::from_millis(2));
+        while crowd.units() < 20 {
             thread::yield_now();
         }
-        // One of them has done twenty, the last of which was due after nineteen intervals.
         assert!(begin.elapsed() >= Duration::from_millis(38), "too fast");
     }
 }
