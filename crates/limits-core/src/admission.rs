@@ -7,11 +7,12 @@
 
 use crate::capacity::Family;
 use crate::entry::Usage;
+use crate::secret::Place;
 use crate::settings::Reasons;
 use crate::shard::Shard;
 use crate::sizing;
 use crate::sync::MutexGuard;
-use crate::table::{Place, Table};
+use crate::table::Table;
 use conn_tracker::{Arrival, ClientKey, Hold, Origin, Reason, Rejection, Slots, canonical};
 use std::net::IpAddr;
 use std::time::Instant;
@@ -198,7 +199,7 @@ impl Table {
 #[inline]
 pub(crate) fn note_client(key: ClientKey, connections: u32) {
     #[cfg(any(loom, shuttle))]
-    crate::ghost::note(crate::ghost::Id::Client(key), connections);
+    crate::ledger::note(crate::ledger::Id::Client(key), connections);
     #[cfg(not(any(loom, shuttle)))]
     let _ = (key, connections);
 }

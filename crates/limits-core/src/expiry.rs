@@ -6,7 +6,8 @@ use crate::shard::Shard;
 use crate::sizing::{clients, pairs};
 use crate::sync::Ordering;
 use crate::table::Table;
-use conn_tracker::{SweepQueue, Verdict};
+use crate::walk::{PARTS, Part};
+use conn_tracker::Verdict;
 use std::time::Instant;
 
 /// What one call of [`Table::expire`] did.
@@ -22,21 +23,6 @@ pub struct Expired {
     pub ended: bool,
 }
 
-/// A shard that is to be looked at, from here on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Part {
-    shard: u32,
-    part: u32,
-    place: usize,
-}
-
-/// All shards, to be gone through again and again.
-pub(crate) fn walk(shards: u32) -> SweepQueue<Part> {
-    (0..shards).map(|shard| Part { shard, part: 0, place: 0 }).collect()
-}
-
-/// The four hash tables of a shard: their family and whether they count pairs.
-const PARTS: [(Family, bool); 4] = [(Family::V4, false), (Family::V6, false), (Family::V4, true), (Family::V6, true)];
 /// Places looked at under one lock.
 const STEP: usize = 1024;
 /// How far a decision that needs room looks for it.

@@ -7,8 +7,9 @@
 use crate::admission::{note_client, opened};
 use crate::entry::Key;
 use crate::routes::RouteSlot;
+use crate::secret::Place;
 use crate::shard::Shard;
-use crate::table::{Place, Table};
+use crate::table::Table;
 use conn_tracker::{Arrival, ClientKey, Hold, Origin, Rejection, RouteId, Slots};
 use std::net::IpAddr;
 use std::time::Instant;

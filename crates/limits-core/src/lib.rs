@@ -55,6 +55,8 @@ mod expiry;
 pub mod ghost;
 mod inspect;
 mod known;
+#[cfg(any(loom, shuttle))]
+mod ledger;
 mod limits;
 mod listed;
 mod on_route;
@@ -71,6 +73,7 @@ mod sizing;
 mod sketch;
 mod sync;
 mod table;
+mod walk;
 mod worker;
 
 pub use conn_tracker::{SweepQueue, Swept, Verdict};

@@ -3,11 +3,12 @@
 use crate::capacity::Family;
 use crate::entry::{PairUsage, Pairs};
 use crate::routes::{RouteSlot, RouteState};
+use crate::secret::Place;
 use crate::settings::Reasons;
 use crate::shard::Shard;
 use crate::sizing;
 use crate::sync::MutexGuard;
-use crate::table::{Place, Table};
+use crate::table::Table;
 use conn_tracker::{ClientKey, Reason, Rejection, RouteId};
 
 /// What a decision came to that refused nothing.

@@ -9,7 +9,7 @@
 //! so the scope was full at that very step.
 
 #[cfg(any(loom, shuttle))]
-use crate::ghost;
+use crate::ledger::{Id, note};
 use crate::sync::{AtomicU64, Ordering};
 use conn_tracker::{Reason, Rejection, Slots};
 
@@ -189,7 +189,7 @@ impl Process {
     fn note(&self, _changed: u64) {
         #[cfg(any(loom, shuttle))]
         for (field, held) in [global(_changed), pending(_changed), exempt(_changed)].into_iter().enumerate() {
-            ghost::note(ghost::Id::Word(self.ghost(), field as u32), held);
+            note(Id::Word(self.ghost(), field as u32), held);
         }
     }
 }
@@ -288,7 +288,7 @@ impl Halves {
         let done = self.0.change(changed, |_changed| {
             #[cfg(any(loom, shuttle))]
             for (half, held) in <[u32; 2]>::from(split(_changed)).into_iter().enumerate() {
-                ghost::note(ghost::Id::Word(self.ghost(), half as u32), held);
+                note(Id::Word(self.ghost(), half as u32), held);
             }
         });
         done.is_ok()

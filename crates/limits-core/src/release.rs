@@ -3,9 +3,10 @@
 use crate::admission::note_client;
 use crate::capacity::Family;
 use crate::routes::RouteSlot;
+use crate::secret::Place;
 use crate::shard::Shard;
 use crate::sync::MutexGuard;
-use crate::table::{Place, Table};
+use crate::table::Table;
 use conn_tracker::{Binding, ClientKey, Hold, RouteId, Slots};
 
 impl Table {

@@ -3,6 +3,13 @@
 use conn_tracker::{ClientKey, RouteId};
 use std::fmt;
 
+/// A client, and its hash: where it is counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) key: ClientKey,
+    pub(crate) hash: u64,
+}
+
 /// The keys of the hash, different in every table.
 ///
 /// Multiplications of 64 by 64 bits, their halves folded together, as `ahash` does it without the help of the processor's
@@ -32,11 +39,12 @@ impl Secret {
     }
 
     #[inline]
-    pub(crate) fn client(&self, key: ClientKey) -> u64 {
-        match key {
+    pub(crate) fn place(&self, key: ClientKey) -> Place {
+        let hash = match key {
             ClientKey::V4(key) => self.number(key.into()),
             ClientKey::V6(key) => self.number(key),
-        }
+        };
+        Place { key, hash }
     }
 
     /// The hash of a key of either family as a number.
@@ -100,7 +108,7 @@ mod tests {
                 let (place, shard) = fullest(&hashes);
                 assert!(place <= 16 && shard <= 16, "stride {stride}: {place} in a place, {shard} in a shard");
             }
-            let client = secret.client(ClientKey::V4(0xc000_0201));
+            let client = secret.place(ClientKey::V4(0xc000_0201)).hash;
             let routes = (0..4_096).map(|index| secret.pair(client, RouteId::new(index).unwrap()));
             let (place, _) = fullest(&routes.collect::<Vec<_>>());
             assert!(place <= 16, "{place} routes of a client in a place");
@@ -109,7 +117,7 @@ mod tests {
 
     #[test]
     fn every_table_has_its_own() {
-        let of = |secret: Secret| secret.client(ClientKey::V4(1));
+        let of = |secret: Secret| secret.place(ClientKey::V4(1)).hash;
         assert_ne!(of(Secret::new()), of(Secret::new()));
         assert!(!format!("{:?}", Secret::from([2, 2, 2, 2])).contains('2'));
     }

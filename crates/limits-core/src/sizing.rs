@@ -3,9 +3,10 @@
 use crate::capacity::Family;
 use crate::dense::Size;
 use crate::entry::{Clients, Counts, Pairs, Part, Room, Value};
+use crate::secret::Place;
 use crate::shard::Shard;
 use crate::sync::{Mutex, MutexGuard};
-use crate::table::{Place, Table};
+use crate::table::Table;
 
 /// The clients of a shard.
 pub(crate) fn clients(shard: &mut Shard) -> &mut Clients {

@@ -3,8 +3,8 @@
 //! The space-saving algorithm, once per small set: a client that is not in its set takes the place of the least
 //! refused one there and starts from that one's count, which is therefore by how much its own may be too high.
 
+use crate::secret::Place;
 use crate::sync::Mutex;
-use crate::table::Place;
 use conn_tracker::ClientKey;
 use crossbeam_utils::CachePadded;
 

@@ -2,17 +2,16 @@
 
 use crate::capacity::Capacity;
 use crate::clock::Clock;
-use crate::expiry::{Part, walk};
 use crate::limits::{Limits, LimitsError};
 use crate::packed::Process;
 use crate::routes::Routes;
-use crate::secret::Secret;
+use crate::secret::{Place, Secret};
 use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::sketch::Sketch;
 use crate::sync::{Arc, AtomicUsize, Counter, Mutex, MutexGuard, Ordering};
-use crate::worker::Worker;
-use conn_tracker::{ClientKey, ConnectionTracker, Prefixes, RouteId, SweepQueue};
+use crate::walk::{Part, walk};
+use conn_tracker::{ClientKey, Prefixes, RouteId, SweepQueue};
 use crossbeam_utils::CachePadded;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -56,14 +55,7 @@ pub struct Table {
     pub(crate) hand: AtomicUsize,
     anomalies: Counter,
     reloading: Mutex<()>,
-    workers: AtomicUsize,
-}
-
-/// A client and where it is counted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    pub(crate) key: ClientKey,
-    pub(crate) hash: u64,
+    pub(crate) workers: AtomicUsize,
 }
 
 impl Table {
@@ -137,14 +129,6 @@ impl Table {
         self.routes.key(route)
     }
 
-    /// A tracker for one worker: its permits do not contend with those of other workers for one reference count.
-    #[must_use]
-    pub fn for_worker(self: &Arc<Self>) -> Arc<dyn ConnectionTracker> {
-        // Ordering: any distinct number does.
-        let number = self.workers.fetch_add(1, Ordering::Relaxed) + 1;
-        Arc::new(Worker::new(Arc::clone(self), number % self.shards.len()))
-    }
-
     /// Time as everything inside counts it: in whole microseconds since the table was made.
     #[inline(always)]
     pub(crate) fn micros(&self, now: Instant) -> u64 {
@@ -158,7 +142,7 @@ impl Table {
 
     #[inline]
     pub(crate) fn place_of(&self, key: ClientKey) -> Place {
-        Place { key, hash: self.secret.client(key) }
+        self.secret.place(key)
     }
 
     #[inline]

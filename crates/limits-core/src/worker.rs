@@ -1,6 +1,6 @@
 //! The table as a tracker: directly, or once per worker.
 
-use crate::sync::Arc;
+use crate::sync::{Arc, Ordering};
 use crate::table::Table;
 use conn_tracker::{Arrival, ConnectionTracker, Hold, Rejection, RequestHold, RouteId};
 use std::fmt;
@@ -18,6 +18,16 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(table: Arc<Table>, desk: usize) -> Self {
         Self { table, desk }
+    }
+}
+
+impl Table {
+    /// A tracker for one worker: its permits do not contend with those of other workers for one reference count.
+    #[must_use]
+    pub fn for_worker(self: &Arc<Self>) -> Arc<dyn ConnectionTracker> {
+        // Ordering: any distinct number does.
+        let number = self.workers.fetch_add(1, Ordering::Relaxed) + 1;
+        Arc::new(Worker::new(Arc::clone(self), number % self.shards.len()))
     }
 }
 
