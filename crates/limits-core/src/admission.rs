@@ -31,15 +31,17 @@ impl Table {
         let (address, slots) = (canonical(*address), process_slots(pending));
         let place = self.place(address);
         shard.advance(now);
-        if shard.settings.is_exempt(address) && self.process.exempt(Slots::NONE, &shard.settings.most) {
-            shard.cold.exempt += 1;
-            hold.fill(None, Slots::EXEMPT);
-            return Ok(());
-        }
-        let (mut shard, answer) = self.take_client(shard, place, now, slots);
-        let Err(rejection) = answer else {
-            opened(&mut shard, place.key, pending, hold);
-            return Ok(());
+        let (mut shard, answer) = self.take_as_client(shard, address, place, now, Slots::NONE, slots);
+        let rejection = match answer {
+            Ok(Taken::Exempt) => {
+                hold.fill(None, Slots::EXEMPT);
+                return Ok(());
+            }
+            Ok(Taken::Counted) => {
+                opened(&mut shard, place.key, pending, hold);
+                return Ok(());
+            }
+            Err(rejection) => rejection,
         };
         let answer = shard.refuse(rejection);
         drop(shard);
@@ -102,24 +104,42 @@ impl Table {
         self.process.check(slots, &settings.most)
     }
 
-    /// Takes client rate, client, table and then `slots` of the process, or nothing. If there is no room for a new client, or
-    /// no place, it looks for some first, with no lock held.
-    fn take_client<'a>(
+    /// Takes an exempt slot in place of those `held`; or client rate, client, table and then `slots` of the process; or nothing.
+    ///
+    /// All of it under one lock, by the settings of one moment. Where there is no room for a new client, or no place, the
+    /// lock is let go to look for some, and then the decision begins anew.
+    fn take_as_client<'a>(
         &'a self,
         mut shard: MutexGuard<'a, Shard>,
+        address: IpAddr,
         place: Place,
         now: u64,
+        held: Slots,
         slots: Slots,
-    ) -> (MutexGuard<'a, Shard>, Result<(), Rejection>) {
+    ) -> (MutexGuard<'a, Shard>, Result<Taken, Rejection>) {
         let family = Family::of(place.key);
-        if !self.clients.has_room(family) && shard.clients.find(place.hash, place.key, ()).is_none() {
-            drop(shard);
-            self.reclaim_client(family, now);
-            shard = self.lock(place, now);
+        let mut has_looked = false;
+        loop {
+            if shard.settings.is_exempt(address) && self.process.exempt(held, &shard.settings.most) {
+                shard.cold.exempt += 1;
+                return (shard, Ok(Taken::Exempt));
+            }
+            let is_known = |shard: &mut Shard| shard.clients.find(place.hash, place.key, ()).is_some();
+            if !has_looked && !self.clients.has_room(family) && !is_known(&mut shard) {
+                has_looked = true;
+                drop(shard);
+                self.reclaim_client(family, now);
+                shard = self.lock(place, now);
+                continue;
+            }
+            match self.make_place(shard, place, now, sizing::clients) {
+                Ok(mut shard) => {
+                    let answer = self.try_take_client(&mut shard, place, slots);
+                    return (shard, answer.map(|()| Taken::Counted));
+                }
+                Err(again) => shard = again,
+            }
         }
-        let mut shard = self.make_place(shard, place, now, sizing::clients);
-        let answer = self.try_take_client(&mut shard, place, slots);
-        (shard, answer)
     }
 
     fn try_take_client(&self, shard: &mut Shard, place: Place, slots: Slots) -> Result<(), Rejection> {
@@ -165,15 +185,14 @@ impl Table {
             return Ok(());
         }
         let now = self.micros(now);
-        let mut shard = self.lock(place, now);
-        if shard.settings.is_exempt(address) && self.process.exempt(slots, &shard.settings.most) {
-            shard.cold.exempt += 1;
-            hold.set_slots(Slots::EXEMPT);
-            return Ok(());
-        }
-        let (mut shard, answer) = self.take_client(shard, place, now, Slots::NONE);
+        let shard = self.lock(place, now);
+        let (mut shard, answer) = self.take_as_client(shard, address, place, now, slots, Slots::NONE);
         match answer {
-            Ok(()) => {
+            Ok(Taken::Exempt) => {
+                hold.set_slots(Slots::EXEMPT);
+                Ok(())
+            }
+            Ok(Taken::Counted) => {
                 shard.admitted.named += 1;
                 hold.set_client(Some(place.key));
                 hold.set_slots(slots.with(Slots::CLIENT));
@@ -193,6 +212,15 @@ impl Table {
             }
         }
     }
+}
+
+/// As what a connection was let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// One that no limit is for.
+    Exempt,
+    /// One of its client.
+    Counted,
 }
 
 /// Tells models how many connections a client holds from now on; nothing in a program.

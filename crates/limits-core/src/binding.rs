@@ -1,6 +1,6 @@
 //! Binding: a connection whose route is known takes a slot of it, and gives the one of those who wait for a route back.
 
-use crate::on_route::Passed;
+use crate::on_route::{Passed, Wanted};
 use crate::routes::RouteSlot;
 use crate::table::Table;
 use conn_tracker::{Binding, Hold, Reason, Rejection, RouteId, Slots};
@@ -30,8 +30,11 @@ impl Table {
             return Err(Rejection::full(Reason::RouteLimit, 0));
         };
         let shard = self.lock_for_route(desk, now, client);
-        match self.take_on_route(shard, now, state, route, RouteSlot::Connection, client)? {
+        let wanted = Wanted { route, state, slot: RouteSlot::Connection, client };
+        // Whether it is exempt was decided when it was let in.
+        match self.take_on_route(shard, now, wanted, |_| false)? {
             Passed::Held => hold.push(Binding::new(route, true, client.is_some())),
+            Passed::Exempt => {}
             // Not bound: the next decision for this route is one more, as it would be if this one were enforced.
             Passed::Over(reason) => hold.mark_over(reason),
         }

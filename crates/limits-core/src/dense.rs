@@ -210,6 +210,7 @@ impl<E: Entry> Dense<E> {
         (entries, until)
     }
 
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &E> + '_ {
         self.segments.iter().flat_map(|segment| segment.iter()).filter(|entry| !entry.is_vacant())
     }

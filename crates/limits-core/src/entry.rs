@@ -346,11 +346,6 @@ impl<S: Part, V: Value> Counts<S, V> {
         }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (ClientKey, S, V)> + '_ {
-        let v4 = self.v4.iter().map(|entry| (ClientKey::V4(entry.key), entry.sub, entry.value));
-        v4.chain(self.v6.iter().map(|entry| (ClientKey::V6(entry.key), entry.sub, entry.value)))
-    }
-
     pub(crate) fn bytes(&self) -> usize {
         self.v4.bytes() + self.v6.bytes()
     }

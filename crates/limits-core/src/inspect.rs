@@ -3,6 +3,7 @@
 use crate::capacity::Family;
 use crate::dense::HASHES;
 use crate::routes::{RouteSlot, RouteState};
+use crate::secret::Place;
 use crate::settings::{Reasons, Settings};
 use crate::shard::{Admitted, Cold, Refused};
 use crate::sketch;
@@ -67,17 +68,11 @@ impl Inspect for Table {
 
     fn explain(&self, client: IpAddr) -> Explanation {
         let place = self.place(client);
+        let routes = self.routes.iter().map(|(route, _)| (route, self.active_on(place, route)));
+        let routes = routes.filter(|&(_, active)| active > 0).collect();
         let mut shard = self.shard_of(place).lock();
         let active = shard.clients.find(place.hash, place.key, ()).map_or(0, |usage| usage.held);
         let rule = shard.settings.client(place.key);
-        let mut routes: Vec<_> = shard
-            .cold
-            .pairs
-            .iter()
-            .filter(|&(key, _, usage)| key == place.key && usage.connections.held > 0)
-            .map(|(_, route, usage)| (route, usage.connections.held))
-            .collect();
-        routes.sort_unstable();
         Explanation {
             client: place.key,
             exempt: shard.settings.is_exempt(canonical(client)),
@@ -129,6 +124,13 @@ impl Table {
     fn active(&self, client: ClientKey) -> u32 {
         let place = self.place_of(client);
         self.shard_of(place).lock().clients.find(place.hash, client, ()).map_or(0, |usage| usage.held)
+    }
+
+    /// Connections of a client on a route.
+    fn active_on(&self, place: Place, route: RouteId) -> u32 {
+        let hash = self.secret.pair(place.hash, route);
+        let mut shard = self.shard_of(place).lock();
+        shard.cold.pairs.find(hash, place.key, route).map_or(0, |usage| usage.connections.held)
     }
 
     /// Part by part, each under its shard's lock. Whoever holds connections all the while is looked at once.

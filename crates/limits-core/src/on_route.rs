@@ -4,12 +4,22 @@ use crate::capacity::Family;
 use crate::entry::{PairUsage, Pairs};
 use crate::routes::{RouteSlot, RouteState};
 use crate::secret::Place;
-use crate::settings::Reasons;
+use crate::settings::{Reasons, Settings};
 use crate::shard::Shard;
 use crate::sizing;
 use crate::sync::MutexGuard;
 use crate::table::Table;
 use conn_tracker::{ClientKey, Reason, Rejection, RouteId};
+
+/// A slot of a route that a connection or a request asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) route: RouteId,
+    pub(crate) state: &'a RouteState,
+    pub(crate) slot: RouteSlot,
+    /// Who is counted on the route.
+    pub(crate) client: Option<Place>,
+}
 
 /// What a decision came to that refused nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,56 +28,60 @@ pub(crate) enum Passed {
     Held,
     /// Nothing was taken: only a dry run lets it pass.
     Over(Reason),
+    /// Nothing was taken: no limit is for it.
+    Exempt,
 }
 
 impl Table {
     /// Takes a slot of a route, and one of the client on it if there is a client, or nothing; and counts what came of it.
+    ///
+    /// All of it under one lock, by the settings of one moment, which say who `is_exempt` too. Where there is no room for a
+    /// new pair, or no place, the lock is let go to look for some, and then the decision begins anew.
     #[inline]
     pub(crate) fn take_on_route<'a>(
         &'a self,
         mut shard: MutexGuard<'a, Shard>,
         now: u64,
-        state: &RouteState,
-        route: RouteId,
-        slot: RouteSlot,
-        client: Option<Place>,
+        wanted: Wanted<'_>,
+        is_exempt: impl Fn(&Settings) -> bool,
     ) -> Result<Passed, Rejection> {
-        if let Some(place) = client {
-            shard = self.make_place(shard, place, now, sizing::pairs);
-        }
-        let Err(rejection) = self.try_take_on_route(&mut shard, state, route, slot, client) else {
-            drop(shard);
-            state.note_admitted(slot, client.is_some());
-            return Ok(Passed::Held);
-        };
-        self.not_taken(shard, now, state, route, slot, client, rejection)
-    }
-
-    /// Looks for room if that is what is missing, and counts a refusal.
-    #[cold]
-    #[expect(clippy::too_many_arguments, reason = "it is the end of the function above")]
-    fn not_taken<'a>(
-        &'a self,
-        mut shard: MutexGuard<'a, Shard>,
-        now: u64,
-        state: &RouteState,
-        route: RouteId,
-        slot: RouteSlot,
-        client: Option<Place>,
-        mut rejection: Rejection,
-    ) -> Result<Passed, Rejection> {
-        if let Some(place) = client.filter(|_| rejection.reason == Reason::TableFull) {
+        let mut has_looked = false;
+        loop {
+            if is_exempt(&shard.settings) {
+                return Ok(Passed::Exempt);
+            }
+            if let Some(place) = wanted.client {
+                match self.make_place(shard, place, now, sizing::pairs) {
+                    Ok(made) => shard = made,
+                    Err(again) => {
+                        shard = again;
+                        continue;
+                    }
+                }
+            }
+            let Err(rejection) = self.try_take_on_route(&mut shard, wanted) else {
+                drop(shard);
+                wanted.state.note_admitted(wanted.slot, wanted.client.is_some());
+                return Ok(Passed::Held);
+            };
+            let Some(place) = wanted.client.filter(|_| rejection.reason == Reason::TableFull && !has_looked) else {
+                return self.not_taken(shard, wanted, rejection);
+            };
+            has_looked = true;
             drop(shard);
             self.reclaim_pair(Family::of(place.key), now);
-            shard = self.make_place(self.lock(place, now), place, now, sizing::pairs);
-            match self.try_take_on_route(&mut shard, state, route, slot, client) {
-                Ok(()) => {
-                    state.note_admitted(slot, true);
-                    return Ok(Passed::Held);
-                }
-                Err(other) => rejection = other,
-            }
+            shard = self.lock(place, now);
         }
+    }
+
+    /// Counts a refusal, and turns it into an admission in a dry run.
+    #[cold]
+    fn not_taken(
+        &self,
+        shard: MutexGuard<'_, Shard>,
+        Wanted { route, state, slot, client }: Wanted<'_>,
+        rejection: Rejection,
+    ) -> Result<Passed, Rejection> {
         let enforced = shard.settings.enforce && shard.settings.route(route).enforce;
         drop(shard);
         state.note_refused(slot, rejection.reason, enforced);
@@ -90,10 +104,7 @@ impl Table {
     fn try_take_on_route(
         &self,
         shard: &mut Shard,
-        state: &RouteState,
-        route: RouteId,
-        slot: RouteSlot,
-        client: Option<Place>,
+        Wanted { route, state, slot, client }: Wanted<'_>,
     ) -> Result<(), Rejection> {
         let age = shard.age();
         let Shard { settings, cold, .. } = shard;

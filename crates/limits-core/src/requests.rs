@@ -1,7 +1,8 @@
 //! Requests in flight and request rates: decided like bindings, counted on their own.
 
-use crate::on_route::Passed;
+use crate::on_route::{Passed, Wanted};
 use crate::routes::RouteSlot;
+use crate::settings::Settings;
 use crate::table::Table;
 use conn_tracker::{Reason, Rejection, RequestHold, RouteId, Slots, canonical};
 use std::net::IpAddr;
@@ -24,14 +25,13 @@ impl Table {
         let address = client.map(canonical);
         let client = address.map(|address| self.place(address));
         let shard = self.lock_for_route(desk, now, client);
-        if address.is_some_and(|address| shard.settings.is_exempt(address)) {
-            hold.fill(None, route, Slots::NONE);
-            return Ok(());
-        }
+        let wanted = Wanted { route, state, slot: RouteSlot::Request, client };
+        let is_exempt = |settings: &Settings| address.is_some_and(|address| settings.is_exempt(address));
         let key = client.map(|place| place.key);
         let slots = if client.is_some() { Slots::REQUEST.with(Slots::REQUEST_CLIENT) } else { Slots::REQUEST };
-        match self.take_on_route(shard, now, state, route, RouteSlot::Request, client)? {
+        match self.take_on_route(shard, now, wanted, is_exempt)? {
             Passed::Held => hold.fill(key, route, slots),
+            Passed::Exempt => hold.fill(None, route, Slots::NONE),
             Passed::Over(reason) => hold.fill_over(key, route, reason),
         }
         Ok(())

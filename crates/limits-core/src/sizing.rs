@@ -20,7 +20,7 @@ pub(crate) fn pairs(shard: &mut Shard) -> &mut Pairs {
 
 impl Table {
     /// Sees to it that a client's hash table among `counts` has a place for one more. Where it has none, the lock is let go
-    /// meanwhile, and what was seen before need not be so any more.
+    /// meanwhile: then the answer is an error, and whoever decides has to begin anew, as nothing seen before need be so any more.
     #[inline(always)]
     pub(crate) fn make_place<'a, S: Part, V: Value>(
         &'a self,
@@ -28,12 +28,12 @@ impl Table {
         place: Place,
         now: u64,
         counts: fn(&mut Shard) -> &mut Counts<S, V>,
-    ) -> MutexGuard<'a, Shard> {
-        while counts(&mut shard).more(Family::of(place.key)).is_some() {
-            drop(shard);
-            shard = self.grown(place, now, counts);
+    ) -> Result<MutexGuard<'a, Shard>, MutexGuard<'a, Shard>> {
+        if counts(&mut shard).more(Family::of(place.key)).is_none() {
+            return Ok(shard);
         }
-        shard
+        drop(shard);
+        Err(self.grown(place, now, counts))
     }
 
     #[cold]

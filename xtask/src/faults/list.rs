@@ -399,6 +399,20 @@ pub(crate) const FAULTS: &[Fault] = &[
         "sizing::tests::no_shard_is_locked_while_the_allocator_is_called",
     ),
     fault(
+        "admission goes on with what it saw before its lock was let go",
+        "limits-core/src/admission.rs",
+        "Err(again) => shard = again,",
+        "Err(mut again) => {\n let answer = self.try_take_client(&mut again, place, slots);\n return (again, answer.map(|()| Taken::Counted));\n }",
+        "sizing::tests::a_decision_that_grows_a_table_goes_by_the_limits_of_one_moment",
+    ),
+    fault(
+        "request goes on with what it saw before its lock was let go",
+        "limits-core/src/on_route.rs",
+        "shard = again;\n                        continue;",
+        "shard = again;",
+        "sizing::tests::a_decision_that_grows_a_table_goes_by_the_limits_of_one_moment",
+    ),
+    fault(
         "settings freed under a lock",
         "limits-core/src/table.rs",
         "let _old = Arc::clone(&self.shards[0].lock().settings);",

@@ -1,7 +1,7 @@
 #![allow(unsafe_code, reason = "an allocator is made of it")]
 
 use crate::{Limits, RouteLimits, Table, TableConfig};
-use conn_tracker::{Arrival, Permit};
+use conn_tracker::{Arrival, ConnectionTracker, Inspect, Origin, Permit, RequestPermit, RouteId};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,6 +20,8 @@ struct Watch {
     table: &'static Table,
     calls: u32,
     under_lock: u32,
+    /// What another thread does meanwhile, the first time.
+    meanwhile: fn(&Table),
 }
 
 thread_local! {
@@ -32,6 +34,7 @@ fn look() {
         if let Some(mut watch) = cell.take() {
             watch.calls += 1;
             watch.under_lock += u32::from(watch.table.shards.iter().any(|shard| shard.try_lock().is_none()));
+            std::mem::replace(&mut watch.meanwhile, |_| {})(watch.table);
             cell.set(Some(watch));
         }
     });
@@ -60,7 +63,12 @@ unsafe impl GlobalAlloc for Watchful {
 
 /// How often `work` called the allocator, and how often of that while a shard of `table` was locked.
 fn watched(table: &'static Table, work: impl FnOnce()) -> (u32, u32) {
-    WATCH.set(Some(Watch { table, calls: 0, under_lock: 0 }));
+    interrupted(table, |_| {}, work)
+}
+
+/// The same, with something that another thread does while the allocator is called for the first time.
+fn interrupted(table: &'static Table, meanwhile: fn(&Table), work: impl FnOnce()) -> (u32, u32) {
+    WATCH.set(Some(Watch { table, calls: 0, under_lock: 0, meanwhile }));
     work();
     let watch = WATCH.take().expect("nobody else takes it");
     (watch.calls, watch.under_lock)
@@ -98,4 +106,47 @@ fn no_shard_is_locked_while_the_allocator_is_called() {
     assert_eq!(watched(table, || permits.clear()), (0, 0), "giving back");
     let forgotten = watched(table, || while !table.expire(now + Duration::from_secs(120), 1_000).ended {});
     assert!(forgotten.0 > fewest && forgotten.1 == 0, "forgetting: {forgotten:?}");
+}
+
+/// Limits that have room for `most` connections and requests, by which one client is exempt or is not.
+fn limits(most: u32, exempts: bool) -> Limits {
+    let shop = RouteLimits { max_requests: most, ..RouteLimits::new("shop") };
+    let exempt = exempts.then(|| IpAddr::V4(CLIENT).into()).into_iter().collect();
+    Limits { max_connections: most, exempt, routes: vec![shop], ..Limits::default() }
+}
+
+const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+/// With one connection and one request of somebody else there is room for one more by the old limits. By the new ones there is none,
+/// but the client is exempt. So nobody who goes by either refuses it.
+#[test]
+fn a_decision_that_grows_a_table_goes_by_the_limits_of_one_moment() {
+    type Decision = fn(&Arc<dyn ConnectionTracker>, Instant, RouteId, &mut Permit) -> Option<Permit>;
+    let decisions: [(&str, Decision); 3] = [
+        ("admission", |tracker, now, _, _| {
+            Some(Permit::open(tracker, now, Arrival::client(CLIENT.into())).expect("it is exempt"))
+        }),
+        ("naming the client", |_, now, _, other| {
+            other.identify(now, CLIENT.into()).expect("it is exempt");
+            None
+        }),
+        ("request", |tracker, now, route, _| {
+            drop(RequestPermit::begin(tracker, now, Some(CLIENT.into()), route).expect("it is exempt"));
+            None
+        }),
+    ];
+    for (name, decide) in decisions {
+        let now = Instant::now();
+        let table: &'static Arc<Table> =
+            Box::leak(Box::new(Table::new(TableConfig::default(), limits(2, false), now).unwrap()));
+        let (route, tracker) = (table.route_ids()[0], table.for_worker());
+        let mut other = Permit::open(&tracker, now, Arrival { origin: Origin::Proxy, pending: true }).unwrap();
+        let request = RequestPermit::begin(&tracker, now, None, route).unwrap();
+        let reload = |table: &Table| drop(table.reload(Instant::now(), limits(1, true)).unwrap());
+        let mut permit = None;
+        let (calls, _) = interrupted(table, reload, || permit = decide(&tracker, now, route, &mut other));
+        assert!(calls > 0, "{name}: no table has grown");
+        assert_eq!(table.snapshot().tracked_clients, 0, "{name}: an exempt client is counted");
+        drop((permit, other, request));
+    }
 }
