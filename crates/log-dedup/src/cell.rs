@@ -1,6 +1,7 @@
 //! What one thread has counted. Only that thread writes; whoever sweeps reads at the same time.
 
-use crate::core::MOST_KINDS;
+use crate::kind::MOST_KINDS;
+use crate::origin::Origin;
 use crate::sketch::{Sample, Sketch};
 use crate::sync::{AtomicU64, OnceLock, Ordering, fence};
 use std::time::Duration;
@@ -28,13 +29,6 @@ struct Samples {
     first: AtomicU64,
     last: AtomicU64,
     sketch: OnceLock<Box<Sketch>>,
-}
-
-/// Where an event is from: the address, if it is one, and its hash.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Origin {
-    pub(crate) address: Option<u128>,
-    pub(crate) hash: u64,
 }
 
 impl Cell {

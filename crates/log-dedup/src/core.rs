@@ -1,27 +1,27 @@
-//! Recording: the hot path, and the state of each kind.
+//! What the handles share: the kinds and where each of them stands, the settings, the keys.
 
-use crate::cell::{Cell, Origin};
+use crate::books::{Books, Fresh};
+use crate::builder::{Builder, Names};
+use crate::cell::Cell;
 use crate::clock::Clock;
-use crate::counts::Tally;
-use crate::dedup::{Builder, Names, Totals};
+use crate::counts::{Tally, Totals};
 use crate::episode::Episode;
-use crate::keys::{Key, Keys, RouteOf};
-use crate::local::{self, Local};
-use crate::sketch::number_of;
-use crate::sweep::Books;
+use crate::keys::{Key, Keys, OTHER};
+use crate::kind::MOST_KINDS;
+use crate::local::Local;
+use crate::origin::{Origin, number_of};
 use crate::sync::{Arc, AtomicU64, Counter, Mutex, Ordering, Share, count_then_read, hasher};
-use crate::wording::Wording;
-use crate::{Folding, Kind, Occurrence, Settings, Sink};
+use crate::{Folding, Kind, Settings, Sink};
 use ahash::RandomState;
-use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::{OnceLock, Weak};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// What the handles share.
 pub(crate) struct Core {
     pub(crate) id: u64,
-    me: Weak<Self>,
+    /// Alive as long as this is.
+    alive: Arc<()>,
     kinds: Box<[OnceLock<KindState>]>,
     /// How many of `kinds` are set; locked to set another.
     known: Mutex<usize>,
@@ -31,7 +31,7 @@ pub(crate) struct Core {
     generation: AtomicU64,
     keys: Mutex<Arc<Keys>>,
     /// Cells that no sweep has seen yet, each with its keys.
-    pub(crate) fresh: Mutex<Vec<(Arc<Keys>, Share<Cell>)>>,
+    pub(crate) fresh: Mutex<Fresh>,
     pub(crate) books: Mutex<Books>,
     pub(crate) spare: Mutex<Option<Local>>,
     pub(crate) hashes: RandomState,
@@ -66,9 +66,6 @@ pub(crate) const FOLDING: u64 = 1;
 pub(crate) const CLOSED: u64 = 2;
 pub(crate) const EPOCH: u64 = 4;
 
-/// Kinds at most; what tracing events name beyond is of the kind `other`.
-pub(crate) const MOST_KINDS: usize = if cfg!(loom) { 2 } else { 64 };
-
 impl Core {
     pub(crate) fn new(builder: Builder) -> Arc<Self> {
         let Builder { settings, kinds, targets, names, clock, sink } = builder;
@@ -79,9 +76,9 @@ impl Core {
         for (slot, kind) in slots.iter().zip(kinds) {
             slot.get_or_init(|| KindState::new(kind, settings.folding));
         }
-        Arc::new_cyclic(|me| Self {
+        Arc::new(Self {
             id: next_id(),
-            me: me.clone(),
+            alive: Arc::default(),
             kinds: slots,
             known: Mutex::new(known),
             targets,
@@ -96,50 +93,6 @@ impl Core {
             clock,
             sink,
         })
-    }
-
-    pub(crate) fn record(&self, kind: usize, reason: &'static str, route: Option<u32>, source: Option<IpAddr>) -> bool {
-        let (state, now) = (self.kind(kind), self.clock.now());
-        let word = state.word();
-        let key = || Key { reason: Cow::Borrowed(reason), route: route.map_or(RouteOf::None, RouteOf::Number) };
-        if word & FOLDING == 0 && state.claim(now, key) {
-            let route = route.map(|route| self.name(route));
-            self.sink.occurrence(&Occurrence { kind: state.kind.clone(), reason, route, source });
-            return true;
-        }
-        let origin = source.map(|source| self.origin(source));
-        let word = local::with(self, |local| {
-            let number = local.typed(kind, reason, route);
-            state.count(&local.cell, kind, number, now, origin)
-        });
-        if word & CLOSED != 0 {
-            self.flush();
-        } else if state.is_overdue(now) {
-            self.tick_if_free();
-        }
-        false
-    }
-
-    /// Takes note of an event whose kind and reason are texts; whether it is to be written by whoever has it. Writes
-    /// nothing itself, unless nobody sweeps any more.
-    pub(crate) fn record_texts(&self, wording: &Wording, origin: impl FnOnce(&Self) -> Option<Origin>) -> bool {
-        let now = self.clock.now();
-        let counted = local::with(self, |local| {
-            let (kind, number) = local.texts(self, wording);
-            let state = self.kind(kind);
-            if state.word() & FOLDING == 0 && state.claim(now, || wording.key()) {
-                return None;
-            }
-            Some(state.count(&local.cell, kind, number, now, origin(self)))
-        });
-        match counted {
-            None => true,
-            Some(word) if word & CLOSED != 0 => {
-                self.flush();
-                false
-            }
-            Some(_) => false,
-        }
     }
 
     pub(crate) fn origin(&self, source: IpAddr) -> Origin {
@@ -170,7 +123,7 @@ impl Core {
         }
         let Some(slot) = self.kinds.get(*known) else { return MOST_KINDS - 1 };
         // The last one takes the rest.
-        let name = if *known == MOST_KINDS - 1 { crate::keys::OTHER } else { name };
+        let name = if *known == MOST_KINDS - 1 { OTHER } else { name };
         slot.get_or_init(|| KindState::new(Kind::new(name.to_owned()), self.settings().folding));
         *known += 1;
         *known - 1
@@ -207,16 +160,12 @@ impl Core {
         self.generation.load(Ordering::Relaxed)
     }
 
-    /// A cell for a thread, and the keys that its counts are of.
-    pub(crate) fn register(&self) -> (Arc<Keys>, Share<Cell>) {
+    /// What a thread needs to count: a cell, which sweeps will look at, and the keys that its counts are of.
+    pub(crate) fn local(&self) -> Local {
         let keys = Arc::clone(&self.keys.lock());
         let cell = Share::new(Cell::new(MOST_KINDS));
         self.fresh.lock().push((Arc::clone(&keys), Share::clone(&cell)));
-        (keys, cell)
-    }
-
-    pub(crate) fn me(&self) -> Weak<Self> {
-        self.me.clone()
+        Local::new(self.id, Arc::downgrade(&self.alive), keys, cell, self.hashes.clone())
     }
 
     pub(crate) fn totals(&self, kind: usize) -> Totals {
@@ -241,14 +190,14 @@ impl KindState {
         }
     }
 
-    fn word(&self) -> u64 {
+    pub(crate) fn word(&self) -> u64 {
         // Ordering: an old value is harmless. Without `FOLDING` the course is asked; with it the event is counted, and
         // counts are told of whatever the state of their kind. Of `CLOSED`, `count` makes sure.
         self.word.load(Ordering::Relaxed)
     }
 
     /// Whether the event at hand is to be written as it is.
-    fn claim(&self, now: Duration, key: impl FnOnce() -> Key) -> bool {
+    pub(crate) fn claim(&self, now: Duration, key: impl FnOnce() -> Key) -> bool {
         let mut course = self.course.lock();
         let Course { episode, folding, written, .. } = &mut *course;
         let closed = self.word() & CLOSED != 0;
@@ -281,7 +230,7 @@ impl KindState {
         self.overdue.store(overdue, Ordering::Relaxed);
     }
 
-    fn is_overdue(&self, now: Duration) -> bool {
+    pub(crate) fn is_overdue(&self, now: Duration) -> bool {
         // Ordering: a hint.
         now.as_secs() > self.overdue.load(Ordering::Relaxed)
     }

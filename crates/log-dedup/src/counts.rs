@@ -1,6 +1,5 @@
 //! How often what happened since the start.
 
-use crate::core::Core;
 use crate::keys::{Key, RouteOf};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -31,6 +30,23 @@ pub enum Route {
     Other,
 }
 
+/// Events of one kind since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Written as they were.
+    pub written: u64,
+    /// Counted for a summary.
+    pub folded: u64,
+}
+
+impl Totals {
+    /// All that were recorded.
+    #[must_use]
+    pub fn recorded(self) -> u64 {
+        self.written + self.folded
+    }
+}
+
 /// Counts by key. Bounded: what comes beyond is `other`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally(BTreeMap<Key, u64>);
@@ -56,7 +72,7 @@ impl Tally {
         self.0.values().sum()
     }
 
-    fn into_counts(self, kind: usize) -> impl Iterator<Item = Count> {
+    pub(crate) fn into_counts(self, kind: usize) -> impl Iterator<Item = Count> {
         self.0.into_iter().map(move |(key, count)| {
             let route = match key.route {
                 RouteOf::None => Route::Unknown,
@@ -66,21 +82,6 @@ impl Tally {
             };
             Count { kind, reason: key.reason, route, count }
         })
-    }
-}
-
-impl Core {
-    /// Everything since the start, by kind, reason and route.
-    pub(crate) fn counts(&self) -> Vec<Count> {
-        let mut books = self.books.lock();
-        books.take_in(self);
-        let mut counts = Vec::new();
-        for (kind, state) in self.kinds() {
-            let mut tally = state.course.lock().written.clone();
-            books.count_into(kind, &mut tally);
-            counts.extend(tally.into_counts(kind));
-        }
-        counts
     }
 }
 

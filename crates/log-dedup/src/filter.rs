@@ -1,9 +1,8 @@
 //! Folding tracing events: a filter for a layer.
 
 use crate::Dedup;
-use crate::cell::Origin;
 use crate::core::Core;
-use crate::sketch::number_of;
+use crate::origin::{Origin, number_of};
 use crate::spelled::Spelled;
 use crate::wording::{Part, Wording};
 use std::error::Error;

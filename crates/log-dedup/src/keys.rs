@@ -1,7 +1,7 @@
 //! What counts are of: combinations of kind, reason and route, numbered.
 
 use crate::cell::Cell;
-use crate::core::MOST_KINDS;
+use crate::kind::MOST_KINDS;
 use crate::sync::{Arc, Mutex, hasher};
 use ahash::RandomState;
 use hashbrown::HashTable;

@@ -153,3 +153,6 @@ impl fmt::Debug for Kind {
         f.debug_struct("Kind").field("name", &self.name).field("level", &self.level).finish_non_exhaustive()
     }
 }
+
+/// Kinds at most; what tracing events name beyond is of the kind `other`.
+pub(crate) const MOST_KINDS: usize = if cfg!(loom) { 2 } else { 64 };

@@ -37,6 +37,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod books;
+mod builder;
 mod cell;
 mod clock;
 mod core;
@@ -48,6 +50,8 @@ mod guard;
 mod keys;
 mod kind;
 mod local;
+mod origin;
+mod record;
 mod sink;
 mod sketch;
 mod spelled;
@@ -57,9 +61,10 @@ mod sync;
 mod text;
 mod wording;
 
+pub use builder::Builder;
 pub use clock::{Clock, SystemClock};
-pub use counts::{Count, Route};
-pub use dedup::{Builder, Dedup, Totals};
+pub use counts::{Count, Route, Totals};
+pub use dedup::Dedup;
 pub use filter::{FoldFilter, Source};
 pub use guard::{Guard, InstallError, install};
 pub use kind::{Folding, Kind, Settings};

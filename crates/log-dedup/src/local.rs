@@ -1,22 +1,20 @@
-//! The way from an event to the counter of its thread.
+//! The way from a key to the counter of its thread.
 
 use crate::cell::Cell;
-use crate::core::Core;
 use crate::keys::{Key, Keys, RouteOf};
 use crate::sync::Share;
 use crate::wording::{Kept, Part, Wording};
 use ahash::RandomState;
 use hashbrown::HashTable;
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 
-/// What a thread has of one [`Core`]: its cell, and the numbers of the keys it has seen.
+/// What a thread has of one dedup: its cell, and the numbers of the keys it has seen.
 #[derive(Debug)]
 pub(crate) struct Local {
-    id: u64,
-    generation: u64,
-    core: Weak<Core>,
+    pub(crate) id: u64,
+    pub(crate) generation: u64,
+    owner: Weak<()>,
     keys: Arc<Keys>,
     pub(crate) cell: Share<Cell>,
     hashes: RandomState,
@@ -43,60 +41,24 @@ struct Worded {
     number: u32,
 }
 
-#[cfg(not(loom))]
-thread_local! {
-    /// Almost always one.
-    static LOCALS: RefCell<Vec<Local>> = const { RefCell::new(Vec::new()) };
-}
-
-#[cfg(loom)]
-loom::thread_local! {
-    static LOCALS: RefCell<Vec<Local>> = RefCell::new(Vec::new());
-}
-
-/// Calls `what` with the thread's part of `core`; with one that threads share under a lock where the thread is at its end,
-/// or in the middle of this.
-pub(crate) fn with<T>(core: &Core, what: impl FnOnce(&mut Local) -> T) -> T {
-    let mut what = Some(what);
-    let mut call = |local: &mut Local| what.take().map(|what| what(local));
-    let called = LOCALS.try_with(|locals| {
-        let mut locals = locals.try_borrow_mut().ok()?;
-        let place = locals.iter().position(|local| local.id == core.id);
-        let place = place.unwrap_or_else(|| {
-            locals.retain(|local| local.core.strong_count() > 0);
-            locals.push(Local::new(core));
-            locals.len() - 1
-        });
-        let local = &mut locals[place];
-        if local.generation != core.generation() {
-            *local = Local::new(core);
-        }
-        call(local)
-    });
-    let called = called.ok().flatten();
-    called.unwrap_or_else(|| {
-        let mut spare = core.spare.lock();
-        let local = match &mut *spare {
-            Some(local) if local.generation == core.generation() => local,
-            other => other.insert(Local::new(core)),
-        };
-        call(local).expect("it is called once, here or above")
-    })
-}
-
 impl Local {
-    fn new(core: &Core) -> Self {
-        let (keys, cell) = core.register();
+    /// A part that is used while `owner` lives, whose number is `id`.
+    pub(crate) fn new(id: u64, owner: Weak<()>, keys: Arc<Keys>, cell: Share<Cell>, hashes: RandomState) -> Self {
         Self {
-            id: core.id,
+            id,
             generation: keys.generation,
-            core: core.me(),
+            owner,
             keys,
             cell,
-            hashes: core.hashes.clone(),
+            hashes,
             typed: HashTable::new(),
             worded: HashTable::new(),
         }
+    }
+
+    /// Whether there is anybody left who counts by it.
+    pub(crate) fn is_of_use(&self) -> bool {
+        self.owner.strong_count() > 0
     }
 
     /// The number of a key whose reason is part of the program.
@@ -122,13 +84,13 @@ impl Local {
         number
     }
 
-    /// Kind and number of a key that is given as texts of any origin.
-    pub(crate) fn texts(&mut self, core: &Core, wording: &Wording) -> (usize, u32) {
+    /// Kind and number of a key that is given as texts of any origin. `kind_named` numbers a kind.
+    pub(crate) fn texts(&mut self, wording: &Wording, kind_named: impl FnOnce(&str) -> usize) -> (usize, u32) {
         let hash = wording.hash(&self.hashes);
         if let Some(key) = self.worded.find(hash, |key| wording.is(&key.wording)) {
             return (key.kind, key.number);
         }
-        let kind = core.kind_named(&String::from_utf8_lossy(wording.text(Part::Kind)));
+        let kind = kind_named(&String::from_utf8_lossy(wording.text(Part::Kind)));
         if self.keys.overflowed() {
             return (kind, Keys::other(kind));
         }

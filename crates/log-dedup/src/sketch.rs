@@ -4,12 +4,11 @@ mod distinct;
 mod foremost;
 
 use crate::TopSource;
-use crate::cell::Origin;
+use crate::origin::{Origin, address_of};
 use distinct::{Distinct, Registers};
 pub use foremost::Foremost;
 use foremost::Kept;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 /// The sources of one kind, thread and epoch. One thread writes.
@@ -97,22 +96,12 @@ impl Sample {
     }
 }
 
-/// An address as a number: IPv4 is mapped.
-pub(crate) fn number_of(source: IpAddr) -> u128 {
-    match source {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(v6) => v6.to_bits(),
-    }
-}
-
-fn address_of(number: u128) -> IpAddr {
-    Ipv6Addr::from_bits(number).to_canonical()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::origin::number_of;
     use ahash::RandomState;
+    use std::net::IpAddr;
 
     fn origin(hashes: &RandomState, source: IpAddr) -> Origin {
         let address = number_of(source);

@@ -1,6 +1,6 @@
 //! What fields say, without allocation.
 
-use crate::sketch::number_of;
+use crate::origin::number_of;
 use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

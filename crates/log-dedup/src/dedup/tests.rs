@@ -1,7 +1,7 @@
 //! Folding, as its users see it.
 
 use super::*;
-use crate::{Closing, Count, Folding, Guard, Occurrence, Route, Summary, TopSource};
+use crate::{Clock, Closing, Count, Folding, Guard, Occurrence, Route, Sink, Summary, TopSource};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Barrier;

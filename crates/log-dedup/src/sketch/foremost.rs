@@ -1,6 +1,6 @@
 //! Which sources come most often, in sixteen kilobytes.
 
-use super::{address_of, number_of};
+use crate::origin::{address_of, number_of};
 use crate::sync::{AtomicU64, Ordering};
 use std::cmp::Reverse;
 use std::net::IpAddr;
