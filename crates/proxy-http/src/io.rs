@@ -4,6 +4,7 @@ mod activity;
 mod batch;
 mod frames;
 mod gather;
+mod room;
 mod stream;
 mod tls;
 
@@ -11,6 +12,7 @@ pub(crate) use activity::{Activity, Begun, Busy, Standstill, Unread};
 pub(crate) use batch::Batched;
 pub use frames::follow_frames;
 pub(crate) use gather::Gathered;
+pub(crate) use room::room;
 pub(crate) use stream::StreamIo;
 pub(crate) use tls::Tls;
 
@@ -99,7 +101,7 @@ impl ClientIo {
                 return Poll::Pending;
             }
             if unread.is_empty() && !unread.try_reclaim(ask) {
-                *unread = BytesMut::with_capacity(ask);
+                *unread = room(ask);
             } else {
                 unread.reserve(ask);
             }

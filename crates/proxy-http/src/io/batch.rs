@@ -5,6 +5,7 @@
 //! polled.
 
 use super::ClientIo;
+use super::room::APART;
 use parking_lot::Mutex;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -20,29 +21,34 @@ pub(crate) struct Batched(Arc<Mutex<Batch>>);
 #[derive(Debug)]
 struct Batch {
     io: ClientIo,
+    /// What was gathered, behind [`APART`] bytes that are nothing, if it has memory.
     out: Vec<u8>,
-    /// How much of it is written.
+    /// As far as it is written.
     written: usize,
     unflushed: bool,
+    /// Whether a read has found in this turn that there is nothing, and will wake whoever drives the connection.
+    dry: bool,
     /// Why nothing can be sent any more.
     failed: Option<io::ErrorKind>,
 }
 
-/// As much as is gathered: a record of TLS.
-const MOST: usize = 16 * 1024;
+/// As much as is gathered: a record of TLS, in 16 KiB with what is in front of it.
+const MOST: usize = 16 * 1024 - APART;
 
 impl Batched {
     pub(crate) fn new(io: ClientIo) -> Self {
-        Self(Arc::new(Mutex::new(Batch { io, out: Vec::new(), written: 0, unflushed: false, failed: None })))
+        let (out, written, unflushed, dry, failed) = (Vec::new(), 0, false, false, None);
+        Self(Arc::new(Mutex::new(Batch { io, out, written, unflushed, dry, failed })))
     }
 
-    /// Sends what was gathered. Pending until the client takes it; then the task is woken, and whoever had more to write
+    /// Sends what was gathered, at the end of a turn. Pending until the client takes it; then the task is woken, and whoever had more to write
     /// has to be polled: it is not told.
     ///
     /// # Errors
     /// Once, if the client takes no more. So does whatever is written from here on.
     pub(crate) fn poll_send(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut batch = self.0.lock();
+        batch.dry = false;
         if batch.is_sent() {
             return Poll::Ready(Ok(()));
         }
@@ -54,16 +60,20 @@ impl Batched {
     /// Gives back the memory that is not in use.
     pub(crate) fn rest(&self) {
         let mut batch = self.0.lock();
-        if batch.out.is_empty() {
-            batch.out = Vec::new();
+        if batch.is_written() {
+            (batch.out, batch.written) = (Vec::new(), 0);
         }
         batch.io.rest();
     }
 }
 
 impl Batch {
+    const fn is_written(&self) -> bool {
+        self.written == self.out.len()
+    }
+
     const fn is_sent(&self) -> bool {
-        self.out.is_empty() && !self.unflushed || self.failed.is_some()
+        self.is_written() && !self.unflushed || self.failed.is_some()
     }
 
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -74,15 +84,15 @@ impl Batch {
     }
 
     fn poll_write_out(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.out.len() {
+        while !self.is_written() {
             self.unflushed = true;
             match ready!(Pin::new(&mut self.io).poll_write(context, &self.out[self.written..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => self.written += count,
             }
         }
-        self.out.clear();
-        self.written = 0;
+        self.out.truncate(APART);
+        self.written = self.out.len();
         Poll::Ready(Ok(()))
     }
 
@@ -91,7 +101,7 @@ impl Batch {
             return Poll::Ready(Err(kind.into()));
         }
         let count = slices.iter().map(|slice| slice.len()).sum::<usize>();
-        if self.out.len() + count > MOST {
+        if self.out.len().saturating_sub(APART) + count > MOST {
             ready!(self.poll_write_out(context))?;
             if count > MOST {
                 // Nothing is gained by a copy.
@@ -101,7 +111,9 @@ impl Batch {
         }
         if self.out.capacity() == 0 {
             // What comes in small pieces is not to be moved about while it grows.
-            self.out.reserve_exact(MOST);
+            self.out.reserve_exact(APART + MOST);
+            self.out.resize(APART, 0);
+            self.written = APART;
         }
         slices.iter().for_each(|slice| self.out.extend_from_slice(slice));
         Poll::Ready(Ok(count))
@@ -110,7 +122,14 @@ impl Batch {
 
 impl AsyncRead for Batched {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.lock().io).poll_read(context, buffer)
+        let mut batch = self.0.lock();
+        // h2 asks anew for each stream that it hands over.
+        if batch.dry {
+            return Poll::Pending;
+        }
+        let polled = Pin::new(&mut batch.io).poll_read(context, buffer);
+        batch.dry = polled.is_pending();
+        polled
     }
 }
 

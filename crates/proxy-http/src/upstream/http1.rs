@@ -13,6 +13,7 @@ use super::outgoing::Outgoing;
 use crate::body::BodyError;
 use crate::headers::Stamp;
 use crate::http1::{Chunked, Malformed, Sent, Step};
+use crate::io::room;
 use crate::message::{Head, Response};
 use bytes::{Buf, Bytes, BytesMut};
 use http::Method;
@@ -238,14 +239,18 @@ impl Http1 {
             return self.poll_first(context);
         }
         ready!(self.io.poll_readable(context))?;
-        self.unread.reserve(self.ask);
-        let room = self.unread.capacity() - self.unread.len();
+        if self.unread.is_empty() && !self.unread.try_reclaim(self.ask) {
+            self.unread = room(self.ask);
+        } else {
+            self.unread.reserve(self.ask);
+        }
+        let space = self.unread.capacity() - self.unread.len();
         let polled = pin!(self.io.read_buf(&mut self.unread)).poll(context);
         if self.unread.is_empty() {
             self.unread = BytesMut::new();
         }
         if let Poll::Ready(Ok(count)) = polled
-            && count == room
+            && count == space
         {
             self.ask = (self.ask * 2).min(MOST_READ);
         }
@@ -263,7 +268,12 @@ impl Http1 {
         if count == FIRST_READ {
             self.ask *= 2;
         }
-        self.unread = BytesMut::from(space.filled());
+        if count < LARGE {
+            self.unread = BytesMut::from(space.filled());
+        } else {
+            self.unread = room(count);
+            self.unread.extend_from_slice(space.filled());
+        }
         Poll::Ready(Ok(count))
     }
 }
@@ -271,6 +281,8 @@ impl Http1 {
 /// Bytes read at first, and at most, at once.
 const FIRST_READ: usize = 8 * 1024;
 const MOST_READ: usize = 64 * 1024;
+/// What is smaller does not take more to be encrypted, wherever it is.
+const LARGE: usize = 2 * 1024;
 
 /// The client broke off with the body of its request.
 struct ClientBroke;
