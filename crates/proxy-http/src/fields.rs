@@ -2,7 +2,7 @@
 
 use crate::headers::is_special;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::ops::Range;
 
 /// The fields of a head, in their order.
@@ -129,7 +129,8 @@ impl Field {
     fn made(self, head: &Bytes) -> Option<(HeaderName, HeaderValue)> {
         match self {
             Self::Read(name, value) => {
-                let name = HeaderName::from_bytes(name.among(head)).ok()?;
+                let name = name.among(head);
+                let name = usual(name).map_or_else(|| HeaderName::from_bytes(name), Ok).ok()?;
                 Some((name, HeaderValue::from_maybe_shared(value.share(head)).ok()?))
             }
             Self::Made(name, value) => Some((name, value.shared()?)),
@@ -283,6 +284,23 @@ impl Fields {
     }
 }
 
+/// The name of a field that many answers have, told sooner than among all that there are.
+fn usual(name: &[u8]) -> Option<HeaderName> {
+    Some(match (name.len(), name) {
+        (4, b"date") => header::DATE,
+        (4, b"etag") => header::ETAG,
+        (4, b"vary") => header::VARY,
+        (6, b"server") => header::SERVER,
+        (12, b"content-type") => header::CONTENT_TYPE,
+        (13, b"cache-control") => header::CACHE_CONTROL,
+        (13, b"accept-ranges") => header::ACCEPT_RANGES,
+        (13, b"last-modified") => header::LAST_MODIFIED,
+        (14, b"content-length") => header::CONTENT_LENGTH,
+        (16, b"content-encoding") => header::CONTENT_ENCODING,
+        _ => return None,
+    })
+}
+
 /// Eight bytes at a time, or four: this is done for every name.
 #[inline]
 fn make_lower_case(name: &mut [u8]) {
@@ -403,6 +421,15 @@ mod tests {
         assert_eq!(shown(&fields), ["accept: d", "cookie: e", "host: f"]);
         fields.clear();
         assert!(fields.len() == 0 && !fields.has(&ACCEPT));
+    }
+
+    #[test]
+    fn usual_names_are_themselves() {
+        let usual_names = ["date", "etag", "vary", "server", "content-type", "cache-control", "accept-ranges"];
+        for name in usual_names.iter().chain(&["last-modified", "content-length", "content-encoding"]) {
+            assert_eq!(usual(name.as_bytes()).unwrap(), *name);
+        }
+        assert!(usual(b"datf").is_none() && usual(b"").is_none());
     }
 
     #[test]

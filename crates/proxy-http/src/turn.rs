@@ -60,8 +60,14 @@ impl Waiting {
 
     /// Wakes all, one behind the other.
     fn wake(&mut self) {
-        self.led = false;
         self.to_backends.drain(..).chain(self.to_clients.drain(..)).for_each(Waker::wake);
+    }
+
+    /// Takes the memory of those who have been woken, unless others wait by now.
+    fn reuse(&mut self, woken: Self) {
+        if self.is_empty() {
+            (self.to_backends, self.to_clients) = (woken.to_backends, woken.to_clients);
+        }
     }
 }
 
@@ -78,7 +84,10 @@ impl Lead {
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        self.turn.0.lock().wake();
+        let mut waiting = std::mem::take(&mut *self.turn.0.lock());
+        // Without the lock: who is woken may wait anew before the call is back.
+        waiting.wake();
+        self.turn.0.lock().reuse(waiting);
     }
 }
 
@@ -86,6 +95,7 @@ impl Drop for Lead {
 mod tests {
     use super::*;
     use std::future::poll_fn;
+    use std::task::Wake;
     use tokio::task::JoinSet;
 
     const ALL: [To; 4] = [To::Client, To::Backend, To::Client, To::Backend];
@@ -134,5 +144,26 @@ mod tests {
         drop(lead.expect("it is the first"));
         other.await.unwrap();
         assert!(turn.wait(To::Backend, &Context::from_waker(Waker::noop())).is_some(), "the next one is the first");
+    }
+    /// Waits anew as soon as it is woken.
+    struct Eager(Arc<Turn>, To);
+
+    impl Wake for Eager {
+        fn wake(self: Arc<Self>) {
+            let waits = self.0.wait(self.1, &Context::from_waker(Waker::noop()));
+            assert!(waits.is_some(), "nobody leads any more");
+        }
+    }
+
+    #[test]
+    fn who_is_woken_may_wait_anew_at_once() {
+        let turn = Arc::new(Turn::default());
+        let lead = turn.wait(To::Client, &Context::from_waker(Waker::noop()));
+        for to in ALL {
+            let waker = Waker::from(Arc::new(Eager(Arc::clone(&turn), to)));
+            assert!(turn.wait(to, &Context::from_waker(&waker)).is_none(), "somebody leads");
+        }
+        drop(lead.expect("it is the first"));
+        assert!(turn.0.lock().is_empty());
     }
 }

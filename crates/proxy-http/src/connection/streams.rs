@@ -11,7 +11,7 @@ use crate::fields::Fields;
 use crate::headers;
 use crate::io::StreamIo;
 use crate::message::{Request, Response, StreamTunnel};
-use crate::request::{self, Answering, Dropped};
+use crate::request::{self, Answering, Dropped, X_REQUEST_ID};
 use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
@@ -60,6 +60,8 @@ pub(super) struct Stream {
     respond: SendResponse<Bytes>,
     /// Whether the client waits to be asked for the body.
     expects: bool,
+    /// Whether it is the first of its connection.
+    first: bool,
     client: Arc<Downstream>,
     untaken: Untaken,
 }
@@ -105,19 +107,22 @@ impl Stream {
         respond: SendResponse<Bytes>,
     ) -> Self {
         let (mut parts, body) = request.into_parts();
-        let expects = !body.is_end_stream() && parts.headers.get(EXPECT).is_some_and(is_expectation);
+        let (first, ends) = (client.activity.requests() == 0, body.is_end_stream());
+        let expects = !ends && parts.headers.get(EXPECT).is_some_and(is_expectation);
         let (body, tunnel, connect) = if parts.method == Method::CONNECT {
             let (sender, granted) = oneshot::channel();
             let protocol = parts.extensions.remove::<Protocol>();
             let tunnel = protocol.map(|protocol| Box::new(StreamTunnel { protocol, granted }));
             (Incoming::Empty, tunnel, Some(Connect { body, granted: sender }))
+        } else if ends {
+            (Incoming::Empty, None, None)
         } else {
             (Incoming::Http2(StreamBody::new(body, &parts.headers)), None, None)
         };
         let request = Request { head: Box::new(parts.into()), body, tunnel };
         let answer = confined(|| request::answer(Arc::clone(&client), request));
         let untaken = Untaken { limit, answers: false, since: None, before: None, timer: None };
-        Self { stage: Stage::Answering(answer, connect), respond, expects, client, untaken }
+        Self { stage: Stage::Answering(answer, connect), respond, expects, first, client, untaken }
     }
 
     fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -127,7 +132,7 @@ impl Stream {
                     let Poll::Ready(answer) = Pin::new(answer).poll(context) else {
                         if std::mem::take(&mut self.expects) {
                             // It is not refused. Where this fails, there is nobody to be asked.
-                            _ = self.respond.send_informational(informing(StatusCode::CONTINUE));
+                            _ = self.respond.send_informational(go_on());
                         }
                         // Also when the client gives it up.
                         return self.respond.poll_reset(context).map(drop);
@@ -185,6 +190,12 @@ impl Stream {
         }
         let mut head = http::Response::new(());
         (*head.status_mut(), *head.headers_mut()) = (status, fields.into());
+        if self.first
+            && let Some(id) = head.headers_mut().get_mut(X_REQUEST_ID)
+        {
+            // The table of HPACK learns the name, so that the answers that follow need not spell it.
+            id.set_sensitive(false);
+        }
         let sent = self.respond.send_response(head, ends && connect.is_none());
         let out = sent.map_err(|_| Reason::INTERNAL_ERROR)?;
         if let Some(Connect { body, granted }) = connect {
@@ -222,23 +233,31 @@ impl Has {
 }
 
 impl Sending {
-    /// Sends pieces of the body as there is room for them.
+    /// Sends the body as there is room for it.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Reason>> {
+        let polled = self.poll_pieces(context);
         // Whatever is waited for: the client may give the answer up.
-        if self.out.poll_reset(context).is_ready() {
+        if polled.is_pending() && self.out.poll_reset(context).is_ready() {
             return Poll::Ready(Ok(()));
         }
+        polled
+    }
+
+    /// Sends pieces of the body as there is room for them, or fails to where the client has given the answer up.
+    fn poll_pieces(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Reason>> {
         loop {
             if let Some((piece, last)) = &mut self.piece {
                 // Room is asked for once there is something to send, and only what there is room for is handed over: the
                 // stream lives until its client has made room for the last byte.
                 self.out.reserve_capacity(piece.len());
-                while self.out.capacity() == 0 {
+                let mut room = self.out.capacity();
+                while room == 0 {
                     if !matches!(ready!(self.out.poll_capacity(context)), Some(Ok(_))) {
                         return Poll::Ready(Ok(()));
                     }
+                    room = self.out.capacity();
                 }
-                let part = piece.split_to(piece.len().min(self.out.capacity()));
+                let part = piece.split_to(piece.len().min(room));
                 let ends = *last && piece.is_empty();
                 moves();
                 if self.out.send_data(part, ends).is_err() || ends {
@@ -283,9 +302,10 @@ fn is_expectation(value: &HeaderValue) -> bool {
     value.as_bytes().eq_ignore_ascii_case(b"100-continue")
 }
 
-fn informing(status: StatusCode) -> http::Response<()> {
+/// What asks a client for the body of its request.
+fn go_on() -> http::Response<()> {
     let mut head = http::Response::new(());
-    *head.status_mut() = status;
+    *head.status_mut() = StatusCode::CONTINUE;
     head
 }
 

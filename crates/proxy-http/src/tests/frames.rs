@@ -213,6 +213,32 @@ async fn an_idle_client_that_answers_no_ping_does_not_hold_up_a_drain() {
     assert!(world.log.events().is_empty(), "{:?}", world.log.events());
 }
 
+#[tokio::test]
+async fn the_name_of_the_id_is_spelled_once() {
+    // As Huffman has it, and without.
+    let spelled = [&[0xf2, 0xb5, 0x85, 0xed, 0x69, 0x50, 0x95, 0x8d, 0x27][..], b"x-request-id"];
+    let backend = Backend::start().await;
+    let world = World::new(vec![forward("all", &backend)]).await;
+    let mut stream = world.raw().await;
+    stream.write_all(&wire::client(&[])).await.unwrap();
+    for (id, expected) in [(1, 1), (3, 0), (5, 0)] {
+        stream.write_all(&wire::get(id)).await.unwrap();
+        let mut found = 0;
+        while let Some(frame) = soon(Frame::read(&mut stream)).await {
+            let spells = |name: &[u8]| frame.payload.windows(name.len()).any(|part| part == name);
+            if frame.kind == HEADERS {
+                found += spelled.iter().filter(|name| spells(name)).count();
+            }
+            if frame.stream == id && frame.flags & wire::END_STREAM != 0 {
+                break;
+            }
+        }
+        assert_eq!(found, expected, "stream {id}");
+    }
+    drop(stream);
+    world.settled().await;
+}
+
 /// The list of others, where it is installed.
 #[tokio::test]
 async fn h2spec_is_content_where_it_is_installed() {
