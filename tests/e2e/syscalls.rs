@@ -112,6 +112,41 @@ fn a_reset_is_three_calls() {
     }
 }
 
+/// An accept that finds nobody costs the kernel a socket and a file for nothing.
+async fn accept_one_by_one() {
+    let (port, backend) = (free_port(), Backend::http().await);
+    let target = format!("targets: [{{ host: 127.0.0.1, port: {} }}]", backend.port());
+    let Some(traced) = Traced::start(&format!(
+        "bind: [\"127.0.0.1\"]
+maxConnectionsPerIP: 1
+connectionRateLimitPerMinute: 0
+routes:
+  - name: web
+    match: {{ ports: {port}, protocol: http }}
+    action: {{ type: forward, {target} }}
+"
+    )) else {
+        return;
+    };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let held = hold_http(tcp(address).await.expect("accepted"), "a.test").await.expect("there is room");
+    let before = traced.calls().len();
+    for _ in 0..CONNECTIONS {
+        let mut client = tcp(address).await.expect("the kernel shakes hands");
+        assert_eq!(in_time("the end", client.read(&mut [0])).await.unwrap_or(0), 0);
+    }
+    drop(held);
+    let calls = traced.calls().split_off(before);
+    let found_nobody = calls.iter().filter(|(name, result)| name == "accept4" && result.starts_with('-')).count();
+    // After eight in a row more are expected.
+    assert!(found_nobody <= CONNECTIONS / 8, "{found_nobody}: {:?}", by_name(&calls));
+}
+
+#[test]
+fn an_accept_finds_somebody() {
+    on_eight_threads(accept_one_by_one());
+}
+
 const CONNECTIONS: usize = 64;
 
 /// Serves connections that bring their only request along, by a route with this action; each makes `expected` calls.
@@ -166,8 +201,8 @@ routes:
         let most = each * CONNECTIONS + CONNECTIONS / 4;
         assert!((each * CONNECTIONS..=most).contains(&count), "{call}: {count} of {counts:?}");
     }
-    // Waiting for events, and what the runtime does by itself.
-    let named = |name: &&str| *name == "epoll_wait" || expected.iter().any(|(call, _)| call == name);
+    // What the runtime does by itself, beside waiting for events, and asking whether anybody waits to be accepted.
+    let named = |name: &&str| matches!(*name, "epoll_wait" | "ppoll") || expected.iter().any(|(call, _)| call == name);
     let others = counts.iter().filter(|(name, _)| !named(name)).map(|(_, count)| count).sum::<usize>();
     assert!(others <= CONNECTIONS / 4, "{others} other calls: {counts:?}");
 }

@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use conn_tracker::{ConnectionTracker, Event, EventKind, Rejection, Report};
 use parking_lot::Mutex;
 use proxy_route::OnReject;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
@@ -161,6 +162,8 @@ struct Acceptor {
     port: u16,
     /// How many are accepted before others get their turn.
     batch: usize,
+    /// Whether so many were there the last time, so that more of them most likely wait.
+    queued: bool,
     live: Live,
     /// When to stop accepting.
     stopped: DrainWatch,
@@ -192,7 +195,19 @@ impl Acceptor {
         let address = if file.is_some() { SocketAddr::new(THIS_MACHINE, port) } else { socket.local_addr()? };
         let local = (!address.ip().is_unspecified()).then_some(address);
         let gate = Gate::new(Arc::clone(&shared.shed));
-        Ok(Self { listener: watch(socket)?, file, local, port, batch, live, stopped, drain, gate, shared })
+        Ok(Self {
+            listener: watch(socket)?,
+            file,
+            local,
+            port,
+            batch,
+            queued: false,
+            live,
+            stopped,
+            drain,
+            gate,
+            shared,
+        })
     }
 
     async fn run(mut self) {
@@ -224,18 +239,24 @@ impl Acceptor {
         }
     }
 
-    /// Accepts one batch. Each connection is admitted after the next one was accepted: by then what is counted of its client
-    /// has come nearer.
+    /// Accepts one batch. Out of a queue, each connection is admitted after the next one was accepted: by then what is counted
+    /// of its client has come nearer. Where there is none, each is dealt with at once, as another may come meanwhile.
     async fn turn(&mut self) {
         if self.live.has_changed() {
             self.configure();
         }
         let mut last = None;
-        for _ in 0..self.batch {
-            let accepted = self.listener.try_io(Interest::READABLE, |listener| Ok(self.next(listener)?));
+        for taken in 0..self.batch {
+            // The first one was announced.
+            let expected = taken == 0 || self.queued;
+            let accepted =
+                self.listener.try_io(Interest::READABLE, |listener| match expected || is_waited_at(listener) {
+                    true => Ok(self.next(listener)?),
+                    false => Err(io::ErrorKind::WouldBlock.into()),
+                });
             // Without a number it is the runtime's own word for "not now".
             match accepted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)) {
-                Ok(Some(next)) => {
+                Ok(Some(next)) if self.queued => {
                     self.shared.tracker.expect(next.1.ip());
                     if let Some(last) = last.replace(next) {
                         self.arrived(last);
@@ -247,7 +268,10 @@ impl Acceptor {
                     }
                     match self.take(other) {
                         Progress::One => {}
-                        Progress::Empty => return self.gate.queue_is_empty(),
+                        Progress::Empty => {
+                            self.queued = false;
+                            return self.gate.queue_is_empty();
+                        }
                         Progress::Stuck => tokio::time::sleep(BACK_OFF).await,
                     }
                 }
@@ -256,6 +280,7 @@ impl Acceptor {
         if let Some(last) = last {
             self.arrived(last);
         }
+        self.queued = true;
         tokio::task::yield_now().await;
     }
 
@@ -378,6 +403,12 @@ const DESCRIPTORS: &str = "descriptors";
 #[expect(deprecated, reason = "its fault is with types whose descriptor can change, which that of a listener cannot")]
 fn watch(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
     AsyncFd::with_interest(socket, Interest::READABLE)
+}
+
+/// Whether a connection waits to be accepted, as far as can be told. To ask costs a tenth of an accept that finds nobody, for
+/// which the kernel makes a socket and a file before it looks.
+fn is_waited_at(listener: &TcpListener) -> bool {
+    poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&Timespec::default())) != Ok(0)
 }
 
 /// `unnamed` is what peers count as that have no address, if they may have none.
