@@ -3,7 +3,7 @@
 //! Each line is the median, the least and the most of its rounds, in nanoseconds.
 #![allow(clippy::unwrap_used, reason = "a measurement that fails has no figures")]
 
-use conn_tracker::{Arrival, ConnectionTracker, Permit};
+use conn_tracker::{Arrival, ConnectionTracker, Inspect, Permit};
 use limits_core::{Limits, Table, TableConfig};
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -42,6 +42,9 @@ fn main() {
         }));
         lines[1].push(cost(TURNS, |turn| drop(permit(&tracker, now, known(turn)))));
         lines[2].push(cost(TURNS, |turn| drop(permit(&tracker, now, clients + known(turn)))));
+        // They are forgotten again: the other lines are about a table of so many clients, not of twice as many.
+        while !table.expire(now + Duration::from_secs(u64::from(round) + 1), 1_000_000).ended {}
+        assert_eq!(table.snapshot().tracked_clients, u64::from(clients));
         lines[3].push(cost(TURNS, |_| {
             black_box(Permit::open(&tracker, now, arrival(0)).expect_err("the client is full"));
         }));
