@@ -145,6 +145,7 @@ mod tests {
         other.await.unwrap();
         assert!(turn.wait(To::Backend, &Context::from_waker(Waker::noop())).is_some(), "the next one is the first");
     }
+
     /// Waits anew as soon as it is woken.
     struct Eager(Arc<Turn>, To);
 

@@ -41,8 +41,8 @@ impl Batched {
         Self(Arc::new(Mutex::new(Batch { io, out, written, unflushed, dry, failed })))
     }
 
-    /// Sends what was gathered, at the end of a turn. Pending until the client takes it; then the task is woken, and whoever had more to write
-    /// has to be polled: it is not told.
+    /// Sends what was gathered. Pending until the client takes it; then the task is woken, and whoever had more to write
+    /// has to be polled: it is not told. Called last in each turn, as it lets reads look anew.
     ///
     /// # Errors
     /// Once, if the client takes no more. So does whatever is written from here on.
