@@ -12,7 +12,7 @@ pub(crate) use activity::{Activity, Begun, Busy, Standstill, Unread};
 pub(crate) use batch::Batched;
 pub use frames::follow_frames;
 pub(crate) use gather::Gathered;
-pub(crate) use room::room;
+pub(crate) use room::{make_room, room};
 pub(crate) use stream::StreamIo;
 pub(crate) use tls::Tls;
 
@@ -100,11 +100,7 @@ impl ClientIo {
                 self.activity.read(false);
                 return Poll::Pending;
             }
-            if unread.is_empty() && !unread.try_reclaim(ask) {
-                *unread = room(ask);
-            } else {
-                unread.reserve(ask);
-            }
+            make_room(unread, ask);
         }
         pin!(self.read_buf(unread)).poll(context)
     }

@@ -13,7 +13,7 @@ use super::outgoing::Outgoing;
 use crate::body::BodyError;
 use crate::headers::Stamp;
 use crate::http1::{Chunked, Malformed, Sent, Step};
-use crate::io::room;
+use crate::io::{make_room, room};
 use crate::message::{Head, Response};
 use bytes::{Buf, Bytes, BytesMut};
 use http::Method;
@@ -239,11 +239,7 @@ impl Http1 {
             return self.poll_first(context);
         }
         ready!(self.io.poll_readable(context))?;
-        if self.unread.is_empty() && !self.unread.try_reclaim(self.ask) {
-            self.unread = room(self.ask);
-        } else {
-            self.unread.reserve(self.ask);
-        }
+        make_room(&mut self.unread, self.ask);
         let space = self.unread.capacity() - self.unread.len();
         let polled = pin!(self.io.read_buf(&mut self.unread)).poll(context);
         if self.unread.is_empty() {
