@@ -337,3 +337,53 @@ fn a_route_that_a_reload_removes_keeps_its_slots_until_its_connections_end() {
         assert_eq!(admin::limits(proxy.admin)["table"]["anomalies"].as_u64(), Some(0), "none was given back twice");
     });
 }
+
+#[test]
+fn without_half_close_a_client_that_never_closes_holds_no_slot_once_its_backend_has_ended() {
+    on_eight_threads(async {
+        let (backend, port) = (Backend::start(wilful).await, free_port());
+        let config = |half_close: &str| {
+            format!(
+                "bind: [\"127.0.0.1\"]
+connectionRateLimitPerMinute: 0
+routes:
+  - name: brief
+    match: {{ ports: {port} }}
+    action: {{ type: forward, targets: [{{ host: 127.0.0.1, port: {} }}], {half_close} }}
+    security: {{ maxConnections: 1 }}
+",
+                backend.port()
+            )
+        };
+        let proxy = Proxy::start(&config("halfClose: false"));
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let ask = async || {
+            let mut stream = tcp(address).await.expect("accepted");
+            let mut answer = Vec::new();
+            let told = stream.write_all(b"half end\n").await;
+            let end = in_time("the end of the backend", stream.read_to_end(&mut answer)).await;
+            (stream, told.and(end).is_ok())
+        };
+        let free = async || {
+            eventually("the slot is free", Duration::from_secs(10), || {
+                match admin::active(proxy.admin, "route", Some("brief")) {
+                    0 => Ok(()),
+                    active => Err(format!("{active} are held")),
+                }
+            })
+            .await;
+        };
+        let mut stay = Vec::new();
+        for _ in 0..5 {
+            stay.push(ask().await);
+            free().await;
+        }
+        assert!(stay.iter().all(|(_, ended)| *ended), "each of them was served");
+        proxy.reload(&config("halfClose: true"));
+        let (last, _) = ask().await;
+        assert_eq!(admin::active(proxy.admin, "route", Some("brief")), 1, "the client is yet to end");
+        assert_eq!(admin::refused(proxy.admin, "route", Some("brief"), "route_limit"), 0);
+        drop(last);
+        free().await;
+    });
+}

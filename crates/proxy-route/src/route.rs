@@ -137,6 +137,8 @@ pub struct Forward {
     pub backend_tls: BackendTls,
     /// What is spoken to the backend.
     pub backend_protocol: BackendProtocol,
+    /// Whether a connection that is passed through outlives the end of its backend, until its client has ended too.
+    pub half_close: bool,
 }
 
 impl Forward {
@@ -151,6 +153,7 @@ impl Forward {
             websocket: true,
             backend_tls: BackendTls::default(),
             backend_protocol: BackendProtocol::default(),
+            half_close: true,
         }
     }
 }

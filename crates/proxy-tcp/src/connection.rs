@@ -14,7 +14,7 @@ use crate::{
 };
 use bytes::{Buf, BytesMut};
 use conn_tracker::{Event, EventKind, Permit, RouteId, canonical};
-use proxy_route::{FirstStep, HelloDecision, HelloFacts, OnReject, RoutedRoute};
+use proxy_route::{Action, FirstStep, HelloDecision, HelloFacts, OnReject, RoutedRoute};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -178,7 +178,9 @@ impl Connection {
         let source = self.client();
         let Self { io, shared, permit, drain, port, accepted, sni, .. } = self;
         let Reached { backend: Dialled { stream, said, owed }, in_flight, unsent } = reached;
-        let tunnel = Tunnel { client: io.into_watched().ok()?, backend: stream, early: unsent, said, owed, lifespan };
+        let half_close = !matches!(&route.action, Action::Forward(forward) if !forward.half_close);
+        let client = io.into_watched().ok()?;
+        let tunnel = Tunnel { client, backend: stream, early: unsent, said, owed, half_close, lifespan };
         let entry = shared.report.wants_access().then(|| Box::new(Entry { port, accepted, route: route.into(), sni }));
         let mut link = Link { tunnel, route: route.id, source, entry, shared, _held: (in_flight, permit) };
         Some(Going { rest: Box::pin(async move { link.carry().await }), _drain: drain })

@@ -98,7 +98,7 @@ impl ClientSocket {
     #[must_use]
     pub fn tells_of_more(&self) -> bool {
         match &self.0 {
-            State::Unwatched(socket) => recv(socket, &mut [0], RecvFlags::PEEK).is_ok_and(|(count, _)| count > 0),
+            State::Unwatched(socket) => has_unread(socket),
             State::Watched(socket) => socket.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_ready(),
             State::Lost => false,
         }
@@ -230,6 +230,11 @@ impl AsyncWrite for ClientSocket {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.finish())
     }
+}
+
+/// Whether something was said that was not read. The system is asked.
+pub(crate) fn has_unread(socket: impl AsFd) -> bool {
+    recv(socket, &mut [0], RecvFlags::PEEK).is_ok_and(|(count, _)| count > 0)
 }
 
 /// [`ClientSocket::poll_write_last`] for any socket.

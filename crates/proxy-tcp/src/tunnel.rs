@@ -3,7 +3,7 @@
 use crate::Timers;
 use crate::lifespan::{End, Lifespan, Signs};
 use crate::pipe::Transport;
-use crate::socket::poll_send_held;
+use crate::socket::{has_unread, poll_send_held};
 use crate::timers::AtomicTick;
 use crate::upstream::{Owed, acknowledge_at_once, write_at_once};
 use bytes::Bytes;
@@ -36,11 +36,13 @@ pub(crate) struct Tunnel {
     pub(crate) said: usize,
     /// What the socket to the backend is still to be told.
     pub(crate) owed: Owed,
+    /// Whether the client has its say when the backend has ended.
+    pub(crate) half_close: bool,
     pub(crate) lifespan: Lifespan,
 }
 
 impl Tunnel {
-    /// Moves bytes both ways until both sides have ended.
+    /// Moves bytes both ways until both sides have ended, or, without `half_close`, the backend has.
     ///
     /// An end of one side is passed on once everything before it is through; a reset is passed on at once. Holds no
     /// buffer and no pipe while no byte is on its way.
@@ -53,7 +55,7 @@ impl Tunnel {
             let mut up = Way::new((client_out, backend_in), early, true, transport, &activity);
             (up.moved, up.owes) = (self.said as u64, self.owed.writes);
             let mut down = Way::new((backend_out, client_in), Bytes::new(), false, transport, &activity);
-            down.owes = self.owed.acknowledgements;
+            (down.owes, down.ends_both) = (self.owed.acknowledgements, !self.half_close);
             let outcome = tokio::select! {
                 biased;
                 outcome = up.carry() => outcome,
@@ -62,14 +64,46 @@ impl Tunnel {
             };
             (outcome, Moved { up: up.moved, down: down.moved })
         };
-        let end = outcome.unwrap_or_else(|Reset| {
-            for side in [&self.client, &self.backend] {
-                // The side that broke off does not mind; for the other one this makes the close a reset.
-                side.set_zero_linger().unwrap_or_default();
+        let end = match outcome {
+            Ok(End::Closed) if !self.half_close && has_unread(&self.client) => {
+                Box::pin(self.let_finish(transport, &activity)).await
             }
-            End::Reset
-        });
+            Ok(end) => end,
+            Err(Reset) => {
+                for side in [&self.client, &self.backend] {
+                    // The side that broke off does not mind; for the other one this makes the close a reset.
+                    side.set_zero_linger().unwrap_or_default();
+                }
+                End::Reset
+            }
+        };
         (end, moved)
+    }
+
+    /// Ends both sides where the client has said something that nobody takes any more. To close its socket with that unread
+    /// would be a reset, which may cost it the last of what the backend said. So it is heard out, for as long as a tunnel may
+    /// be half dead.
+    async fn let_finish(&mut self, transport: &Transport, activity: &Activity<'_>) -> End {
+        for side in [&mut self.client, &mut self.backend] {
+            side.shutdown().await.unwrap_or_default();
+        }
+        let client = &mut self.client;
+        let heard_out = poll_fn(|context| {
+            loop {
+                let mut buffer = transport.buffer.lock();
+                let mut buffer = ReadBuf::new(&mut buffer);
+                match ready!(Pin::new(&mut *client).poll_read(context, &mut buffer)) {
+                    Err(_) => return Poll::Ready(End::Reset),
+                    Ok(()) if buffer.filled().is_empty() => return Poll::Ready(End::Closed),
+                    Ok(()) => {}
+                }
+            }
+        });
+        tokio::select! {
+            biased;
+            end = heard_out => end,
+            end = activity.expiry(self.lifespan) => end,
+        }
     }
 }
 
@@ -168,6 +202,8 @@ struct Way<'a> {
     early: Bytes,
     /// Whether it leads from the client to the backend.
     upward: bool,
+    /// Whether its end is that of the tunnel.
+    ends_both: bool,
     transport: &'a Transport,
     activity: &'a Activity<'a>,
     /// Bytes that its end has taken.
@@ -209,7 +245,8 @@ impl<'a> Way<'a> {
         transport: &'a Transport,
         activity: &'a Activity<'a>,
     ) -> Self {
-        Self { from, to, early, upward, transport, activity, moved: 0, held: false, owes: false }
+        let (ends_both, held, owes) = (false, false, false);
+        Self { from, to, early, upward, ends_both, transport, activity, moved: 0, held, owes }
     }
 
     /// Moves everything there is to move. Returns when that is the end of the tunnel.
@@ -221,6 +258,10 @@ impl<'a> Way<'a> {
             Ok(()) => true,
         };
         let both = self.activity.ended();
+        if taken && self.ends_both {
+            // The close brings what is held, and says the end.
+            return Ok(End::Closed);
+        }
         // Where both have ended the close says it as well, and brings what is held unless that side was not read to its end.
         if taken && (!both || self.held) {
             // Whoever has gone by now finds out by itself.

@@ -3,9 +3,11 @@
 
 mod support;
 
-use conn_tracker::EventKind;
-use proxy_route::{AccessList, Action, Settings};
+use conn_tracker::{EventKind, RouteId};
+use proxy_route::{AccessList, Action, ProxyVersion, Route, RouteTable, Settings};
 use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use support::{Proxy, backend, pair, refused, start, tcp, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,10 +63,27 @@ async fn carries_64_mib_both_ways_at_once() {
     settled(&proxy, 1).await;
 }
 
+/// A route whose connections end with their backend.
+fn brief(targets: &[SocketAddr]) -> Route {
+    let mut route = tcp(targets);
+    let Action::Forward(forward) = &mut route.action else { unreachable!("it forwards") };
+    forward.half_close = false;
+    route
+}
+
 #[tokio::test]
 async fn a_slow_reader_gets_everything() {
+    read_slowly(tcp).await;
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_everything_without_half_close() {
+    read_slowly(brief).await;
+}
+
+async fn read_slowly(route: fn(&[SocketAddr]) -> Route) {
     let (listener, address) = backend().await;
-    let proxy = start(Settings::default(), vec![tcp(&[address])]);
+    let proxy = start(Settings::default(), vec![route(&[address])]);
     let (mut client, mut server) = pair(&proxy, &listener).await;
     let data = pattern();
     let send = async {
@@ -116,6 +135,76 @@ async fn pitfall_22_half_closes_pass_in_either_order() {
         assert_eq!(read_all(&mut first).await, b"answer");
         settled(&proxy, 1).await;
     }
+}
+
+#[tokio::test]
+async fn without_half_close_a_client_that_never_closes_has_no_slot_once_its_backend_has_ended() {
+    for announced in [None, Some(ProxyVersion::V2)] {
+        let (listener, address) = backend().await;
+        let mut route = brief(&[address]);
+        let Action::Forward(forward) = &mut route.action else { unreachable!("it forwards") };
+        forward.targets[0].send_proxy = announced;
+        let proxy = start(Settings::default(), vec![route]);
+        let (mut client, mut server) = pair(&proxy, &listener).await;
+        client.write_all(b"question").await.unwrap();
+        let mut said = vec![0; announced.map_or(0, |_| 28) + 8];
+        server.read_exact(&mut said).await.unwrap();
+        assert!(said.ends_with(b"question"));
+        server.write_all(b"answer").await.unwrap();
+        server.shutdown().await.unwrap();
+        settled(&proxy, 1).await;
+        assert_eq!(read_all(&mut server).await, b"");
+        assert_eq!(read_all(&mut client).await, b"answer");
+    }
+}
+
+#[tokio::test]
+async fn without_half_close_a_client_that_ends_first_gets_its_answer() {
+    let (listener, address) = backend().await;
+    let proxy = start(Settings::default(), vec![brief(&[address])]);
+    let (mut client, mut server) = pair(&proxy, &listener).await;
+    client.write_all(b"question").await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut server).await, b"question");
+    assert_eq!(proxy.tracker.closed(), 0, "the answer is to come");
+    server.write_all(b"answer").await.unwrap();
+    server.shutdown().await.unwrap();
+    settled(&proxy, 1).await;
+    assert_eq!(read_all(&mut client).await, b"answer");
+}
+
+#[tokio::test]
+async fn a_drain_without_half_close_waits_for_the_end_of_the_backend_alone() {
+    let (listener, address) = backend().await;
+    let proxy = start(Settings::default(), vec![brief(&[address])]);
+    let (mut client, mut server) = pair(&proxy, &listener).await;
+    proxy.drain.start();
+    server.write_all(b"answer").await.unwrap();
+    drop(server);
+    proxy.drain.finished().await;
+    settled(&proxy, 1).await;
+    assert_eq!(read_all(&mut client).await, b"answer");
+}
+
+#[tokio::test]
+async fn a_connection_ends_by_the_configuration_that_it_came_by() {
+    let (listener, address) = backend().await;
+    let proxy = start(Settings::default(), vec![tcp(&[address])]);
+    let (mut before, mut before_server) = pair(&proxy, &listener).await;
+    let table = RouteTable::new([(RouteId::new(0).unwrap(), brief(&[address]))]).unwrap();
+    let next = proxy.live.borrow().successor(Settings::default(), table);
+    proxy.live.send(Arc::new(next)).unwrap();
+    let (mut after, mut after_server) = pair(&proxy, &listener).await;
+    for server in [&mut before_server, &mut after_server] {
+        server.shutdown().await.unwrap();
+    }
+    assert_eq!(read_all(&mut after).await, b"");
+    assert_eq!(read_all(&mut before).await, b"");
+    until("the newer one is closed", || proxy.tracker.closed() == 1).await;
+    before.write_all(b"more").await.unwrap();
+    before.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut before_server).await, b"more");
+    settled(&proxy, 2).await;
 }
 
 #[tokio::test]

@@ -72,8 +72,16 @@ pub(crate) fn action<'a>(at: &Cursor<'a>, defaults: &Defaults) -> Option<ActionK
 }
 
 /// The keys that mean something for forwarding only.
-const FORWARDING: &[&str] =
-    &["targets", "target", "loadBalancing", "websocket", "backendTls", "backendProtocol", "sendProxyProtocol"];
+const FORWARDING: &[&str] = &[
+    "targets",
+    "target",
+    "loadBalancing",
+    "websocket",
+    "backendTls",
+    "backendProtocol",
+    "halfClose",
+    "sendProxyProtocol",
+];
 
 fn only(table: &Table<'_>, kind: Option<Kind>, wanted: Kind, name: &str, keys: &[&str]) {
     if kind.is_none_or(|kind| kind == wanted) {
@@ -111,6 +119,7 @@ fn forward(table: &Table<'_>, defaults: &Defaults, wanted: bool) -> Forward {
     let protocols =
         [("auto", BackendProtocol::Auto), ("http1", BackendProtocol::Http1), ("http2", BackendProtocol::Http2)];
     table.read("backendProtocol", |at| choice(at, &protocols, &["http3"]), &mut forward.backend_protocol);
+    table.read("halfClose", boolean, &mut forward.half_close);
     let merge = Merge { target: &defaults.target, route: own_proxy, process: defaults.send_proxy };
     match listed {
         Some(listed) => {

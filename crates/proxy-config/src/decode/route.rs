@@ -66,6 +66,14 @@ fn bytes_help(tls: Option<TlsMode>) -> &'static str {
     }
 }
 
+/// The same of a key that needs bytes, on a route that has requests.
+fn requests_help(tls: Option<TlsMode>) -> &'static str {
+    match tls {
+        Some(_) => "remove it, or pass TLS through",
+        None => "remove it, or write \"protocol\": \"tcp\"",
+    }
+}
+
 /// The parts of a route, for what follows from them together.
 struct Joining<'b, 'a> {
     matching: &'b MatchKeys<'a>,
@@ -223,6 +231,14 @@ impl Joining<'_, '_> {
             );
         }
         if protocol == Protocol::Http {
+            if !forward.half_close
+                && let Some(at) = key("halfClose")
+            {
+                at.error_help(
+                    "this route carries requests, which say by themselves where they end",
+                    requests_help(tls),
+                );
+            }
             return;
         }
         if forward.health_check.as_ref().is_some_and(|check| check.path.is_some())

@@ -415,6 +415,11 @@ fn parts_of_a_route() {
             "carries bytes",
         ),
         (
+            with("ports: 80, path: /", &format!("{forward}, halfClose: false")),
+            "routes[0].action.halfClose",
+            "carries requests",
+        ),
+        (
             with("ports: 80", "type: forward, target: { host: b, port: 1 }"),
             "routes[0].action.target",
             "the old name of \"targets\"",

@@ -146,7 +146,7 @@ fn every_key_of_a_route_lands_in_its_field() {
     assert_eq!(forward.backend_tls.ca, Some(PathBuf::from("/etc/ca.pem")));
     assert_eq!(forward.backend_tls.server_name.as_deref(), Some("inside.test"));
     assert!(forward.backend_tls.insecure_skip_verify);
-    assert_eq!(forward.backend_protocol, BackendProtocol::Http2);
+    assert_eq!((forward.backend_protocol, forward.half_close), (BackendProtocol::Http2, true), "one by default");
     let edits = [("X-Env".to_owned(), Some("prod".to_owned())), ("A-Secret".to_owned(), None)];
     assert_eq!(shop.headers.request.0, edits, "in the order of the file");
     assert_eq!(shop.headers.response.0, [("Server".to_owned(), None)]);
@@ -177,6 +177,7 @@ fn every_key_of_a_route_lands_in_its_field() {
         "the default target"
     );
     assert_eq!(forward.targets[0].send_proxy, Some(ProxyVersion::V1), "that of the process");
+    assert!(!forward.half_close);
     assert_eq!(
         (mail.security.limits.max_connections, mail.security.limits.per_client),
         (0, 20),
