@@ -2,7 +2,7 @@
 
 mod backend;
 mod bodies;
-mod chance;
+pub(crate) mod chance;
 mod client;
 mod ends;
 mod frames;

@@ -1,7 +1,7 @@
 //! How the head of a response of HTTP/1 is written. Pure.
 
-use crate::fields::Fields;
-use crate::http1::{Sent, announced, field, line, write_number};
+use crate::fields::{Fields, write_line};
+use crate::http1::{Sent, announced, write_number};
 use http::header::TRAILER;
 use http::{StatusCode, Version};
 
@@ -33,13 +33,12 @@ pub(super) fn encode(
     out.reserve(ENOUGH);
     begin(status, is_1_1, out);
     let (mut dated, mut connected, mut closes) = (false, false, false);
-    for one in fields.lines() {
-        let (name, value) = (one.name, one.value);
+    fields.write(out, |name, value| {
         match (name.len(), name) {
             // To a HEAD it is that of the body that a GET would have.
-            (14, b"content-length") if !matches!(framing, Framing::OfGet) => continue,
-            (17, b"transfer-encoding") => continue,
-            (7, b"trailer") if !matches!(framing, Framing::Chunked) => continue,
+            (14, b"content-length") => return matches!(framing, Framing::OfGet),
+            (17, b"transfer-encoding") => return false,
+            (7, b"trailer") => return matches!(framing, Framing::Chunked),
             (4, b"date") => dated = true,
             (10, b"connection") => {
                 connected = true;
@@ -48,13 +47,13 @@ pub(super) fn encode(
             }
             _ => {}
         }
-        line(out, one);
-    }
+        true
+    });
     let keeps = asker.keeps && !closes && !matches!(framing, Framing::UntilClose);
     match (keeps, is_1_1) {
         _ if status == StatusCode::SWITCHING_PROTOCOLS => {}
-        (false, true) if !closes => field(out, b"connection", b"close"),
-        (true, false) if !connected => field(out, b"connection", b"keep-alive"),
+        (false, true) if !closes => write_line(b"connection", b"close", out),
+        (true, false) if !connected => write_line(b"connection", b"keep-alive", out),
         _ => {}
     }
     let sent = match framing {
@@ -66,7 +65,7 @@ pub(super) fn encode(
             if length == 0 { Sent::None } else { Sent::Sized(length) }
         }
         Framing::Chunked => {
-            field(out, b"transfer-encoding", b"chunked");
+            write_line(b"transfer-encoding", b"chunked", out);
             Sent::Chunked {
                 open: false,
                 announced: if asker.trailers { announced(fields.all(&TRAILER)) } else { Vec::new() },

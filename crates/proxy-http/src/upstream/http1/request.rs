@@ -1,7 +1,8 @@
 //! How a request of HTTP/1.1 is written. Pure.
 
+use crate::fields::write_line;
 use crate::headers::Stamp;
-use crate::http1::{Sent, announced, field, line, write_number};
+use crate::http1::{Sent, announced, write_number};
 use crate::message::Head;
 use http::header::TRAILER;
 
@@ -16,24 +17,23 @@ pub(super) fn encode(head: &Head, stamp: Option<&Stamp>, length: Option<u64>, ou
     out.extend_from_slice(head.uri.path_and_query().map_or("/", |path| path.as_str()).as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let (mut claimed, mut host) = (false, None);
-    for one in head.fields.lines() {
-        let (name, value) = (one.name, one.value);
+    head.fields.write(out, |name, value| {
         match (name.len(), name) {
             (14, b"content-length") => {
                 claimed = true;
-                continue;
+                return false;
             }
-            (17, b"transfer-encoding") => continue,
+            (17, b"transfer-encoding") => return false,
             (4, b"host") => host = Some(value),
             _ => {}
         }
-        line(out, one);
-    }
+        true
+    });
     if host.is_none()
         && let Some(authority) = head.uri.authority()
     {
         host = Some(authority.as_str().as_bytes());
-        field(out, b"host", authority.as_str().as_bytes());
+        write_line(b"host", authority.as_str().as_bytes(), out);
     }
     if let Some(stamp) = stamp {
         stamp.write(host, out);
@@ -49,7 +49,7 @@ pub(super) fn encode(head: &Head, stamp: Option<&Stamp>, length: Option<u64>, ou
             if length == 0 { Sent::None } else { Sent::Sized(length) }
         }
         None => {
-            field(out, b"transfer-encoding", b"chunked");
+            write_line(b"transfer-encoding", b"chunked", out);
             Sent::Chunked { open: false, announced: announced(head.fields.all(&TRAILER)) }
         }
     };
