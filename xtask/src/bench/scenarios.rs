@@ -107,7 +107,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         needs: &[Need::Streams],
         ..work(
             "connect-tcp",
-            "the same through a TCP route, each with a backend connection of its own",
+            "the same through a TCP route, each with a backend connection of its own, whose end is that of both in smartproxy and nginx",
             Work::Each(Listener::Tcp),
         )
     },

@@ -75,6 +75,10 @@ fn route(setup: &Setup, listener: Listener, port: u16) -> Value {
         let files = json!({"certFile": setup.certificate(), "keyFile": setup.key()});
         action["tls"] = json!({"mode": "terminate", "certificate": files});
     }
+    if listener == Listener::Tcp {
+        // As nginx does by default.
+        action["halfClose"] = json!(false);
+    }
     if listener == Listener::Sni {
         action["tls"] = json!({"mode": "passthrough"});
         matching["domains"] = json!([SERVER_NAME]);
