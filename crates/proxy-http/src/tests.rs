@@ -95,22 +95,31 @@ async fn listen(server: Arc<HttpServer>, limits: Arc<Limits>, port: u16) -> Sock
             // As every socket is that the proxy accepts.
             io.set_nodelay(true).unwrap();
             let now = Instant::now();
-            let permit = Permit::open(&tracker, now, Arrival::client(peer.ip())).unwrap();
-            tokio::spawn(server.serve(HttpConnection {
-                local: io.local_addr().unwrap(),
-                io: io.into(),
-                received: bytes::BytesMut::new(),
-                peer,
-                client: peer.ip(),
-                permit,
-                port,
-                hello:
-                    (port == TLS_PORT).then(|| ClientHello { sni: Some("shop.test".into()), ..ClientHello::default() }),
-                accepted: now,
-            }));
+            tokio::spawn(server.serve(connection(io, peer, &tracker, port, now)));
         }
     });
     address
+}
+
+/// A connection as the TCP side hands it over.
+fn connection(
+    io: TcpStream,
+    peer: SocketAddr,
+    tracker: &Arc<dyn ConnectionTracker>,
+    port: u16,
+    accepted: Instant,
+) -> HttpConnection {
+    HttpConnection {
+        local: io.local_addr().unwrap(),
+        io: io.into(),
+        received: bytes::BytesMut::new(),
+        peer,
+        client: peer.ip(),
+        permit: Permit::open(tracker, accepted, Arrival::client(peer.ip())).unwrap(),
+        port,
+        hello: (port == TLS_PORT).then(|| ClientHello { sni: Some("shop.test".into()), ..ClientHello::default() }),
+        accepted,
+    }
 }
 
 /// A route that forwards to `backend`, in plain and over TLS as two routes.

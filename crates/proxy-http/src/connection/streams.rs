@@ -72,6 +72,9 @@ enum Stage {
     Sending(Sending),
 }
 
+/// How long a connection has its dates remembered by the table of HPACK.
+const DATED: Duration = Duration::from_secs(2);
+
 /// What is kept of a stream that asks to become a tunnel, until it is answered.
 struct Connect {
     body: RecvStream,
@@ -161,6 +164,13 @@ impl Stream {
         }
     }
 
+    /// Whether the table of HPACK is to remember no more dates. Each second has another one: a table that remembers all is
+    /// full of them after a minute, has nothing else any more, and is searched through for each answer.
+    fn is_old(&self) -> bool {
+        let timers = &self.client.worker.timers;
+        timers.tick() >= timers.tick_at(self.client.accepted + DATED)
+    }
+
     /// Sends the head of an answer; what of its body is to be sent.
     fn answer(
         &mut self,
@@ -195,6 +205,11 @@ impl Stream {
         {
             // The table of HPACK learns the name, so that the answers that follow need not spell it.
             id.set_sensitive(false);
+        }
+        if self.is_old()
+            && let Some(date) = head.headers_mut().get_mut(DATE)
+        {
+            date.set_sensitive(true);
         }
         let sent = self.respond.send_response(head, ends && connect.is_none());
         let out = sent.map_err(|_| Reason::INTERNAL_ERROR)?;

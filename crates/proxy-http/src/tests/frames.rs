@@ -239,6 +239,37 @@ async fn the_name_of_the_id_is_spelled_once() {
     world.settled().await;
 }
 
+#[tokio::test]
+async fn dates_are_remembered_of_young_connections_alone() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let backend = Backend::start().await;
+    let world = World::new(vec![forward("all", &backend)]).await;
+    let tracker: Arc<dyn ConnectionTracker> = world.limits.clone();
+    let (now, mut lengths) = (Instant::now(), Vec::new());
+    for accepted in [now + HOUR, now.checked_sub(HOUR).expect("the machine is older")] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = connect(listener.local_addr().unwrap()).await;
+        let (io, peer) = listener.accept().await.unwrap();
+        tokio::spawn(world.server.serve(connection(io, peer, &tracker, PORT, accepted)));
+        stream.write_all(&wire::client(&[])).await.unwrap();
+        for id in [1, 3] {
+            stream.write_all(&wire::get(id)).await.unwrap();
+            while let Some(frame) = soon(Frame::read(&mut stream)).await {
+                if frame.kind == HEADERS {
+                    lengths.push(frame.payload.len());
+                }
+                if frame.stream == id && frame.flags & wire::END_STREAM != 0 {
+                    break;
+                }
+            }
+        }
+    }
+    // Ids differ by a byte or two. A date has 29 characters, and 22 bytes as Huffman has it.
+    let [first, second, first_of_old, second_of_old] = lengths[..] else { panic!("{lengths:?}") };
+    assert!(first.abs_diff(first_of_old) < 8 && second_of_old > second + 16, "{lengths:?}");
+    world.settled().await;
+}
+
 /// The list of others, where it is installed.
 #[tokio::test]
 async fn h2spec_is_content_where_it_is_installed() {

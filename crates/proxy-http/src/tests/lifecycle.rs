@@ -220,12 +220,7 @@ async fn the_task_of_a_connection_is_small() {
     let _client = connect(listener.local_addr().unwrap()).await;
     let (io, peer) = listener.accept().await.unwrap();
     let tracker: Arc<dyn ConnectionTracker> = world.limits.clone();
-    let accepted = Instant::now();
-    let permit = Permit::open(&tracker, accepted, Arrival::client(peer.ip())).unwrap();
-    let local = io.local_addr().unwrap();
-    let (received, client) = (bytes::BytesMut::new(), peer.ip());
-    let io = io.into();
-    let connection = HttpConnection { io, received, peer, client, local, permit, port: PORT, hello: None, accepted };
+    let connection = connection(io, peer, &tracker, PORT, Instant::now());
     let task = crate::connection::serve(Arc::clone(&world.server.worker), connection);
     let size = size_of_val(&*task);
     assert!(size <= 1024, "an idle connection would keep {size} bytes in its task");
