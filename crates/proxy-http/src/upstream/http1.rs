@@ -29,7 +29,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 #[derive(Debug)]
 pub(super) struct Http1 {
     io: BackendStream,
-    sending: Sending,
+    dispatch: Dispatch,
     receiving: Receiving,
     /// Bytes read and not taken yet.
     unread: BytesMut,
@@ -43,7 +43,7 @@ pub(super) struct Http1 {
 
 /// What is to be written for the request.
 #[derive(Debug, Default)]
-struct Sending {
+struct Dispatch {
     /// Heads, small pieces of a body and what frames it.
     out: Vec<u8>,
     /// How much of it is written.
@@ -91,8 +91,8 @@ pub(super) enum HeadError {
 
 impl Http1 {
     pub(super) fn new(io: BackendStream) -> Self {
-        let (sending, receiving) = (Sending::default(), Receiving::Ended);
-        Self { io, sending, receiving, unread: BytesMut::new(), ask: FIRST_READ, keeps: true, vintage: 0 }
+        let (dispatch, receiving) = (Dispatch::default(), Receiving::Ended);
+        Self { io, dispatch, receiving, unread: BytesMut::new(), ask: FIRST_READ, keeps: true, vintage: 0 }
     }
 
     /// Whether an idle connection can take a request, as far as is known without asking the system.
@@ -102,10 +102,10 @@ impl Http1 {
 
     /// Begins the exchange of a request. What carries it is up to the calls that follow.
     pub(super) fn begin(&mut self, head: &Head, stamp: Option<&Stamp>, body: Outgoing) {
-        let sending = &mut self.sending;
-        sending.framing = request::encode(head, stamp, body.size_hint().exact(), &mut sending.out);
-        (sending.begun, sending.failed, sending.ending) = (false, false, false);
-        sending.body = (!body.is_end_stream()).then_some(body);
+        let dispatch = &mut self.dispatch;
+        dispatch.framing = request::encode(head, stamp, body.size_hint().exact(), &mut dispatch.out);
+        (dispatch.begun, dispatch.failed, dispatch.ending) = (false, false, false);
+        dispatch.body = (!body.is_end_stream()).then_some(body);
         self.receiving = Receiving::Head { to_head: head.method == Method::HEAD };
         self.keeps = true;
         self.ask = FIRST_READ;
@@ -114,7 +114,7 @@ impl Http1 {
     /// Sends the request and waits for the head of the response.
     pub(super) fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<()>, HeadError>> {
         loop {
-            if let Poll::Ready(Err(ClientBroke)) = self.sending.poll(&mut self.io, context) {
+            if let Poll::Ready(Err(ClientBroke)) = self.dispatch.poll(&mut self.io, context) {
                 return Poll::Ready(Err(HeadError::RequestBody));
             }
             match self.take_head() {
@@ -123,14 +123,14 @@ impl Http1 {
                 Err(Malformed) => return Poll::Ready(Err(HeadError::Malformed)),
             }
             if !matches!(ready!(self.poll_fill(context)), Ok(1..)) {
-                return Poll::Ready(Err(HeadError::Lost { untouched: !self.sending.begun }));
+                return Poll::Ready(Err(HeadError::Lost { untouched: !self.dispatch.begun }));
             }
         }
     }
 
     /// The next piece of the response's body. Goes on sending the request meanwhile.
     pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Poll::Ready(Err(ClientBroke)) = self.sending.poll(&mut self.io, context) {
+        if let Poll::Ready(Err(ClientBroke)) = self.dispatch.poll(&mut self.io, context) {
             return Poll::Ready(Some(Err("the client broke off with the body of its request".into())));
         }
         loop {
@@ -159,17 +159,17 @@ impl Http1 {
 
     /// Whether a part of the request has not left yet.
     pub(super) fn is_sending(&self) -> bool {
-        !self.sending.is_done() && !self.sending.failed
+        !self.dispatch.is_done() && !self.dispatch.failed
     }
 
     /// Whether another request may follow: everything was sent, everything was taken, and nothing came unasked for.
     pub(super) fn is_reusable(&self) -> bool {
-        self.keeps && self.is_ended() && self.sending.is_done() && !self.sending.failed && self.unread.is_empty()
+        self.keeps && self.is_ended() && self.dispatch.is_done() && !self.dispatch.failed && self.unread.is_empty()
     }
 
     /// Sends what is left of a request whose response has ended; whether another one may follow.
     pub(super) fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<bool> {
-        match self.sending.poll(&mut self.io, context) {
+        match self.dispatch.poll(&mut self.io, context) {
             Poll::Ready(sent) => Poll::Ready(sent.is_ok() && self.is_reusable()),
             // Whatever it says now, be it that it has gone, nobody waits for it.
             Poll::Pending if !self.io.is_silent(context) => Poll::Ready(false),
@@ -283,7 +283,7 @@ const LARGE: usize = 2 * 1024;
 /// The client broke off with the body of its request.
 struct ClientBroke;
 
-impl Sending {
+impl Dispatch {
     fn is_done(&self) -> bool {
         self.body.is_none() && !self.ending && self.is_written() && !self.unflushed
     }

@@ -43,6 +43,8 @@ impl Underway {
     /// Sends the request, and waits for the head of the response.
     pub(crate) fn poll(&mut self, timers: &Timers, context: &mut Context<'_>) -> Poll<Heard> {
         let Work { lease: Lease::Http1(connection), progress, .. } = &mut *self.work else {
+            // Never: `Pools::begin` makes it of a connection of HTTP/1.1. A type of its own for that would have to be moved into
+            // the work with each answer.
             return Poll::Ready(Heard(None));
         };
         match connection.poll_head(context) {
