@@ -18,21 +18,34 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 #[must_use]
 #[inline]
 pub fn canonical(address: IpAddr) -> IpAddr {
-    /// What stands before the 32 bits of the IPv4 address.
-    const MAPPED: u128 = 0xffff;
-    const NAT64: u128 = 0x64_ff9b << 64;
-    let IpAddr::V6(v6) = address else { return address };
-    if (v6.to_bits() >> 64) as u64 > (NAT64 >> 32) as u64 {
-        // Nearly everyone: one comparison of a half is enough.
-        return address;
-    }
-    match v6.to_bits() >> 32 {
-        MAPPED | NAT64 => {
-            let [.., a, b, c, d] = v6.octets();
-            IpAddr::V4(Ipv4Addr::new(a, b, c, d))
-        }
+    match address {
+        IpAddr::V6(v6) if may_carry_v4(upper_half(v6)) => carried_v4(v6).map_or(address, IpAddr::V4),
         _ => address,
     }
+}
+
+/// What stands before the 32 bits of an IPv4 address.
+const MAPPED: u128 = 0xffff;
+const NAT64: u128 = 0x64_ff9b << 64;
+
+/// Whether an IPv6 address can be one that carries an IPv4 address, by its upper half. Nearly none can.
+#[inline]
+const fn may_carry_v4(upper_half: u64) -> bool {
+    upper_half <= (NAT64 >> 32) as u64
+}
+
+/// The IPv4 address that an IPv6 address carries.
+#[cold]
+const fn carried_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+    match v6.to_bits() >> 32 {
+        MAPPED | NAT64 => Some(Ipv4Addr::from_bits(v6.to_bits() as u32)),
+        _ => None,
+    }
+}
+
+#[inline]
+const fn upper_half(v6: Ipv6Addr) -> u64 {
+    (v6.to_bits() >> 64) as u64
 }
 
 /// What a per-client limit counts by: an address cut to its prefix.
@@ -125,9 +138,24 @@ impl Prefixes {
     #[must_use]
     #[inline]
     pub fn key(self, address: IpAddr) -> ClientKey {
-        match canonical(address) {
-            IpAddr::V4(v4) => ClientKey::V4(v4.to_bits() & self.v4),
-            IpAddr::V6(v6) => ClientKey::V6((v6.to_bits() >> 64) as u64 & self.v6),
+        match address {
+            IpAddr::V4(v4) => self.key_of_v4(v4),
+            IpAddr::V6(v6) if may_carry_v4(upper_half(v6)) => self.key_of_low(v6),
+            IpAddr::V6(v6) => ClientKey::V6(upper_half(v6) & self.v6),
+        }
+    }
+
+    #[inline]
+    const fn key_of_v4(self, v4: Ipv4Addr) -> ClientKey {
+        ClientKey::V4(v4.to_bits() & self.v4)
+    }
+
+    /// The key of an address that begins as low as those that carry an IPv4 address.
+    #[cold]
+    const fn key_of_low(self, v6: Ipv6Addr) -> ClientKey {
+        match carried_v4(v6) {
+            Some(v4) => self.key_of_v4(v4),
+            None => ClientKey::V6(upper_half(v6) & self.v6),
         }
     }
 }

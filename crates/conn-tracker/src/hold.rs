@@ -24,7 +24,7 @@ pub(crate) fn leaked(what: &str) {
 }
 
 /// How many bindings a hold keeps without allocating. A connection rarely has more than one.
-const INLINE: usize = 3;
+const INLINE: usize = 2;
 
 /// Every slot of one connection, as its tracker knows them.
 ///
@@ -39,6 +39,7 @@ pub struct Hold {
     #[expect(clippy::box_collection, reason = "a thin pointer keeps the hold small")]
     spilled: Option<Box<Vec<Binding>>>,
     bound: [Option<Binding>; INLINE],
+    hint: u32,
     state: State,
 }
 
@@ -48,7 +49,7 @@ impl Hold {
     /// A hold on nothing, to be filled.
     #[inline]
     pub const fn vacant() -> Self {
-        Self { client: 0, spilled: None, bound: [None; INLINE], state: State::VACANT }
+        Self { client: 0, spilled: None, bound: [None; INLINE], hint: 0, state: State::VACANT }
     }
 
     /// Holds `slots` from now on, for `client` if its key is counted. Called by trackers, in `open`.
@@ -56,6 +57,19 @@ impl Hold {
     pub fn fill(&mut self, client: Option<ClientKey>, slots: Slots) {
         debug_assert!(self.is_vacant(), "what a hold owns would be lost");
         (self.client, self.state) = State::open(client, slots);
+    }
+
+    /// What its tracker noted, to find sooner what it counts of the client; any number if it noted nothing.
+    #[must_use]
+    #[inline]
+    pub const fn hint(&self) -> u32 {
+        self.hint
+    }
+
+    /// Notes something for [`Hold::hint`]. Called by trackers, in `open`.
+    #[inline]
+    pub const fn set_hint(&mut self, hint: u32) {
+        self.hint = hint;
     }
 
     /// Whether nothing is owned: it was not filled yet, or given back.
@@ -85,7 +99,7 @@ impl Hold {
     #[inline]
     pub const fn only_binding(&self) -> Option<Binding> {
         match (self.bound, &self.spilled) {
-            ([Some(binding), None, None], None) if self.is_bound_at_all() => Some(binding),
+            ([Some(binding), None], None) if self.is_bound_at_all() => Some(binding),
             _ => None,
         }
     }
@@ -145,12 +159,12 @@ impl Hold {
         self.is_bound_at_all() && self.bindings().any(|binding| binding.route() == route)
     }
 
-    /// Adds a binding. A route is bound at most once; allocates from the fourth route of one connection on.
+    /// Adds a binding. A route is bound at most once; allocates from the third route of one connection on.
     pub fn push(&mut self, binding: Binding) {
         debug_assert!(!self.is_bound(binding.route()), "a connection binds a route once");
         if !self.is_bound_at_all() {
             // What is there is from before the hold was settled.
-            (self.bound, self.spilled) = ([Some(binding), None, None], None);
+            (self.bound, self.spilled) = ([Some(binding), None], None);
             return self.state.set(State::BOUND);
         }
         match self.bound.iter_mut().find(|place| place.is_none()) {

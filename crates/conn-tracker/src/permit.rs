@@ -13,7 +13,6 @@ use std::time::Instant;
 #[clippy::has_significant_drop]
 pub struct Permit {
     tracker: Arc<dyn ConnectionTracker>,
-    // Filled where it is: an admission that were copied from place to place would cost twice as much.
     hold: Hold,
 }
 
@@ -24,9 +23,10 @@ impl Permit {
     /// See [`ConnectionTracker::open`].
     #[inline]
     pub fn open(tracker: &Arc<dyn ConnectionTracker>, now: Instant, arrival: Arrival) -> Result<Self, Rejection> {
-        let mut permit = Self { tracker: Arc::clone(tracker), hold: Hold::vacant() };
-        tracker.open(now, arrival, &mut permit.hold)?;
-        Ok(permit)
+        // The tracker is counted behind the answer: who is refused costs less then.
+        let mut hold = Hold::vacant();
+        tracker.open(now, arrival, &mut hold)?;
+        Ok(Self { tracker: Arc::clone(tracker), hold })
     }
 
     /// Names the client of a connection that came through a trusted proxy.
@@ -102,9 +102,7 @@ impl Permit {
 impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
-        if !self.hold.is_vacant() {
-            self.tracker.close(&mut self.hold);
-        }
+        self.tracker.close(&mut self.hold);
     }
 }
 

@@ -23,7 +23,7 @@ fn main() {
     let (rounds, clients) = (argument(1).unwrap_or(9), argument(2).unwrap_or(1_000_000));
     let now = Instant::now();
     let limits =
-        Limits { max_connections: 60_000_000, per_client: 2, rate_per_minute: 60_000_000, ..Limits::default() };
+        Limits { max_connections: 30_000_000, per_client: 2, rate_per_minute: 60_000_000, ..Limits::default() };
     let table = Table::new(TableConfig::default(), limits, now).unwrap();
     let tracker = table.for_worker();
     let held: Vec<_> = (0..clients).map(|number| permit(&tracker, now, number)).collect();

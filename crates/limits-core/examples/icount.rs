@@ -3,10 +3,11 @@
 //! Everything before the turns is the same for every number of them, so the difference between two runs is the turns.
 #![allow(clippy::unwrap_used, reason = "a measurement that fails has no figures")]
 
-use conn_tracker::{Arrival, Permit, RequestPermit};
+use conn_tracker::{Arrival, ConnectionTracker, Permit, RequestPermit};
 use limits_core::{Limits, RouteLimits, Table, TableConfig};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const CLIENTS: u32 = 20_000;
@@ -28,7 +29,8 @@ fn main() {
         ..Limits::default()
     };
     let table = Table::new(TableConfig::default(), limits, now).unwrap();
-    let (tracker, route) = (table.for_worker(), table.route_ids()[0]);
+    // The compiler must not see which tracker it is: a proxy's does not.
+    let (tracker, route) = (black_box(table.for_worker()), table.route_ids()[0]);
     let held: Vec<_> = (0..CLIENTS)
         .flat_map(|number| [v4(number), v6(number)])
         .map(|from| Permit::open(&tracker, now, Arrival::client(from)).unwrap())
@@ -43,6 +45,8 @@ fn main() {
     match &*case {
         "known_v4" | "listed_v4" => (0..turns).for_each(|turn| drop(black_box(open(v4(known(turn))).unwrap()))),
         "known_v6" => (0..turns).for_each(|turn| drop(black_box(open(v6(known(turn))).unwrap()))),
+        "announced_v4" => announced(&tracker, later, turns, |turn| v4(known(turn))),
+        "announced_v6" => announced(&tracker, later, turns, |turn| v6(known(turn))),
         "new_v4" => (0..turns).for_each(|turn| drop(black_box(open(v4(CLIENTS + turn)).unwrap()))),
         "bound_v4" => (0..turns).for_each(|turn| {
             let mut permit = open(v4(known(turn))).unwrap();
@@ -58,6 +62,17 @@ fn main() {
         unknown => panic!("there is no case {unknown:?}"),
     }
     drop((held, full));
+}
+
+/// Known clients, each announced before the last one is admitted.
+#[inline(always)]
+fn announced(tracker: &Arc<dyn ConnectionTracker>, now: Instant, turns: u32, client: impl Fn(u32) -> IpAddr) {
+    let mut next = client(turns);
+    for turn in 0..turns {
+        let this = std::mem::replace(&mut next, client(turn));
+        tracker.expect(next);
+        drop(black_box(Permit::open(tracker, now, Arrival::client(this)).unwrap()));
+    }
 }
 
 fn v4(number: u32) -> IpAddr {

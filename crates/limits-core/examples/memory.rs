@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The parts of a table with a lock of their own.
+const SHARDS: u32 = 1024;
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let is_v6 = arguments.next().as_deref() == Some("v6");
@@ -32,8 +35,7 @@ fn main() {
     let before = cpu();
     let top = table.top(TopBy::Active, 20).len();
     // A lock is held for about 1,024 places of one family, of which clients fill 9 in 16 or more.
-    let shards = TableConfig::default().shards;
-    let lock = (cpu() - before) / i64::from(shards * (1 + clients.div_ceil(shards * 1_024)));
+    let lock = (cpu() - before) / i64::from(SHARDS * (1 + clients.div_ceil(SHARDS * 1_024)));
     // What was forgotten above is built again: a hold is plain data.
     for number in 0..clients {
         tracker.close(&mut again(&table, address(is_v6, number)));

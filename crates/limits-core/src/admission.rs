@@ -18,27 +18,26 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 impl Table {
-    /// The decision about a client whose shard is locked.
+    /// Admits a connection of a client.
     #[inline(never)]
-    pub(crate) fn open_slowly<'a>(
-        &'a self,
-        mut shard: MutexGuard<'a, Shard>,
+    pub(crate) fn open_slowly(
+        &self,
         now: u64,
         address: &IpAddr,
         pending: bool,
         hold: &mut Hold,
     ) -> Result<(), Rejection> {
-        let (address, slots) = (canonical(*address), process_slots(pending));
+        let address = canonical(*address);
         let place = self.place(address);
-        shard.advance(now);
-        let (mut shard, answer) = self.take_as_client(shard, address, place, now, Slots::NONE, slots);
+        let shard = self.lock(place, now);
+        let (mut shard, answer) = self.take_as_client(shard, address, place, now, Slots::NONE, process_slots(pending));
         let rejection = match answer {
             Ok(Taken::Exempt) => {
                 hold.fill(None, Slots::EXEMPT);
                 return Ok(());
             }
             Ok(Taken::Counted) => {
-                opened(&mut shard, place.key, pending, hold);
+                opened(&mut shard, place, pending, hold);
                 return Ok(());
             }
             Err(rejection) => rejection,
@@ -51,6 +50,7 @@ impl Table {
         Ok(())
     }
 
+    /// Admits a connection that is of no client, or whose client will be named.
     #[inline(never)]
     pub(crate) fn open_anonymous(
         &self,
@@ -240,10 +240,11 @@ const fn process_slots(pending: bool) -> Slots {
 
 /// A connection that holds all it asked for.
 #[inline]
-pub(crate) fn opened(shard: &mut Shard, client: ClientKey, pending: bool, hold: &mut Hold) {
+pub(crate) fn opened(shard: &mut Shard, Place { key, hash }: Place, pending: bool, hold: &mut Hold) {
     shard.admitted.direct += 1;
     shard.admitted.pending += u64::from(pending);
-    hold.fill(Some(client), process_slots(pending).with(Slots::CLIENT));
+    hold.fill(Some(key), process_slots(pending).with(Slots::CLIENT));
+    hold.set_hint(hash);
 }
 
 /// A connection that only a dry run lets in: it holds nothing, so that the counts are those of enforcing.

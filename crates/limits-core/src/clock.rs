@@ -10,31 +10,32 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     started: Instant,
-    /// The start in nanoseconds, if hashing tells them.
-    told: Option<i64>,
+    /// The start in nanoseconds, as hashing tells them.
+    told: i64,
+    /// How many nanoseconds after it what hashing tells is so; 0: never.
+    told_for: u64,
 }
 
 impl Clock {
     pub(crate) fn starting(started: Instant) -> Self {
-        let told = told(started).filter(|start| {
-            let is_told = |later| {
-                let then = started.checked_add(later).and_then(told);
-                then.map(|then| i128::from(then.wrapping_sub(*start))) == i128::try_from(later.as_nanos()).ok()
-            };
-            TRIED.into_iter().all(is_told)
-        });
-        Self { started, told }
+        let start = told(started);
+        let is_told = |later: Duration| {
+            let passed =
+                started.checked_add(later).and_then(told).zip(start).map(|(then, start)| then.wrapping_sub(start));
+            passed.map(i128::from) == i128::try_from(later.as_nanos()).ok()
+        };
+        let told_for = if TRIED.into_iter().all(is_told) { i64::MAX as u64 } else { 0 };
+        Self { started, told: start.unwrap_or(0), told_for }
     }
 
     /// Whole microseconds; 0 before the start.
     #[inline(always)]
     pub(crate) fn micros(&self, now: Instant) -> u64 {
-        if let (Some(start), Some(then)) = (self.told, told(now))
-            && let Ok(passed) = u64::try_from(then.wrapping_sub(start))
-        {
-            return passed / 1_000;
+        let passed = told(now).map(|then| then.wrapping_sub(self.told) as u64);
+        match passed.filter(|passed| *passed < self.told_for) {
+            Some(passed) => passed / 1_000,
+            None => self.subtracted(now),
         }
-        self.subtracted(now)
     }
 
     #[cold]
@@ -113,7 +114,7 @@ mod tests {
     #[test]
     fn a_hash_that_tells_something_else_is_not_used() {
         let started = Instant::now();
-        let clock = Clock { started, told: None };
+        let clock = Clock { started, told: 0, told_for: 0 };
         assert_eq!(clock.micros(started + Duration::from_nanos(7_000_999)), 7_000);
         assert_eq!(clock.micros(started.checked_sub(Duration::from_nanos(1)).unwrap_or(started)), 0);
     }

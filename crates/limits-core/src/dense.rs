@@ -17,7 +17,7 @@ pub(crate) trait Entry: Copy {
 }
 
 /// Places of a segment. In models so few that tables grow.
-const SEGMENT: usize = if cfg!(any(loom, shuttle)) { 4 } else { 64 };
+const SEGMENT: usize = if cfg!(any(loom, shuttle)) { 4 } else { 128 };
 /// Places behind the last home, for what is pushed beyond it.
 const SPARE: usize = SEGMENT / 4;
 
@@ -45,7 +45,7 @@ impl<E: Entry> Room<E> {
     }
 }
 
-/// Entries by hash. Only the lower 32 bits of a hash are used.
+/// Entries by hash.
 ///
 /// The places `0..places()` hold the entries in the order of their hashes, each at its home or behind it without a
 /// vacant place between.
@@ -80,7 +80,7 @@ impl<E: Entry> Dense<E> {
 
     /// The entry with this hash that is `wanted`, and its place.
     #[inline]
-    pub(crate) fn find(&mut self, hash: u64, wanted: impl Fn(&E) -> bool) -> Option<(usize, &mut E)> {
+    pub(crate) fn find(&mut self, hash: u32, wanted: impl Fn(&E) -> bool) -> Option<(usize, &mut E)> {
         let home = self.home(hash);
         let mut place = home;
         let mut first = home % SEGMENT;
@@ -100,31 +100,31 @@ impl<E: Entry> Dense<E> {
     }
 
     /// The entry with this hash that is `wanted`, if it is in the segment of its home and no vacant place before it. Nearly
-    /// every one is; `None` says nothing.
+    /// every one is; `None` says nothing. What is found at its home may be a vacant place, if one is `wanted`.
     #[inline(always)]
-    pub(crate) fn find_near(&mut self, hash: u64, wanted: impl Fn(&E) -> bool) -> Option<&mut E> {
+    pub(crate) fn find_near(&mut self, hash: u32, wanted: impl Fn(&E) -> bool) -> Option<&mut E> {
         let home = self.home(hash);
         let (segment, first) = (self.segments.get_mut(home / SEGMENT)?, home % SEGMENT);
         if wanted(&segment[first]) {
-            return Some(&mut segment[first]).filter(|entry| !entry.is_vacant());
+            return Some(&mut segment[first]);
         }
         segment[first..].iter_mut().take_while(|entry| !entry.is_vacant()).find(|entry| wanted(entry))
     }
 
     /// Brings the places at which the entry with this hash most likely is nearer to the processor.
-    #[inline]
-    pub(crate) fn prefetch(&self, hash: u64) {
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, hash: u32) {
         /// Nearly every search is over within as many bytes.
         const CACHE_LINE: usize = 64;
         let home = self.home(hash);
         let Some(segment) = self.segments.get(home / SEGMENT) else { return };
-        let first = home % SEGMENT;
-        prefetch(&segment[first]);
-        prefetch(&segment[(first + CACHE_LINE / size_of::<E>()).min(SEGMENT - 1)]);
+        let first = std::ptr::from_ref(&segment[home % SEGMENT]);
+        prefetch(first);
+        prefetch(first.wrapping_byte_add(CACHE_LINE));
     }
 
     /// Adds an entry that is not there, to a table that need not grow. `hash_of` must give what `hash` is, for every entry.
-    pub(crate) fn insert(&mut self, hash: u64, entry: E, hash_of: impl Fn(&E) -> u64) {
+    pub(crate) fn insert(&mut self, hash: u32, entry: E, hash_of: impl Fn(&E) -> u32) {
         debug_assert!(self.more().is_none(), "a table grows before it is too full");
         while !self.squeeze_in(hash, entry, &hash_of) {
             self.spread_over(self.segments.len(), self.places() - self.homes as usize + SPARE, &hash_of);
@@ -133,7 +133,7 @@ impl<E: Entry> Dense<E> {
     }
 
     /// Takes the entry at an occupied place out. What is behind it moves up, never before `place`.
-    pub(crate) fn remove(&mut self, mut place: usize, hash_of: impl Fn(&E) -> u64) {
+    pub(crate) fn remove(&mut self, mut place: usize, hash_of: impl Fn(&E) -> u32) {
         while place + 1 < self.places() {
             let next = self[place + 1];
             if next.is_vacant() || self.home(hash_of(&next)) > place {
@@ -166,7 +166,7 @@ impl<E: Entry> Dense<E> {
     /// Moves into `room`, if it still makes the table larger or fits it, and leaves what is not needed any more. No memory
     /// is asked for or freed here: either may take an allocator milliseconds, as it may tidy up all that it has, and there
     /// is a lock around the table.
-    pub(crate) fn resize(&mut self, room: Room<E>, hash_of: impl Fn(&E) -> u64) -> Room<E> {
+    pub(crate) fn resize(&mut self, room: Room<E>, hash_of: impl Fn(&E) -> u32) -> Room<E> {
         let Room(mut segments) = room;
         let (wanted, fresh) = (segments.capacity(), segments.len());
         if fresh > 0 && self.segments.len() + fresh == wanted {
@@ -196,13 +196,14 @@ impl<E: Entry> Dense<E> {
         &self,
         from: u64,
         places: usize,
-        hash_of: impl Fn(&E) -> u64 + Copy,
+        hash_of: impl Fn(&E) -> u32 + Copy,
     ) -> (impl Iterator<Item = &E>, u64) {
         let share = ((places as u64) << 32).checked_div(self.homes.into()).unwrap_or(HASHES);
         let until = (from + share.max(1)).min(HASHES);
-        let behind = if until == HASHES { self.places() } else { self.home(until) };
-        let hash_of = move |entry: &E| u64::from(order(hash_of(entry)));
-        let entries = (self.home(from)..self.places())
+        let behind = u32::try_from(until).map_or(self.places(), |until| self.home(until));
+        let hash_of = move |entry: &E| u64::from(hash_of(entry));
+        let first = u32::try_from(from).map_or(self.places(), |from| self.home(from));
+        let entries = (first..self.places())
             .map(|place| (place, &self[place]))
             .take_while(move |&(place, entry)| if entry.is_vacant() { place < behind } else { hash_of(entry) < until })
             .filter_map(|(_, entry)| (!entry.is_vacant()).then_some(entry))
@@ -221,13 +222,13 @@ impl<E: Entry> Dense<E> {
     }
 
     #[inline]
-    fn home(&self, hash: u64) -> usize {
+    fn home(&self, hash: u32) -> usize {
         // A fraction of the homes instead of a remainder: it is cheaper, and grows with the hash.
-        (((hash & 0xffff_ffff) * u64::from(self.homes)) >> 32) as usize
+        ((u64::from(hash) * u64::from(self.homes)) >> 32) as usize
     }
 
     /// Puts an entry where its hash belongs if a place is vacant behind it.
-    fn squeeze_in(&mut self, hash: u64, entry: E, hash_of: impl Fn(&E) -> u64) -> bool {
+    fn squeeze_in(&mut self, hash: u32, entry: E, hash_of: impl Fn(&E) -> u32) -> bool {
         let places = self.places();
         let mut place = self.home(hash);
         while place < places {
@@ -236,7 +237,7 @@ impl<E: Entry> Dense<E> {
                 *here = entry;
                 return true;
             }
-            if order(hash_of(here)) > order(hash) {
+            if hash_of(here) > hash {
                 break;
             }
             place += 1;
@@ -251,7 +252,7 @@ impl<E: Entry> Dense<E> {
 
     /// Spreads the entries over the first `segments`, with so many places behind the last home. Where too many entries belong
     /// to the last homes there are fewer homes, and more places behind them.
-    fn spread_over(&mut self, segments: usize, mut spare: usize, hash_of: impl Fn(&E) -> u64) {
+    fn spread_over(&mut self, segments: usize, mut spare: usize, hash_of: impl Fn(&E) -> u32) {
         let places = segments * SEGMENT;
         loop {
             self.homes = u32::try_from(places.saturating_sub(spare)).expect("a table has fewer than 4 G places");
@@ -263,7 +264,7 @@ impl<E: Entry> Dense<E> {
     }
 
     /// Spreads the entries over the first `places`, if they are enough; if not, all entries are still there in their order.
-    fn spread(&mut self, places: usize, hash_of: impl Fn(&E) -> u64) -> bool {
+    fn spread(&mut self, places: usize, hash_of: impl Fn(&E) -> u32) -> bool {
         // All to the end. From there each one's place is at most where it is taken from, if they fit at all.
         let mut first = self.places();
         for place in (0..self.places()).rev() {
@@ -303,13 +304,8 @@ impl<E> IndexMut<usize> for Dense<E> {
     }
 }
 
-/// More than every hash, as far as one is used.
+/// More than every hash.
 pub(crate) const HASHES: u64 = 1 << 32;
-
-/// What entries are ordered by.
-fn order(hash: u64) -> u32 {
-    hash as u32
-}
 
 /// How many entries may have these homes: above it, looking for what is not there takes too long.
 fn most(homes: u32) -> usize {

@@ -69,8 +69,9 @@ pub(crate) trait Value: Copy {
     fn is_vacant(&self) -> bool;
 }
 
-/// No client ever holds as many connections: the process has a lower limit.
-const NOBODY: u32 = u32::MAX;
+/// No client ever holds as many connections: the process has a lower limit. And no [`Ceiling`](crate::settings::Ceiling) is
+/// so high that one more could be held.
+pub(crate) const NOBODY: u32 = u32::MAX;
 
 impl Value for Usage {
     const VACANT: Self = Self { held: NOBODY, spent: 0 };
@@ -148,14 +149,14 @@ pub(crate) trait Part: Copy + Eq {
     const ANY: Self;
 
     /// The hash of a client on it, by that of the client.
-    fn hash(self, secret: &Secret, client: u64) -> u64;
+    fn hash(self, secret: &Secret, client: u32) -> u32;
 }
 
 impl Part for () {
     const ANY: Self = ();
 
     #[inline]
-    fn hash(self, _: &Secret, client: u64) -> u64 {
+    fn hash(self, _: &Secret, client: u32) -> u32 {
         client
     }
 }
@@ -164,7 +165,7 @@ impl Part for RouteId {
     const ANY: Self = Self::new(0).expect("there is a first route");
 
     #[inline]
-    fn hash(self, secret: &Secret, client: u64) -> u64 {
+    fn hash(self, secret: &Secret, client: u32) -> u32 {
         secret.pair(client, self)
     }
 }
@@ -225,25 +226,16 @@ pub(crate) struct Swept {
 }
 
 impl Clients {
-    /// See [`Dense::find_near`], for a client of this family.
+    /// See [`Dense::find_near`], for a client of this family. What is found may be [`Usage::VACANT`], to which nothing can be added.
     #[inline(always)]
-    pub(crate) fn find_near<K: Key>(&mut self, hash: u64, key: K) -> Option<&mut Usage> {
+    pub(crate) fn find_near<K: Key>(&mut self, hash: u32, key: K) -> Option<&mut Usage> {
         K::table(self).find_near(hash, |entry| entry.key == key).map(|entry| &mut entry.value)
     }
 }
 
 impl<S: Part, V: Value> Counts<S, V> {
-    /// See [`Dense::prefetch`].
     #[inline]
-    pub(crate) fn prefetch(&self, hash: u64, key: ClientKey) {
-        match key {
-            ClientKey::V4(_) => self.v4.prefetch(hash),
-            ClientKey::V6(_) => self.v6.prefetch(hash),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn find(&mut self, hash: u64, key: ClientKey, sub: S) -> Option<&mut V> {
+    pub(crate) fn find(&mut self, hash: u32, key: ClientKey, sub: S) -> Option<&mut V> {
         match key {
             ClientKey::V4(key) => find_in(&mut self.v4, hash, key, sub),
             ClientKey::V6(key) => find_in(&mut self.v6, hash, key, sub),
@@ -251,7 +243,7 @@ impl<S: Part, V: Value> Counts<S, V> {
     }
 
     /// See [`Dense::insert`].
-    pub(crate) fn insert(&mut self, secret: &Secret, hash: u64, key: ClientKey, sub: S, value: V) {
+    pub(crate) fn insert(&mut self, secret: &Secret, hash: u32, key: ClientKey, sub: S, value: V) {
         match key {
             ClientKey::V4(key) => self.v4.insert(hash, Entry { key, sub, value }, rehash(secret)),
             ClientKey::V6(key) => self.v6.insert(hash, Entry { key, sub, value }, rehash(secret)),
@@ -263,7 +255,7 @@ impl<S: Part, V: Value> Counts<S, V> {
     pub(crate) fn change(
         &mut self,
         secret: &Secret,
-        hash: u64,
+        hash: u32,
         key: ClientKey,
         sub: S,
         change: impl FnOnce(&mut V) -> bool,
@@ -363,12 +355,12 @@ fn part_of<K: Key, S: Part, V: Value>(
     until
 }
 
-fn rehash<K: Key, S: Part, V>(secret: &Secret) -> impl Fn(&Entry<K, S, V>) -> u64 + Copy + '_ {
+fn rehash<K: Key, S: Part, V>(secret: &Secret) -> impl Fn(&Entry<K, S, V>) -> u32 + Copy + '_ {
     |entry| entry.sub.hash(secret, secret.number(entry.key.into()))
 }
 
 #[inline]
-fn find_in<K: Key, S: Part, V: Value>(table: &mut Dense<Entry<K, S, V>>, hash: u64, key: K, sub: S) -> Option<&mut V> {
+fn find_in<K: Key, S: Part, V: Value>(table: &mut Dense<Entry<K, S, V>>, hash: u32, key: K, sub: S) -> Option<&mut V> {
     table.find(hash, |entry| entry.key == key && entry.sub == sub).map(|(_, entry)| &mut entry.value)
 }
 
@@ -376,7 +368,7 @@ fn find_in<K: Key, S: Part, V: Value>(table: &mut Dense<Entry<K, S, V>>, hash: u
 fn change_in<K: Key, S: Part, V: Value>(
     table: &mut Dense<Entry<K, S, V>>,
     secret: &Secret,
-    hash: u64,
+    hash: u32,
     key: K,
     sub: S,
     change: impl FnOnce(&mut V) -> bool,

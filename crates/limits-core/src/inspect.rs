@@ -21,7 +21,7 @@ impl Inspect for Table {
         let settings = Arc::clone(&self.shards[0].lock().settings);
         let mut total = Total::default();
         let mut bytes = size_of_val(&*self.shards);
-        for shard in &self.shards {
+        for shard in &*self.shards {
             let shard = shard.lock();
             total.add(&shard.admitted, &shard.cold);
             bytes += shard.clients.bytes() + size_of::<Cold>() + shard.cold.pairs.bytes();
@@ -112,7 +112,7 @@ impl Table {
             scope(
                 Scope::Pending,
                 held.pending.into(),
-                limit(most.pending, crate::packed::GLOBAL_MOST),
+                limit(most.pending, crate::packed::PENDING_MOST),
                 total.admitted.pending,
                 &[Reason::PendingLimit],
             ),

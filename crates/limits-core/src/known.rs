@@ -1,11 +1,11 @@
 //! The short way: a client that is known comes or goes, and nothing is special about it.
 //!
-//! What is decided is what is decided on the long way (`admission`, `release`), by the same steps under the same lock. Here
-//! is only what nearly every connection needs, without a call but for a lock that is held, so that few registers have to be
-//! saved. Where that is not enough nothing has happened yet, and the long way decides from the beginning, under the same lock.
+//! What is decided is what is decided on the long way (`admission`, `release`), by the same steps under a lock of the same
+//! shard. Here is only what nearly every connection needs, without a call, so that few registers have to be saved. Where that
+//! is not enough, or the lock is held by another thread, nothing has happened yet, and the long way decides from the beginning.
 
 use crate::admission::{note_client, opened};
-use crate::entry::Key;
+use crate::entry::{Key, NOBODY};
 use crate::routes::RouteSlot;
 use crate::secret::Place;
 use crate::shard::Shard;
@@ -17,45 +17,49 @@ use std::time::Instant;
 impl Table {
     #[inline(always)]
     pub(crate) fn open(&self, desk: usize, now: Instant, arrival: &Arrival, hold: &mut Hold) -> Result<(), Rejection> {
-        let (now, pending) = (self.micros(now), arrival.pending);
-        match &arrival.origin {
-            Origin::Client(address) => match self.prefixes.key(*address) {
-                ClientKey::V4(key) => self.open_client(now, key, address, pending, hold),
-                ClientKey::V6(key) => self.open_client(now, key, address, pending, hold),
-            },
-            Origin::Proxy | Origin::Balancer => self.open_anonymous(desk, now, pending, hold),
-        }
+        let now = self.micros(now);
+        let Origin::Client(address) = &arrival.origin else {
+            return self.open_anonymous(desk, now, arrival.pending, hold);
+        };
+        let is_open = match self.prefixes.key(*address) {
+            ClientKey::V4(key) => self.open_known(now, key, arrival.pending, hold),
+            ClientKey::V6(key) => self.open_known(now, key, arrival.pending, hold),
+        };
+        if is_open { Ok(()) } else { self.open_slowly(now, address, arrival.pending, hold) }
     }
 
     /// Brings what is counted of a client nearer to the processor. Waits for nobody: neither for a lock nor for memory.
+    #[inline(always)]
     pub(crate) fn prefetch(&self, client: IpAddr) {
-        let place = self.place(client);
-        if let Some(shard) = self.shard_of(place).try_lock() {
-            shard.clients.prefetch(place.hash, place.key);
+        match self.prefixes.key(client) {
+            ClientKey::V4(key) => self.prefetch_client(key),
+            ClientKey::V6(key) => self.prefetch_client(key),
         }
     }
 
     #[inline(always)]
-    fn open_client<K: Key>(
-        &self,
-        now: u64,
-        key: K,
-        address: &IpAddr,
-        pending: bool,
-        hold: &mut Hold,
-    ) -> Result<(), Rejection> {
+    fn prefetch_client<K: Key>(&self, key: K) {
         let hash = self.secret.number(key.into());
-        let mut shard = self.shard_by(hash).lock();
-        if self.take_known(&mut shard, now, key, hash, pending) {
-            opened(&mut shard, key.client(), pending, hold);
-            return Ok(());
+        if let Some(mut shard) = self.shard_by(hash).try_lock() {
+            K::table(&mut shard.clients).prefetch(hash);
         }
-        self.open_slowly(shard, now, address, pending, hold)
+    }
+
+    /// Admits a connection of a client that is known. `false` says nothing: nothing has happened yet.
+    #[inline(always)]
+    fn open_known<K: Key>(&self, now: u64, key: K, pending: bool, hold: &mut Hold) -> bool {
+        let hash = self.secret.number(key.into());
+        let Some(mut shard) = self.shard_by(hash).try_lock() else { return false };
+        let is_taken = self.take_known(&mut shard, now, key, hash, pending);
+        if is_taken {
+            opened(&mut shard, Place { key: key.client(), hash }, pending, hold);
+        }
+        is_taken
     }
 
     /// Takes what the long way would take, if the client is known, its limits are those of all, and nothing refuses.
     #[inline(always)]
-    fn take_known<K: Key>(&self, shard: &mut Shard, now: u64, key: K, hash: u64, pending: bool) -> bool {
+    fn take_known<K: Key>(&self, shard: &mut Shard, now: u64, key: K, hash: u32, pending: bool) -> bool {
         let age = shard.note_time(now);
         let Shard { settings, clients, .. } = shard;
         let Some(rule) = settings.ordinary_client(key, age) else { return false };
@@ -80,10 +84,12 @@ impl Table {
 
     #[inline(always)]
     fn close_client<K: Key>(&self, key: K, hold: &mut Hold) {
-        let hash = self.secret.number(key.into());
+        // Whoever filled the hold may have noted something else. Then nobody is found by it, and the long way looks anew.
+        let hash = hold.hint();
         let Some(mut shard) = self.shard_by(hash).try_lock() else { return self.close_slowly(hold) };
         if !give_known(&mut shard, key, hash) {
-            return self.close_locked(shard, hold);
+            drop(shard);
+            return self.close_slowly(hold);
         }
         let pending = hold.slots().has(Slots::PENDING);
         hold.settle();
@@ -109,12 +115,14 @@ impl Table {
 
 /// Takes one off the count of a client that stays known.
 #[inline(always)]
-fn give_known<K: Key>(shard: &mut Shard, key: K, hash: u64) -> bool {
+fn give_known<K: Key>(shard: &mut Shard, key: K, hash: u32) -> bool {
     let Shard { settings, clients, admitted, time, .. } = shard;
     let Some(usage) = clients.find_near(hash, key) else { return false };
-    let stays = usage.held > 1 || usage.held == 1 && usage.spent > settings.ticks.passed(time.age());
+    let left = usage.held.wrapping_sub(1);
+    // Neither gone, nor vacant.
+    let stays = (1..NOBODY - 1).contains(&left) || left == 0 && usage.spent > settings.ticks.passed(time.age());
     if stays {
-        usage.held -= 1;
+        usage.held = left;
         note_client(key.client(), usage.held);
         admitted.released += 1;
     }

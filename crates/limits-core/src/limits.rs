@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Every limit in force. `0` is unlimited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Concurrent connections of the process, at most 67,108,863.
+    /// Concurrent connections of the process, at most 33,554,431, which `0` stands for too.
     pub max_connections: u32,
     /// Concurrent connections of one client.
     pub per_client: u32,
@@ -15,7 +15,7 @@ pub struct Limits {
     pub rate_per_minute: u32,
     /// How many of them may come at once; `None` is the rate. Never 0.
     pub rate_burst: Option<u32>,
-    /// Accepted connections whose route is not known yet, at most 67,108,863.
+    /// Accepted connections whose route is not known yet, at most 16,777,215, which `0` stands for too.
     pub pending: u32,
     /// Networks that no limit refuses, matched on the whole address.
     pub exempt: Vec<IpNet>,

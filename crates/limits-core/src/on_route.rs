@@ -162,7 +162,7 @@ impl Table {
     }
 
     #[inline]
-    fn pair_hash(&self, place: Place, route: RouteId) -> u64 {
+    fn pair_hash(&self, place: Place, route: RouteId) -> u32 {
         self.secret.pair(place.hash, route)
     }
 
@@ -174,7 +174,7 @@ impl Table {
     }
 
     #[inline]
-    fn insert_pair(&self, pairs: &mut Pairs, hash: u64, key: ClientKey, route: RouteId, usage: PairUsage) {
+    fn insert_pair(&self, pairs: &mut Pairs, hash: u32, key: ClientKey, route: RouteId, usage: PairUsage) {
         self.pairs.take_always(Family::of(key));
         pairs.insert(&self.secret, hash, key, route, usage);
     }

@@ -13,15 +13,19 @@ use crate::ledger::{Id, note};
 use crate::sync::{AtomicU64, Ordering};
 use conn_tracker::{Reason, Rejection, Slots};
 
-const GLOBAL_BITS: u32 = 26;
-const EXEMPT_BITS: u32 = 12;
-/// The highest count of `global` and of `pending`.
-pub(crate) const GLOBAL_MOST: u32 = (1 << GLOBAL_BITS) - 1;
+/// The highest count of `global`.
+pub(crate) const GLOBAL_MOST: u32 = (1 << 25) - 1;
+/// The highest count of `pending`.
+pub(crate) const PENDING_MOST: u32 = (1 << 24) - 1;
 /// The highest count of `exempt`.
-pub(crate) const EXEMPT_MOST: u32 = (1 << EXEMPT_BITS) - 1;
-const _: () = assert!(GLOBAL_BITS * 2 + EXEMPT_BITS == 64);
-/// The lowest bits of `pending` and `exempt`, into which the field below borrows where it is too small.
-const BORROWS: u64 = 1 << GLOBAL_BITS | 1 << (2 * GLOBAL_BITS);
+pub(crate) const EXEMPT_MOST: u32 = (1 << 12) - 1;
+/// Where the fields begin. Between a count and the next field is one bit more.
+const PENDING: u32 = (GLOBAL_MOST + 1).trailing_zeros() + 1;
+const EXEMPT: u32 = PENDING + (PENDING_MOST + 1).trailing_zeros() + 1;
+/// The bit above each count. It is never set in a word, but in a sum or a difference where the count is too large or too small.
+const BEYOND: u64 =
+    (GLOBAL_MOST as u64 + 1) | (PENDING_MOST as u64 + 1) << PENDING | (EXEMPT_MOST as u64 + 1) << EXEMPT;
+const _: () = assert!(BEYOND >> 63 == 1, "nothing is above the last one");
 
 /// Connections that hold slots of the whole process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,17 +43,16 @@ pub(crate) struct Most {
     pub(crate) exempt: u32,
 }
 
-/// The highest counts that have room for one more connection, each as a word: for one whose route is known, for one whose is not.
+/// What one more connection may add to a word without a count going beyond: the connection, and what no count can have because
+/// of its limit. For one whose route is known, and for one whose is not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room([u64; 2]);
 
 impl Room {
     pub(crate) fn below(most: &Most) -> Self {
-        let word = |pending| {
-            let pending = u64::from(pending) << GLOBAL_BITS | u64::from(EXEMPT_MOST) << (2 * GLOBAL_BITS);
-            u64::from(most.global - 1) | pending
-        };
-        Self([word(GLOBAL_MOST), word(most.pending - 1)])
+        let global = u64::from(GLOBAL_MOST - most.global);
+        let pending = u64::from(PENDING_MOST - most.pending) << PENDING;
+        Self([one_connection(false) + global, one_connection(true) + global + pending])
     }
 }
 
@@ -142,7 +145,8 @@ impl Process {
     #[inline(always)]
     pub(crate) fn take_quickly(&self, pending: bool, room: &Room) -> bool {
         let (room, taken) = (room.0[usize::from(pending)], one_connection(pending));
-        self.0.try_change(|word| less_of_lower(room, word).map(|_| word + taken), |changed| self.note(changed))
+        let fits = |word: u64| (word + room) & BEYOND == 0;
+        self.0.try_change(|word| fits(word).then(|| word + taken), |changed| self.note(changed))
     }
 
     /// [`Process::give`] for one connection that holds them: it finds them even in a value that is not the last one.
@@ -150,7 +154,7 @@ impl Process {
     #[inline(always)]
     pub(crate) fn give_quickly(&self, pending: bool) -> bool {
         let given = one_connection(pending);
-        self.0.try_change(|word| less_of_lower(word, given), |changed| self.note(changed))
+        self.0.try_change(|word| less(word, given), |changed| self.note(changed))
     }
 
     /// Whether an exempt slot is free.
@@ -199,24 +203,24 @@ const fn global(word: u64) -> u32 {
 }
 
 const fn pending(word: u64) -> u32 {
-    (word >> GLOBAL_BITS) as u32 & GLOBAL_MOST
+    (word >> PENDING) as u32 & PENDING_MOST
 }
 
 const fn exempt(word: u64) -> u32 {
-    (word >> (2 * GLOBAL_BITS)) as u32
+    (word >> EXEMPT) as u32 & EXEMPT_MOST
 }
 
 /// One in the field of each slot.
 #[inline]
 fn word_of(slots: Slots) -> u64 {
     let one = |slot, shift: u32| u64::from(slots.has(slot)) << shift;
-    one(Slots::GLOBAL, 0) | one(Slots::PENDING, GLOBAL_BITS) | one(Slots::EXEMPT, 2 * GLOBAL_BITS)
+    one(Slots::GLOBAL, 0) | one(Slots::PENDING, PENDING) | one(Slots::EXEMPT, EXEMPT)
 }
 
 /// One in `global`, and one in `pending` if its route is not known.
 #[inline]
 fn one_connection(pending: bool) -> u64 {
-    1 | u64::from(pending) << GLOBAL_BITS
+    1 | u64::from(pending) << PENDING
 }
 
 /// Whether one more of `slots` is too many: pending, then global.
@@ -228,17 +232,11 @@ fn refusal(word: u64, slots: Slots, most: &Most) -> Option<Reason> {
     (slots.has(Slots::GLOBAL) && global(word) >= most.global).then_some(Reason::GlobalLimit)
 }
 
-/// Subtracts field by field, if no field is too small: all at once, by looking where a field borrowed from the next.
-#[inline]
-fn less(word: u64, by: u64) -> Option<u64> {
-    less_of_lower(word, by).filter(|_| word >= by)
-}
-
-/// The same where `by` has nothing in the highest field, so that nothing can be borrowed from beyond it.
+/// Subtracts field by field, all at once, if no count is too small.
 #[inline(always)]
-fn less_of_lower(word: u64, by: u64) -> Option<u64> {
+fn less(word: u64, by: u64) -> Option<u64> {
     let left = word.wrapping_sub(by);
-    ((word ^ by ^ left) & BORROWS == 0).then_some(left)
+    (left & BEYOND == 0).then_some(left)
 }
 
 fn rejection(reason: Reason, most: &Most) -> Rejection {
@@ -312,22 +310,21 @@ mod tests {
     #[test]
     fn fields_do_not_touch_each_other() {
         let process = Process::default();
-        let most = Most { global: GLOBAL_MOST, pending: GLOBAL_MOST, exempt: EXEMPT_MOST };
-        let full = u64::from(GLOBAL_MOST) | u64::from(GLOBAL_MOST) << GLOBAL_BITS;
-        process.0.0.store(full | u64::from(EXEMPT_MOST) << (2 * GLOBAL_BITS), Ordering::Relaxed);
-        assert_eq!(process.held(), held(GLOBAL_MOST, GLOBAL_MOST, EXEMPT_MOST));
+        let most = Most { global: GLOBAL_MOST, pending: PENDING_MOST, exempt: EXEMPT_MOST };
+        process.0.0.store(!BEYOND, Ordering::Relaxed);
+        assert_eq!(process.held(), held(GLOBAL_MOST, PENDING_MOST, EXEMPT_MOST));
         assert!(process.take(Slots::GLOBAL, &most).is_err() && process.take(Slots::PENDING, &most).is_err());
         assert!(!process.exempt(Slots::NONE, &most));
         for (slots, left) in [
-            (Slots::GLOBAL, held(GLOBAL_MOST - 1, GLOBAL_MOST, EXEMPT_MOST)),
-            (Slots::PENDING, held(GLOBAL_MOST - 1, GLOBAL_MOST - 1, EXEMPT_MOST)),
-            (Slots::EXEMPT, held(GLOBAL_MOST - 1, GLOBAL_MOST - 1, EXEMPT_MOST - 1)),
+            (Slots::GLOBAL, held(GLOBAL_MOST - 1, PENDING_MOST, EXEMPT_MOST)),
+            (Slots::PENDING, held(GLOBAL_MOST - 1, PENDING_MOST - 1, EXEMPT_MOST)),
+            (Slots::EXEMPT, held(GLOBAL_MOST - 1, PENDING_MOST - 1, EXEMPT_MOST - 1)),
         ] {
             assert!(process.give(slots));
             assert_eq!(process.held(), left);
         }
         process.take(BOTH, &most).unwrap();
-        assert_eq!(process.held(), held(GLOBAL_MOST, GLOBAL_MOST, EXEMPT_MOST - 1));
+        assert_eq!(process.held(), held(GLOBAL_MOST, PENDING_MOST, EXEMPT_MOST - 1));
     }
 
     #[test]
@@ -349,18 +346,22 @@ mod tests {
 
     #[test]
     fn the_short_way_takes_what_the_long_way_takes() {
-        let mosts = [1, 2, 3, GLOBAL_MOST - 1, GLOBAL_MOST];
-        for (global, pending) in mosts.into_iter().flat_map(|global| mosts.map(|pending| (global, pending))) {
+        let mosts = |highest| [1, 2, 3, highest - 1, highest];
+        let mosts =
+            mosts(GLOBAL_MOST).into_iter().flat_map(|global| mosts(PENDING_MOST).map(|pending| (global, pending)));
+        for (global, pending) in mosts {
             let most = Most { global, pending, exempt: EXEMPT_MOST };
-            let near = |most: u32| [0, most.saturating_sub(2), most - 1, most, most.saturating_add(1).min(GLOBAL_MOST)];
-            for (held_global, held_pending) in
-                near(global).into_iter().flat_map(|held| near(pending).map(|pending| (held, pending)))
+            let near =
+                |most: u32, highest| [0, most.saturating_sub(2), most - 1, most, (most + 1).min(highest), highest];
+            for (held_global, held_pending) in near(global, GLOBAL_MOST)
+                .into_iter()
+                .flat_map(|held| near(pending, PENDING_MOST).map(|pending| (held, pending)))
             {
-                let word = u64::from(held_global) | u64::from(held_pending) << GLOBAL_BITS;
+                let word = u64::from(held_global) | u64::from(held_pending) << PENDING;
                 for (is_pending, exempt) in [(false, 0), (true, 0), (false, EXEMPT_MOST), (true, EXEMPT_MOST)] {
                     let [short, long] = [(); 2].map(|()| {
                         let process = Process::default();
-                        process.0.0.store(word | u64::from(exempt) << (2 * GLOBAL_BITS), Ordering::Relaxed);
+                        process.0.0.store(word | u64::from(exempt) << EXEMPT, Ordering::Relaxed);
                         process
                     });
                     let slots = if is_pending { BOTH } else { Slots::GLOBAL };

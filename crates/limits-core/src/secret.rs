@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     pub(crate) key: ClientKey,
-    pub(crate) hash: u64,
+    pub(crate) hash: u32,
 }
 
 /// The keys of the hash, different in every table.
@@ -49,14 +49,14 @@ impl Secret {
 
     /// The hash of a key of either family as a number.
     #[inline]
-    pub(crate) fn number(&self, key: u64) -> u64 {
-        folded(folded(key ^ self.mask, self.factors[0]), self.factors[1])
+    pub(crate) fn number(&self, key: u64) -> u32 {
+        folded(folded(key ^ self.mask, self.factors[0]), self.factors[1]) as u32
     }
 
     /// The hash of a client, by its own, on a route.
     #[inline]
-    pub(crate) fn pair(&self, client: u64, route: RouteId) -> u64 {
-        folded(client ^ u64::from(route.index()), self.factor_of_pairs)
+    pub(crate) fn pair(&self, client: u32, route: RouteId) -> u32 {
+        folded(u64::from(client) << 32 | u64::from(route.index()), self.factor_of_pairs) as u32
     }
 }
 
@@ -85,16 +85,16 @@ mod tests {
 
     /// How many of `keys` share the fullest of as many buckets as there are keys, by the bits that choose a place in a
     /// shard and by those that choose a shard.
-    fn fullest(hashes: &[u64]) -> (usize, usize) {
+    fn fullest(hashes: &[u32]) -> (usize, usize) {
         let most = |bucket: &dyn Fn(u64) -> u64| {
             let mut buckets = vec![0; hashes.len()];
             for &hash in hashes {
-                buckets[usize::try_from(bucket(hash)).unwrap()] += 1;
+                buckets[usize::try_from(bucket(hash.into())).unwrap()] += 1;
             }
             buckets.into_iter().max().unwrap()
         };
         let len = hashes.len() as u64;
-        (most(&|hash| ((hash & 0xffff_ffff) * len) >> 32), most(&|hash| (hash >> 36) % len))
+        (most(&|hash| (hash * len) >> 32), most(&|hash| hash % len))
     }
 
     #[test]

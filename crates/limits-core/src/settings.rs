@@ -3,7 +3,7 @@
 use crate::entry::{Key, PairUsage, Usage};
 use crate::limits::{ClientOverride, Limits, LimitsError, RouteLimits};
 use crate::listed::Listed;
-use crate::packed::{EXEMPT_MOST, GLOBAL_MOST, Most, Room};
+use crate::packed::{EXEMPT_MOST, GLOBAL_MOST, Most, PENDING_MOST, Room};
 use crate::rate::{Rate, Ticks, rate_most};
 use crate::routes::RouteSlot;
 use conn_tracker::{ClientKey, Prefixes, Reason, Rejection, RouteId, canonical};
@@ -70,7 +70,7 @@ impl ClientRule {
             Some(ref rate) => rate.spend(usage.spent, passed)?,
             None => usage.spent,
         };
-        (!self.most.refuses(usage.held)).then_some(Usage { held: usage.held + 1, spent })
+        (!self.most.refuses(usage.held)).then(|| Usage { held: usage.held + 1, spent })
     }
 
     fn ticks(&self) -> Ticks {
@@ -235,7 +235,7 @@ impl Settings {
     /// Checks everything but the keys of routes; `routes` are left empty.
     pub(crate) fn check(limits: &Limits, prefixes: Prefixes) -> Result<Checked, LimitsError> {
         at_most("the limit of connections", limits.max_connections, GLOBAL_MOST)?;
-        at_most("the limit of pending connections", limits.pending, GLOBAL_MOST)?;
+        at_most("the limit of pending connections", limits.pending, PENDING_MOST)?;
         at_most("the number of exempt slots", limits.exempt_slots, EXEMPT_MOST)?;
         let (ticks, general, overrides) = clients(limits, prefixes)?;
         let mut keys = HashSet::new();
@@ -251,7 +251,7 @@ impl Settings {
         let or = |limit, most| if limit == 0 { most } else { limit };
         let most = Most {
             global: or(limits.max_connections, GLOBAL_MOST),
-            pending: or(limits.pending, GLOBAL_MOST),
+            pending: or(limits.pending, PENDING_MOST),
             exempt: or(limits.exempt_slots, EXEMPT_MOST),
         };
         let settings = Self {
@@ -437,8 +437,8 @@ mod tests {
         };
         let none = Limits::default;
         let cases: [(Limits, &str); 8] = [
-            (Limits { max_connections: 1 << 26, ..none() }, "lower it"),
-            (Limits { pending: 1 << 26, ..none() }, "lower it"),
+            (Limits { max_connections: 1 << 25, ..none() }, "at most 33554431"),
+            (Limits { pending: 1 << 24, ..none() }, "at most 16777215"),
             (Limits { exempt_slots: 4096, ..none() }, "at most 4095"),
             (Limits { rate_burst: Some(0), ..none() }, "use 1 or more"),
             (Limits { overrides: vec![special("2001:db8::/65")], ..none() }, "shorten its prefix to 64"),

@@ -72,10 +72,7 @@ mod tests {
     #[test]
     fn the_heaviest_stay_known_and_are_never_counted_too_low() {
         let sketch = Sketch::new();
-        let place = |client: u32| Place {
-            key: ClientKey::V4(client),
-            hash: u64::from(client).wrapping_mul(0x9e37_79b9_7f4a_7c15),
-        };
+        let place = |client: u32| Place { key: ClientKey::V4(client), hash: client.wrapping_mul(0x9e37_79b9) };
         for round in 0..20_000 {
             sketch.note(place(1_000_000 + round));
             sketch.note(place(round % 4));

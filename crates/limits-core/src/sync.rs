@@ -5,7 +5,7 @@
 //! counts and what is set once stay real, because no decision depends on when they are seen.
 
 #[cfg(not(any(loom, shuttle)))]
-pub(crate) use parking_lot::{Mutex, MutexGuard};
+pub(crate) use parking_lot::RwLockWriteGuard as MutexGuard;
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -20,6 +20,29 @@ use shuttle as model;
 
 pub(crate) use std::sync::atomic::AtomicU64 as Counter;
 pub(crate) use std::sync::{Arc, OnceLock};
+
+/// A lock for one at a time. Trying to have it is one compare-and-swap if it is the writer's side of a `RwLock`, where a
+/// `Mutex` looks first and tries again: two instructions less in each try.
+#[cfg(not(any(loom, shuttle)))]
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(parking_lot::RwLock<T>);
+
+#[cfg(not(any(loom, shuttle)))]
+impl<T> Mutex<T> {
+    pub(crate) const fn new(inside: T) -> Self {
+        Self(parking_lot::RwLock::new(inside))
+    }
+
+    #[inline(always)]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.write()
+    }
+
+    #[inline(always)]
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_write()
+    }
+}
 
 /// A model's mutex with the signatures of the real one.
 #[cfg(any(loom, shuttle))]

@@ -23,14 +23,12 @@ pub struct TableConfig {
     pub prefixes: Prefixes,
     /// How many clients the table may hold. Never 0; each address family is guaranteed a quarter.
     pub tracked_clients: u32,
-    /// Parts with a lock of their own; rounded up to a power of two of at least 1,024.
-    pub shards: u32,
 }
 
 impl Default for TableConfig {
-    /// Whole IPv4 addresses and IPv6 /64 networks, 4,000,000 clients, 2,048 shards.
+    /// Whole IPv4 addresses and IPv6 /64 networks, 4,000,000 clients.
     fn default() -> Self {
-        Self { prefixes: Prefixes::default(), tracked_clients: 4_000_000, shards: 2048 }
+        Self { prefixes: Prefixes::default(), tracked_clients: 4_000_000 }
     }
 }
 
@@ -42,9 +40,7 @@ pub struct Table {
     pub(crate) prefixes: Prefixes,
     clock: Clock,
     pub(crate) secret: Secret,
-    pub(crate) shards: Box<[CachePadded<Mutex<Shard>>]>,
-    /// The number of the last one: a power of two, less one.
-    last_shard: usize,
+    pub(crate) shards: Box<[CachePadded<Mutex<Shard>>; SHARDS]>,
     pub(crate) process: CachePadded<Process>,
     pub(crate) clients: Capacity,
     pub(crate) pairs: Capacity,
@@ -71,19 +67,18 @@ impl Table {
         let routes = Routes::new();
         let checked = Settings::check(&limits, config.prefixes)?;
         let settings = Arc::new(checked.with_routes(&routes.name(keys(&limits))?));
-        let shards = config.shards.clamp(FEWEST_SHARDS, 1 << 20).next_power_of_two();
+        let shard = |_| CachePadded::new(Mutex::new(Shard::new(Arc::clone(&settings))));
         Ok(Arc::new(Self {
             prefixes: config.prefixes,
             clock: Clock::starting(now),
             secret: Secret::new(),
-            shards: (0..shards).map(|_| CachePadded::new(Mutex::new(Shard::new(Arc::clone(&settings))))).collect(),
-            last_shard: shards as usize - 1,
+            shards: (0..SHARDS).map(shard).collect::<Vec<_>>().try_into().expect("so many were made"),
             process: CachePadded::default(),
             clients: Capacity::new(config.tracked_clients),
             pairs: Capacity::new(config.tracked_clients),
             routes,
             sketch: Sketch::new(),
-            walk: walk(shards),
+            walk: walk(SHARDS as u32),
             hand: AtomicUsize::new(0),
             anomalies: Counter::new(0),
             reloading: Mutex::new(()),
@@ -105,7 +100,7 @@ impl Table {
         let now = self.micros(now);
         // Freed once no shard has them, and none is locked.
         let _old = Arc::clone(&self.shards[0].lock().settings);
-        for shard in &self.shards {
+        for shard in &*self.shards {
             shard.lock().adopt(&settings, now);
         }
         Ok(ids)
@@ -151,9 +146,9 @@ impl Table {
     }
 
     #[inline]
-    pub(crate) fn shard_by(&self, hash: u64) -> &Mutex<Shard> {
-        // Bits that the hash tables inside do not use: they go by the lower 32.
-        &self.shards[(hash >> 36) as usize & self.last_shard]
+    pub(crate) fn shard_by(&self, hash: u32) -> &Mutex<Shard> {
+        // The lowest bits: the hash tables inside go by the highest.
+        &self.shards[hash as usize % SHARDS]
     }
 
     #[inline]
@@ -194,5 +189,6 @@ fn keys(limits: &Limits) -> impl Iterator<Item = &str> {
     limits.routes.iter().map(|route| &*route.key)
 }
 
-/// Enough that no lock is held for a millisecond while a full table grows. Models have no time for as many.
-const FEWEST_SHARDS: u32 = if cfg!(any(loom, shuttle)) { 1 } else { 1024 };
+/// Parts with a lock of their own: a power of two, enough that no lock is held for a millisecond while a full table grows.
+/// Models have no time for as many.
+pub(crate) const SHARDS: usize = if cfg!(any(loom, shuttle)) { 2 } else { 1024 };

@@ -1,7 +1,7 @@
 //! The table as a tracker: directly, or once per worker.
 
 use crate::sync::{Arc, Ordering};
-use crate::table::Table;
+use crate::table::{SHARDS, Table};
 use conn_tracker::{Arrival, ConnectionTracker, Hold, Rejection, RequestHold, RouteId};
 use std::fmt;
 use std::net::IpAddr;
@@ -27,7 +27,7 @@ impl Table {
     pub fn for_worker(self: &Arc<Self>) -> Arc<dyn ConnectionTracker> {
         // Ordering: any distinct number does.
         let number = self.workers.fetch_add(1, Ordering::Relaxed) + 1;
-        Arc::new(Worker::new(Arc::clone(self), number % self.shards.len()))
+        Arc::new(Worker::new(Arc::clone(self), number % SHARDS))
     }
 }
 

@@ -53,6 +53,43 @@ fn pitfall_06_giving_back_what_is_not_held_is_loud_and_counted_and_changes_nothi
 }
 
 #[test]
+fn an_address_of_zeros_is_a_client_like_any_other() {
+    let now = Instant::now();
+    let (table, tracker) = table(100_000, Limits { per_client: 2, ..Limits::default() }, now);
+    let nobody: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    // Where others are counted, places of nobody are too, which look like places of this one.
+    let _others: Vec<_> =
+        (0..10_000).flat_map(|last| [v4(last), v6(last)]).map(|from| open(&tracker, now, from)).collect();
+    for from in nobody {
+        let mut hold = Hold::vacant();
+        hold.fill(Some(table.explain(from).client), Slots::GLOBAL.with(Slots::CLIENT));
+        let closed = catch_unwind(AssertUnwindSafe(|| tracker.close(&mut hold)));
+        hold.settle();
+        assert_eq!(closed.is_err(), cfg!(debug_assertions), "{from} held nothing");
+        let held = [open(&tracker, now, from), open(&tracker, now, from)];
+        assert!(held.iter().all(Result::is_ok), "{from}");
+        assert_eq!(open(&tracker, now, from).map(drop), Err(Reason::ClientLimit));
+        drop(held);
+        assert_eq!(table.explain(from).active, 0);
+    }
+}
+
+#[test]
+fn what_is_given_back_is_found_whatever_its_hold_says_about_where() {
+    let now = Instant::now();
+    let (table, tracker) = table(100, Limits::default(), now);
+    let _kept = open(&tracker, now, v4(1)).unwrap();
+    for hint in [0, 1, 77, u32::MAX] {
+        let mut hold = Hold::vacant();
+        tracker.open(now, Arrival::client(v4(1)), &mut hold).unwrap();
+        hold.set_hint(hint);
+        tracker.close(&mut hold);
+        assert_eq!(table.snapshot().anomalies, 0);
+        assert_eq!(table.explain(v4(1)).active, 1);
+    }
+}
+
+#[test]
 fn pitfall_10_a_clock_that_runs_backwards_neither_admits_more_nor_locks_out() {
     let start = Instant::now();
     let (_, tracker) = table(100, rate(60), start);

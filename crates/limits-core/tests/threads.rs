@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const THREADS: u8 = 8;
 
 fn table(limits: Limits) -> Arc<Table> {
-    Table::new(TableConfig { shards: 1024, ..TableConfig::default() }, limits, Instant::now()).unwrap()
+    Table::new(TableConfig::default(), limits, Instant::now()).unwrap()
 }
 
 fn client(last: u8) -> IpAddr {

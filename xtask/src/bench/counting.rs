@@ -104,6 +104,15 @@ fn output(program: &std::ffi::OsStr, arguments: &[&str]) -> Outcome<String> {
 /// As `rivals` knows them.
 const RIVALS: [&str; 6] = ["limits-core", "mutex", "dashmap", "semaphores", "moka", "governor"];
 /// As the example `icount` knows them.
-pub(super) const CASES: [&str; 7] =
-    ["known_v4", "known_v6", "listed_v4", "new_v4", "bound_v4", "refused_v4", "request_v4"];
+pub(super) const CASES: [&str; 9] = [
+    "known_v4",
+    "known_v6",
+    "announced_v4",
+    "announced_v6",
+    "listed_v4",
+    "new_v4",
+    "bound_v4",
+    "refused_v4",
+    "request_v4",
+];
 const TURNS: u32 = 10_000;

@@ -50,15 +50,15 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "process admitted above its limit on the short way",
         "limits-core/src/packed.rs",
-        "u64::from(most.global - 1) | pending",
-        "u64::from(most.global) | pending",
+        "u64::from(GLOBAL_MOST - most.global);",
+        "u64::from((GLOBAL_MOST - most.global).saturating_sub(1));",
         SIMULATION,
     ),
     fault(
         "pending admitted above its limit on the short way",
         "limits-core/src/packed.rs",
-        "word(most.pending - 1)",
-        "word(most.pending)",
+        "u64::from(PENDING_MOST - most.pending) << PENDING;",
+        "u64::from((PENDING_MOST - most.pending).saturating_sub(1)) << PENDING;",
         SIMULATION,
     ),
     fault(
@@ -78,7 +78,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "give without looking",
         "limits-core/src/packed.rs",
-        "((word ^ by ^ left) & BORROWS == 0).then_some(left)",
+        "(left & BEYOND == 0).then_some(left)",
         "Some(left)",
         "packed::tests::giving_what_is_not_held_changes_nothing",
     ),
@@ -159,13 +159,33 @@ pub(crate) const FAULTS: &[Fault] = &[
         "held = usage.held > 0;\n            note_client",
         SIMULATION,
     ),
-    fault("client slot kept at close on the short way", "limits-core/src/known.rs", "usage.held -= 1;", "", SIMULATION),
+    fault(
+        "client slot kept at close on the short way",
+        "limits-core/src/known.rs",
+        "usage.held = left;",
+        "",
+        SIMULATION,
+    ),
     fault(
         "client without a used-up rate kept at close",
         "limits-core/src/known.rs",
-        "usage.held == 1 && usage.spent > settings.ticks.passed(time.age())",
-        "usage.held == 1",
+        "left == 0 && usage.spent > settings.ticks.passed(time.age())",
+        "left == 0",
         "edges::pitfall_06_giving_back_what_is_not_held_is_loud_and_counted_and_changes_nothing",
+    ),
+    fault(
+        "vacant place taken for that of an address of zeros",
+        "limits-core/src/known.rs",
+        "(1..NOBODY - 1).contains(&left)",
+        "left > 0",
+        "edges::an_address_of_zeros_is_a_client_like_any_other",
+    ),
+    fault(
+        "client looked for only where its hold says",
+        "limits-core/src/release.rs",
+        "self.close_locked(self.shard_of(self.place_of(key)).lock(), hold)",
+        "self.close_locked(self.shard_by(hold.hint()).lock(), hold)",
+        "edges::what_is_given_back_is_found_whatever_its_hold_says_about_where",
     ),
     fault(
         "process slot kept at close on the short way",
@@ -219,7 +239,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "second binding forgotten at close",
         "conn-tracker/src/hold.rs",
-        "([Some(binding), None, None], None) if",
+        "([Some(binding), None], None) if",
         "([Some(binding), ..], None) if",
         SIMULATION,
     ),
@@ -282,8 +302,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "IPv6 key not cut",
         "conn-tracker/src/address.rs",
-        "ClientKey::V6((v6.to_bits() >> 64) as u64 & self.v6)",
-        "ClientKey::V6((v6.to_bits() >> 64) as u64)",
+        "IpAddr::V6(v6) => ClientKey::V6(upper_half(v6) & self.v6)",
+        "IpAddr::V6(v6) => ClientKey::V6(upper_half(v6))",
         "address::tests::pitfall_16_ipv6_is_cut_to_its_prefix",
     ),
     fault(
@@ -366,8 +386,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "slots lost in a panic",
         "conn-tracker/src/permit.rs",
-        "impl Drop for Permit {\n    #[inline]\n    fn drop(&mut self) {\n        if !self.hold.is_vacant() {",
-        "impl Drop for Permit {\n    #[inline]\n    fn drop(&mut self) {\n        if std::thread::panicking() { self.hold.settle(); } else if !self.hold.is_vacant() {",
+        "impl Drop for Permit {\n    #[inline]\n    fn drop(&mut self) {",
+        "impl Drop for Permit {\n    #[inline]\n    fn drop(&mut self) {\n        if std::thread::panicking() { return self.hold.settle(); }",
         "permit::tests::a_panic_gives_the_slots_back",
     ),
     fault(

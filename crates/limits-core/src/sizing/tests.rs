@@ -79,7 +79,7 @@ fn no_shard_is_locked_while_the_allocator_is_called() {
     let now = Instant::now();
     let route = RouteLimits { rate_per_minute: 60, ..RouteLimits::new("shop") };
     let limits = Limits { rate_per_minute: 60, routes: vec![route], ..Limits::default() };
-    let config = TableConfig { shards: 1, ..TableConfig::default() };
+    let config = TableConfig::default();
     let table: &'static Arc<Table> = Box::leak(Box::new(Table::new(config, limits.clone(), now).unwrap()));
     let (route, tracker) = (table.route_ids()[0], table.for_worker());
     let clients = 120 * table.shards.len() as u32;

@@ -23,7 +23,7 @@ impl World {
     pub(crate) fn with_room(limits: Limits, tracked_clients: u32) -> Self {
         ghost::clear();
         let now = Instant::now();
-        let config = TableConfig { shards: 2, tracked_clients, ..TableConfig::default() };
+        let config = TableConfig { tracked_clients, ..TableConfig::default() };
         let table = Table::new(config, limits.clone(), now).unwrap();
         Self { tracker: table.for_worker(), table, now, highest: limits }
     }

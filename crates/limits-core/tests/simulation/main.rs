@@ -94,7 +94,7 @@ struct World {
 impl World {
     fn new(mut random: Choices, tracked_clients: u32, busy: bool) -> Self {
         let (start, limits) = (Instant::now(), random.limits(busy));
-        let config = TableConfig { tracked_clients, shards: 1024, ..TableConfig::default() };
+        let config = TableConfig { tracked_clients, ..TableConfig::default() };
         let table = Table::new(config, limits.clone(), start).unwrap();
         let routes = table.route_ids();
         let reference = Reference::new(limits, routes.clone(), tracked_clients as usize);
