@@ -13,6 +13,7 @@ mod links;
 mod manifests;
 mod mask;
 mod pitfalls;
+mod promises;
 mod size;
 mod source;
 mod text;
@@ -32,8 +33,16 @@ pub(crate) fn run(root: &Path) -> Outcome {
     Err(format!("{}\ntidy: {} finding(s)", lines.join("\n"), lines.len()))
 }
 
-const RULES: [fn(&Tree) -> Vec<Finding>; 7] =
-    [docs::check, links::check, manifests::check, pitfalls::check, size::check, source::check, text::check];
+const RULES: [fn(&Tree) -> Vec<Finding>; 8] = [
+    docs::check,
+    links::check,
+    manifests::check,
+    pitfalls::check,
+    promises::check,
+    size::check,
+    source::check,
+    text::check,
+];
 
 /// One thing to mend, and where.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
