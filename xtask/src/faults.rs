@@ -9,7 +9,20 @@ use std::{
 
 mod list;
 
-pub(crate) use list::{FAULTS, Fault};
+pub(crate) use list::FAULTS;
+
+/// A fault, and the test that must see it.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) name: &'static str,
+    /// Below `crates/`.
+    pub(crate) file: &'static str,
+    /// What stands there once, and what takes its place.
+    pub(crate) old: &'static str,
+    pub(crate) new: &'static str,
+    /// `target::test` of `limits-core`, or the path of a unit test of the file's own crate.
+    pub(crate) test: &'static str,
+}
 
 /// Runs all faults, or those whose name contains a word.
 pub(crate) fn run(root: &Path, words: &[&str]) -> Outcome {

@@ -200,9 +200,9 @@ impl<E: Entry> Dense<E> {
     ) -> (impl Iterator<Item = &E>, u64) {
         let share = ((places as u64) << 32).checked_div(self.homes.into()).unwrap_or(HASHES);
         let until = (from + share.max(1)).min(HASHES);
-        let behind = u32::try_from(until).map_or(self.places(), |until| self.home(until));
+        let behind = u32::try_from(until).map_or_else(|_| self.places(), |until| self.home(until));
         let hash_of = move |entry: &E| u64::from(hash_of(entry));
-        let first = u32::try_from(from).map_or(self.places(), |from| self.home(from));
+        let first = u32::try_from(from).map_or_else(|_| self.places(), |from| self.home(from));
         let entries = (first..self.places())
             .map(|place| (place, &self[place]))
             .take_while(move |&(place, entry)| if entry.is_vacant() { place < behind } else { hash_of(entry) < until })

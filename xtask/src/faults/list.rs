@@ -1,17 +1,6 @@
 //! The faults, each one line of code.
 
-/// A fault, and the test that must see it.
-#[derive(Debug)]
-pub(crate) struct Fault {
-    pub(crate) name: &'static str,
-    /// Below `crates/`.
-    pub(crate) file: &'static str,
-    /// What stands there once, and what takes its place.
-    pub(crate) old: &'static str,
-    pub(crate) new: &'static str,
-    /// `target::test` of `limits-core`, or the path of a unit test of the file's own crate.
-    pub(crate) test: &'static str,
-}
+use super::Fault;
 
 const fn fault(
     name: &'static str,
@@ -24,7 +13,6 @@ const fn fault(
 }
 
 const SIMULATION: &str = "simulation::every_answer_is_that_of_the_reference";
-
 pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "client admitted above its limit",

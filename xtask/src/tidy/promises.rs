@@ -15,7 +15,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     for (index, line) in tree.text(LIST).unwrap_or_default().lines().enumerate() {
         let Some((number, proof)) = row(line) else { continue };
         let names = proof.split('`').skip(1).step_by(2).filter_map(|name| name.rsplit_once("::"));
-        for (_, name) in names.filter(|(_, name)| *name != ALL && !name.starts_with(char::is_uppercase)) {
+        for (_, name) in names.filter(|(target, name)| *name != ALL && !target.starts_with(char::is_uppercase)) {
             if functions.contains(name) {
                 shown.insert(number);
             } else {
