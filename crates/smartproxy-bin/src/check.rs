@@ -59,8 +59,7 @@ fn prepare(mut config: Config) -> Result<(), Box<dyn Error>> {
     }
     let limits = &config.settings.limits;
     // The table is made and thrown away: no memory of it depends on how many clients it may hold.
-    let table =
-        TableConfig { prefixes: limits.prefixes, tracked_clients: limits.tracked_clients, ..Default::default() };
+    let table = TableConfig { prefixes: limits.prefixes, tracked_clients: limits.tracked_clients };
     let table = Table::new(table, limits::of(&config), Instant::now())?;
     let routes = RouteTable::new(table.route_ids().into_iter().zip(config.routes))?;
     HttpGeneration::new(Arc::new(Generation::new(config.settings, routes)), &TlsShared::new()?)?;

@@ -181,7 +181,7 @@ pub(crate) fn places(listeners: &Listeners) -> impl Iterator<Item = String> {
 
 fn table_config(config: &Config) -> TableConfig {
     let limits = &config.settings.limits;
-    TableConfig { prefixes: limits.prefixes, tracked_clients: limits.tracked_clients, ..TableConfig::default() }
+    TableConfig { prefixes: limits.prefixes, tracked_clients: limits.tracked_clients }
 }
 
 /// What the workers share.
