@@ -13,20 +13,17 @@ use std::ops::Range;
 pub(crate) struct Fields {
     /// The head that some of them are in, with its names in lower case.
     head: Bytes,
-    read: Vec<Read>,
-    /// Those behind them.
-    made: Vec<(HeaderName, Value)>,
+    list: Vec<Field>,
     /// Whether there was one that a proxy has to look at, so that nobody need look for one where there was none.
     special: bool,
 }
 
-/// Where a field is in the head that it was read in: a name in lower case, and a value of visible characters.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Read {
-    pub(crate) name: Place,
-    pub(crate) value: Place,
-    /// Whether its line is written as we would write it.
-    pub(crate) is_usual: bool,
+/// One field. Whatever it is made of, its name is one, in lower case, and its value one of visible characters.
+#[derive(Clone, Debug)]
+enum Field {
+    /// Where its name and its value are in the head.
+    Read(Place, Place),
+    Made(HeaderName, Value),
 }
 
 /// A value that was not read, or is kept for longer than what it was read from.
@@ -45,9 +42,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Where these bytes of a head are, which is no longer than can be told.
-    pub(crate) fn new(part: Range<usize>) -> Self {
-        Self { begin: part.start as u32, end: part.end as u32 }
+    /// Where `part` is in the bytes that begin at this address in memory.
+    pub(crate) fn of(part: &[u8], begin: usize) -> Option<Self> {
+        // What is ahead of the bytes wraps, and is too far behind them.
+        let begin = u32::try_from(part.as_ptr().addr().wrapping_sub(begin)).ok()?;
+        Some(Self { begin, end: begin.checked_add(u32::try_from(part.len()).ok()?)? })
     }
 
     fn range(self) -> Range<usize> {
@@ -92,24 +91,74 @@ impl From<HeaderValue> for Value {
     }
 }
 
-impl Read {
+/// A field to be written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Line<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) value: &'a [u8],
+    /// All of it, if it was read as it is to be written.
+    pub(crate) whole: Option<&'a [u8]>,
+}
+
+impl Field {
+    fn name<'a>(&'a self, head: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Read(name, _) => name.among(head),
+            Self::Made(name, _) => name.as_str().as_bytes(),
+        }
+    }
+
+    fn value<'a>(&'a self, head: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Read(_, value) => value.among(head),
+            Self::Made(_, value) => value.as_bytes(),
+        }
+    }
+
+    /// The line of a head that was read, if it is written as we would write it.
+    fn line<'a>(&self, head: &'a [u8]) -> Option<&'a [u8]> {
+        let Self::Read(name, value) = self else { return None };
+        let (behind_name, behind_value) = (name.end as usize, value.end as usize);
+        let is_usual = value.begin.wrapping_sub(name.end) == 2
+            && head.get(behind_name..behind_name + 2)? == b": "
+            && head.get(behind_value..behind_value + 2)? == b"\r\n";
+        if is_usual { head.get(name.begin as usize..behind_value + 2) } else { None }
+    }
+
     /// The same as objects of their own.
     fn made(self, head: &Bytes) -> Option<(HeaderName, HeaderValue)> {
-        let name = self.name.among(head);
-        let name = usual(name).map_or_else(|| HeaderName::from_bytes(name), Ok).ok()?;
-        Some((name, HeaderValue::from_maybe_shared(self.value.share(head)).ok()?))
+        match self {
+            Self::Read(name, value) => {
+                let name = name.among(head);
+                let name = usual(name).map_or_else(|| HeaderName::from_bytes(name), Ok).ok()?;
+                Some((name, HeaderValue::from_maybe_shared(value.share(head)).ok()?))
+            }
+            Self::Made(name, value) => Some((name, value.shared()?)),
+        }
     }
 }
 
 impl Fields {
-    /// None, with room for so many that are read, and that are made.
-    pub(crate) fn with_capacity(read: usize, made: usize) -> Self {
-        Self { read: Vec::with_capacity(read), made: Vec::with_capacity(made), ..Self::default() }
+    /// None, with room for so many.
+    pub(crate) fn with_capacity(count: usize) -> Self {
+        Self { list: Vec::with_capacity(count), ..Self::default() }
     }
 
-    /// Takes note of a field that was found in a head, which follows by [`Fields::read`].
-    pub(crate) fn found(&mut self, field: Read) {
-        self.read.push(field);
+    /// Takes note of fields that were found in the bytes that begin at this address in memory, which follow by
+    /// [`Fields::read`]; `false` if a name is longer than one may be.
+    #[must_use]
+    pub(crate) fn found(&mut self, fields: &[httparse::Header<'_>], begin: usize) -> bool {
+        let mut fit = true;
+        // Written where they stay: pushed one by one, each would be put together elsewhere first.
+        self.list.extend(fields.iter().map(|field| {
+            let places = (Place::of(field.name.as_bytes(), begin), Place::of(field.value, begin));
+            let ((Some(name), Some(value)), true) = (places, field.name.len() < LONGEST_NAME) else {
+                fit = false;
+                return Field::Read(Place::default(), Place::default());
+            };
+            Field::Read(name, value)
+        }));
+        fit
     }
 
     /// Takes the head that all of them were found in, and takes out those that do not stay. Answers the head, to be shared.
@@ -118,20 +167,26 @@ impl Fields {
     /// What is said of one of them instead.
     pub(crate) fn read<E>(
         &mut self,
-        head: BytesMut,
+        mut head: BytesMut,
         mut stays: impl FnMut(&[u8], &[u8]) -> Result<bool, E>,
     ) -> Result<&Bytes, E> {
+        let bytes = &mut head[..];
         let mut stay = 0;
-        for at in 0..self.read.len() {
-            let field = self.read[at];
-            let name = field.name.among(&head);
-            if stays(name, field.value.among(&head))? {
+        for at in 0..self.list.len() {
+            if let Field::Read(name, value) = self.list[at] {
+                make_lower_case(&mut bytes[name.range()]);
+                let name = name.among(bytes);
+                if !stays(name, value.among(bytes))? {
+                    continue;
+                }
                 self.special |= is_special(name);
-                self.read[stay] = field;
-                stay += 1;
             }
+            if stay < at {
+                self.list.swap(stay, at);
+            }
+            stay += 1;
         }
-        self.read.truncate(stay);
+        self.list.truncate(stay);
         self.head = head.freeze();
         Ok(&self.head)
     }
@@ -142,53 +197,32 @@ impl Fields {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.read.len() + self.made.len()
+        self.list.len()
     }
 
     /// Names, in lower case, and values.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let read = self.read.iter().map(|field| (field.name.among(&self.head), field.value.among(&self.head)));
-        read.chain(self.made.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())))
+        self.list.iter().map(|field| (field.name(&self.head), field.value(&self.head)))
     }
 
-    /// Writes those that stay, as HTTP/1.1 has them. Lines that were read one behind the other leave together.
-    pub(crate) fn write<'a>(&'a self, out: &mut Vec<u8>, mut stays: impl FnMut(&'a [u8], &'a [u8]) -> bool) {
-        let mut lines = 0..0;
-        for Read { name, value, is_usual } in &self.read {
-            if !stays(name.among(&self.head), value.among(&self.head)) {
-                continue;
-            }
-            // A line end is behind the value.
-            let line = name.range().start..value.range().end + 2;
-            if *is_usual && lines.end == line.start {
-                lines.end = line.end;
-                continue;
-            }
-            out.extend_from_slice(&self.head[lines]);
-            lines = 0..0;
-            if *is_usual {
-                lines = line;
-            } else {
-                write_line(name.among(&self.head), value.among(&self.head), out);
-            }
-        }
-        out.extend_from_slice(&self.head[lines]);
-        for (name, value) in &self.made {
-            let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
-            if stays(name, value) {
-                write_line(name, value, out);
-            }
-        }
+    /// The same, to be written.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        let head = &self.head;
+        self.list.iter().map(|field| Line { name: field.name(head), value: field.value(head), whole: field.line(head) })
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &[u8]> {
-        self.iter().map(|(name, _)| name)
+        self.list.iter().map(|field| field.name(&self.head))
+    }
+
+    fn named(&self, name: &HeaderName) -> impl Iterator<Item = &Field> {
+        let name = name.as_str().as_bytes();
+        self.list.iter().filter(move |field| field.name(&self.head) == name)
     }
 
     /// The values of all fields of this name.
     pub(crate) fn all(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
-        let name = name.as_str().as_bytes();
-        self.iter().filter(move |(other, _)| *other == name).map(|(_, value)| value)
+        self.named(name).map(|field| field.value(&self.head))
     }
 
     /// The value of the first field of this name.
@@ -198,26 +232,22 @@ impl Fields {
 
     /// The same, to be kept.
     pub(crate) fn value(&self, name: &HeaderName) -> Option<HeaderValue> {
-        let is_named = |read: &&Read| read.name.among(&self.head) == name.as_str().as_bytes();
-        if let Some(read) = self.read.iter().find(is_named) {
-            return HeaderValue::from_maybe_shared(read.value.share(&self.head)).ok();
-        }
-        self.made.iter().find(|(other, _)| other == name)?.1.clone().shared()
+        self.named(name).next()?.clone().made(&self.head).map(|(_, value)| value)
     }
 
     pub(crate) fn has(&self, name: &HeaderName) -> bool {
         self.get(name).is_some()
     }
 
-    /// Makes room for so many more that are made.
+    /// Makes room for so many more.
     pub(crate) fn reserve(&mut self, count: usize) {
-        self.made.reserve(count);
+        self.list.reserve(count);
     }
 
     /// Puts a field behind the others, be there some of its name.
     pub(crate) fn push(&mut self, name: HeaderName, value: impl Into<Value>) {
         self.special |= is_special(name.as_str().as_bytes());
-        self.made.push((name, value.into()));
+        self.list.push(Field::Made(name, value.into()));
     }
 
     /// Has one field of this name.
@@ -244,22 +274,13 @@ impl Fields {
     /// Takes all fields out but those that stay.
     pub(crate) fn retain(&mut self, mut stays: impl FnMut(&[u8], &[u8]) -> bool) {
         let head = &self.head;
-        self.read.retain(|field| stays(field.name.among(head), field.value.among(head)));
-        self.made.retain(|(name, value)| stays(name.as_str().as_bytes(), value.as_bytes()));
+        self.list.retain(|field| stays(field.name(head), field.value(head)));
     }
 
     /// Takes all fields out, and keeps their room.
     pub(crate) fn clear(&mut self) {
-        self.read.clear();
-        self.made.clear();
+        self.list.clear();
         (self.head, self.special) = (Bytes::new(), false);
-    }
-}
-
-/// Writes a field as HTTP/1.1 has it.
-pub(crate) fn write_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    for part in [name, b": ", value, b"\r\n"] {
-        out.extend_from_slice(part);
     }
 }
 
@@ -280,14 +301,53 @@ fn usual(name: &[u8]) -> Option<HeaderName> {
     })
 }
 
+/// Eight bytes at a time, or four: this is done for every name.
+#[inline]
+fn make_lower_case(name: &mut [u8]) {
+    let length = name.len();
+    if let Some(first) = name.first_chunk_mut::<8>() {
+        lower8(first);
+        if length > 16 {
+            name[8..].as_chunks_mut::<8>().0.iter_mut().for_each(lower8);
+        }
+        // The last eight, some of which may be lower case by now.
+        name.last_chunk_mut::<8>().into_iter().for_each(lower8);
+    } else if let Some(first) = name.first_chunk_mut::<4>() {
+        lower4(first);
+        name.last_chunk_mut::<4>().into_iter().for_each(lower4);
+    } else {
+        name.make_ascii_lowercase();
+    }
+}
+
+fn lower8(bytes: &mut [u8; 8]) {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let word = u64::from_ne_bytes(*bytes);
+    // The highest bit of each byte tells whether it is at least an A, or above a Z.
+    let letters = word & (EACH * 0x7f);
+    let (from_a, above_z) = (letters + EACH * (0x80 - 0x41), letters + EACH * (0x80 - 0x5b));
+    *bytes = (word | (from_a & !above_z & !word & (EACH * 0x80)) >> 2).to_ne_bytes();
+}
+
+fn lower4(bytes: &mut [u8; 4]) {
+    let [a, b, c, d] = *bytes;
+    let mut both = [a, b, c, d, 0, 0, 0, 0];
+    lower8(&mut both);
+    let [a, b, c, d, ..] = both;
+    *bytes = [a, b, c, d];
+}
+
 /// A value as text; `None` if it has other characters than those of ASCII.
 pub(crate) fn text(value: &[u8]) -> Option<&str> {
     if value.is_ascii() { std::str::from_utf8(value).ok() } else { None }
 }
 
+/// What no name is as long as, where it is made an object.
+const LONGEST_NAME: usize = u16::MAX as usize;
+
 impl From<HeaderMap> for Fields {
     fn from(map: HeaderMap) -> Self {
-        let mut fields = Self::with_capacity(0, map.len());
+        let mut fields = Self::with_capacity(map.len());
         let mut last = None;
         for (name, value) in map {
             // Further values of a name come without it.
@@ -313,8 +373,7 @@ fn bare(value: HeaderValue) -> HeaderValue {
 impl From<Fields> for HeaderMap {
     fn from(fields: Fields) -> Self {
         let mut map = Self::with_capacity(fields.len());
-        map.extend(fields.read.into_iter().filter_map(|field| field.made(&fields.head)));
-        map.extend(fields.made.into_iter().filter_map(|(name, value)| Some((name, value.shared()?))));
+        map.extend(fields.list.into_iter().filter_map(|field| field.made(&fields.head)));
         map
     }
 }
@@ -322,7 +381,7 @@ impl From<Fields> for HeaderMap {
 #[cfg(test)]
 impl Fields {
     pub(crate) fn capacity(&self) -> usize {
-        self.read.capacity()
+        self.list.capacity()
     }
 }
 
@@ -338,7 +397,6 @@ impl FromIterator<(HeaderName, HeaderValue)> for Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http1::HeadReader;
     use http::header::{ACCEPT, COOKIE, HOST};
 
     fn shown(fields: &Fields) -> Vec<String> {
@@ -375,28 +433,43 @@ mod tests {
     }
 
     #[test]
+    fn names_of_every_length_become_lower_case() {
+        let all: Vec<u8> = (0..=255).collect();
+        for length in 0..=40 {
+            for begin in 0..all.len() - length {
+                let mut name = all[begin..begin + length].to_vec();
+                make_lower_case(&mut name);
+                assert_eq!(name, all[begin..begin + length].to_ascii_lowercase());
+            }
+        }
+    }
+
+    #[test]
     fn those_that_were_read_are_like_those_that_were_made() {
-        let mut head = BytesMut::from("Host: a\r\nX-One:B\r\nx-one: \r\n\r\n");
-        let (length, mut fields) = (head.len(), Fields::default());
-        HeadReader::new(&mut head).fields(3, &mut fields).unwrap();
+        let head = BytesMut::from("Host: a\r\nX-One:B\r\nx-one: \r\n\r\n");
+        let mut space = [httparse::EMPTY_HEADER; 4];
+        let httparse::Status::Complete((_, found)) = httparse::parse_headers(&head, &mut space).unwrap() else {
+            panic!("the head is whole");
+        };
+        let (mut fields, begin) = (Fields::default(), head.as_ptr().addr());
+        assert!(fields.found(found, begin));
         let all = |_: &[u8], _: &[u8]| Ok::<_, ()>(true);
-        assert_eq!(fields.read(head, all).unwrap().len(), length);
+        assert_eq!(fields.read(head.clone(), all).unwrap().len(), head.len());
         assert!(!fields.may_be_special());
         fields.push(ACCEPT, HeaderValue::from_static("c"));
         assert_eq!(shown(&fields), ["host: a", "x-one: B", "x-one: ", "accept: c"]);
-        let written = |stays: &dyn Fn(&[u8], &[u8]) -> bool| {
-            let mut out = Vec::new();
-            fields.write(&mut out, stays);
-            String::from_utf8(out).unwrap()
-        };
-        assert_eq!(written(&|_, _| true), "host: a\r\nx-one: B\r\nx-one: \r\naccept: c\r\n");
-        assert_eq!(written(&|name, _| name == b"x-one"), "x-one: B\r\nx-one: \r\n");
-        assert_eq!(written(&|name, value| name != b"host" && value != b"B"), "x-one: \r\naccept: c\r\n");
-        assert_eq!(written(&|_, _| false), "");
+        // Of those that are written as we do, and only of those, there is the line.
+        let lines: Vec<_> = fields.lines().map(|line| line.whole.and_then(text)).collect();
+        assert_eq!((&lines[..2], lines[3]), (&[Some("host: a\r\n"), None][..], None));
         assert_eq!(fields.value(&HOST), Some(HeaderValue::from_static("a")));
         let map = HeaderMap::from(fields.clone());
         assert_eq!(shown(&Fields::from(map)), shown(&fields));
         fields.retain(|name, value| name == b"x-one" && !value.is_empty());
         assert_eq!(shown(&fields), ["x-one: B"]);
+        let (long, mut fields) = ("x".repeat(LONGEST_NAME), Fields::default());
+        for (from, fits) in [(0, false), (1, true)] {
+            let field = httparse::Header { name: &long[from..], value: &long.as_bytes()[..0] };
+            assert_eq!(fields.found(&[field], long.as_ptr().addr()), fits, "{from}");
+        }
     }
 }

@@ -1,13 +1,11 @@
-//! What HTTP/1.1 is on both sides of the proxy: how heads are read, and how bodies are delimited where they are
-//! read, and where they are written. Pure.
+//! What HTTP/1.1 is on both sides of the proxy: how bodies are delimited where they are read, and where they are written.
+//! Pure.
 
 mod chunked;
-mod head;
 mod sent;
 
 pub(crate) use chunked::{Chunked, Step};
-pub(crate) use head::{HeadReader, Unread};
-pub(crate) use sent::{Sent, announced};
+pub(crate) use sent::{Sent, announced, field, line};
 
 /// It is not HTTP, or could be understood in two ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

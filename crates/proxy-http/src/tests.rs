@@ -2,7 +2,7 @@
 
 mod backend;
 mod bodies;
-pub(crate) mod chance;
+mod chance;
 mod client;
 mod ends;
 mod frames;

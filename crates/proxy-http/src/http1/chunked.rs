@@ -1,9 +1,8 @@
 //! How a body in chunks is read. Pure.
 
-use super::{HeadReader, Malformed};
-use crate::fields::Fields;
-use bytes::{Buf, Bytes, BytesMut};
-use http::HeaderMap;
+use super::Malformed;
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use memchr::memchr;
 
 /// How far a body in chunks is.
@@ -118,10 +117,24 @@ fn size(line: &[u8]) -> Result<u64, Malformed> {
 }
 
 fn trailers(lines: &[u8]) -> Result<Option<HeaderMap>, Malformed> {
-    let (mut lines, mut fields) = (BytesMut::from(lines), Fields::default());
-    HeadReader::new(&mut lines).fields(MOST_TRAILERS, &mut fields).map_err(|_| Malformed)?;
-    fields.read(lines, |_, _| Ok::<_, Malformed>(true))?;
-    Ok((fields.len() > 0).then(|| fields.into()))
+    let mut fields = [httparse::EMPTY_HEADER; MOST_TRAILERS];
+    let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(lines, &mut fields) else {
+        return Err(Malformed);
+    };
+    if fields.is_empty() {
+        return Ok(None);
+    }
+    let read = |field: &httparse::Header<'_>| {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed)?;
+        Ok((name, HeaderValue::from_bytes(field.value).map_err(|_| Malformed)?))
+    };
+    fields.iter().map(read).collect::<Result<Vec<_>, _>>().map(|fields| {
+        let mut trailers = HeaderMap::with_capacity(fields.len());
+        for (name, value) in fields {
+            trailers.append(name, value);
+        }
+        Some(trailers)
+    })
 }
 
 #[cfg(test)]

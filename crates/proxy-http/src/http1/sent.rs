@@ -1,7 +1,7 @@
 //! How a body of HTTP/1.1 is written. Pure.
 
 use super::write_number;
-use crate::fields::{text, write_line};
+use crate::fields::{Line, text};
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, MAX_FORWARDS,
     SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
@@ -64,7 +64,7 @@ impl Sent {
                 out.extend_from_slice(if *open { b"\r\n0\r\n" } else { b"0\r\n" });
                 for (name, value) in trailers.into_iter().flatten() {
                     if announced.contains(name) {
-                        write_line(name.as_str().as_bytes(), value.as_bytes(), out);
+                        field(out, name.as_str().as_bytes(), value.as_bytes());
                     }
                 }
                 out.extend_from_slice(b"\r\n");
@@ -72,6 +72,22 @@ impl Sent {
             }
         }
     }
+}
+
+/// Writes a field of a head that was read, or made.
+pub(crate) fn line(out: &mut Vec<u8>, line: Line<'_>) {
+    match line.whole {
+        Some(whole) => out.extend_from_slice(whole),
+        None => field(out, line.name, line.value),
+    }
+}
+
+/// Writes a field of a head, or of trailers.
+pub(crate) fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// The trailers that a head announces in fields of these values, but for those that may be none.

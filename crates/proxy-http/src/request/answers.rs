@@ -81,7 +81,7 @@ fn fixed(status: StatusCode, body: Bytes, id: &Value) -> Answer {
     let bodiless = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let body = if bodiless { Bytes::new() } else { body };
     let length = body.len();
-    let mut fields = Fields::with_capacity(0, MOST_OWN);
+    let mut fields = Fields::with_capacity(MOST_OWN);
     fields.push(X_REQUEST_ID, id.clone());
     if !bodiless {
         fields.push(CONTENT_LENGTH, HeaderValue::from(length));

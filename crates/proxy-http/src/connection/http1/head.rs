@@ -1,13 +1,13 @@
 //! How the head of a request of HTTP/1 is read: once, and so that it can be understood in one way only. Pure.
 
 use super::rest::Rest;
-use crate::fields::Fields;
+use crate::fields::{Fields, Place};
 use crate::headers::{MOST_HEADERS, imitates_framing};
-use crate::http1::{HeadReader, Malformed, Unread, decimal};
+use crate::http1::{Malformed, decimal};
 use crate::message;
 use bytes::BytesMut;
 use http::{Method, StatusCode, Uri, Version};
-use std::ops::Range;
+use std::mem::MaybeUninit;
 
 /// The head of a request, and what it says of its connection.
 #[derive(Debug)]
@@ -61,26 +61,39 @@ impl From<Malformed> for Refused {
 const LONGEST_TARGET: usize = u16::MAX as usize - 1;
 
 /// Takes the head of a request of up to `most` bytes from `bytes`; `None` if it is not there whole. Its fields take the
-/// place of `spare`.
+/// place of `spare`, which is empty.
 ///
 /// Nothing is copied: values share the memory that they were read to.
+#[inline(never)] // Its place on the stack is large, and most turns of a connection do without.
 pub(super) fn parse(bytes: &mut BytesMut, most: usize, spare: &mut Fields) -> Result<Option<Head>, Refused> {
-    spare.clear();
-    let line = match Line::read(bytes, spare) {
-        Ok(line) if line.length <= most => line,
-        Err(Unread::Partial) if bytes.len() <= most => return Ok(None),
-        Ok(_) | Err(Unread::Partial | Unread::TooMany) => return Err(Refused::TooLarge),
-        Err(Unread::Malformed) => return Err(Refused::Malformed),
+    let mut space = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+    let mut request = httparse::Request::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut request, bytes, &mut space);
+    let length = match parsed {
+        Ok(httparse::Status::Complete(length)) if length <= most => length,
+        Ok(httparse::Status::Partial) if bytes.len() <= most => return Ok(None),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Refused::TooLarge),
+        Err(_) => return Err(Refused::Malformed),
     };
-    if line.target.len() > LONGEST_TARGET {
+    let (Some(method), Some(path), Some(minor)) = (request.method, request.path, request.version) else {
+        return Err(Refused::Malformed);
+    };
+    if path.len() > LONGEST_TARGET {
         return Err(Refused::TargetTooLong);
     }
-    let method = Method::from_bytes(&bytes[line.method]).map_err(|_| Refused::Malformed)?;
-    let version = if line.is_1_1 { Version::HTTP_11 } else { Version::HTTP_10 };
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Refused::Malformed)?;
+    let version = if minor == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
+    // The bytes are about to be given away, so the parts are noted by their places.
+    let begin = bytes.as_ptr().addr();
+    let target = Place::of(path.as_bytes(), begin).ok_or(Refused::TooLarge)?;
     let mut fields = std::mem::take(spare);
+    fields.reserve(request.headers.len() + ADDED);
+    if !fields.found(request.headers, begin) {
+        return Err(Refused::Malformed);
+    }
     let mut reading = Reading::default();
-    let head = fields.read(bytes.split_to(line.length), |name, value| reading.field(name, value, version))?;
-    let uri = Uri::from_maybe_shared(head.slice(line.target)).map_err(|_| Refused::Malformed)?;
+    let head = fields.read(bytes.split_to(length), |name, value| reading.field(name, value, version))?;
+    let uri = Uri::from_maybe_shared(target.share(head)).map_err(|_| Refused::Malformed)?;
     let keeps = reading.keeps(&method, version);
     let expects = reading.expects && version == Version::HTTP_11;
     let (rest, trailers) = (reading.rest()?, reading.trailers);
@@ -88,26 +101,8 @@ pub(super) fn parse(bytes: &mut BytesMut, most: usize, spare: &mut Fields) -> Re
     Ok(Some(Head { request, rest, keeps, expects, trailers }))
 }
 
-/// The first line of a request.
-struct Line {
-    method: Range<usize>,
-    target: Range<usize>,
-    is_1_1: bool,
-    /// How long the whole head is.
-    length: usize,
-}
-
-impl Line {
-    /// Reads a head, whose fields are put behind the `found`.
-    fn read(bytes: &mut [u8], found: &mut Fields) -> Result<Self, Unread> {
-        let mut reader = HeadReader::new(bytes);
-        reader.blank_lines()?;
-        let (method, target, is_1_1) = (reader.method()?, reader.target()?, reader.is_1_1()?);
-        reader.line_end()?;
-        reader.fields(MOST_HEADERS, found)?;
-        Ok(Self { method, target, is_1_1, length: reader.length() })
-    }
-}
+/// Fields that a request may gain on its way: place for them is made once.
+const ADDED: usize = 2;
 
 /// What the fields say of where the request ends, and of the connection.
 #[derive(Debug, Default)]

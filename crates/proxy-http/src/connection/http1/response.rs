@@ -1,7 +1,7 @@
 //! How the head of a response of HTTP/1 is written. Pure.
 
-use crate::fields::{Fields, write_line};
-use crate::http1::{Sent, announced, write_number};
+use crate::fields::Fields;
+use crate::http1::{Sent, announced, field, line, write_number};
 use http::header::TRAILER;
 use http::{StatusCode, Version};
 
@@ -33,12 +33,13 @@ pub(super) fn encode(
     out.reserve(ENOUGH);
     begin(status, is_1_1, out);
     let (mut dated, mut connected, mut closes) = (false, false, false);
-    fields.write(out, |name, value| {
+    for one in fields.lines() {
+        let (name, value) = (one.name, one.value);
         match (name.len(), name) {
             // To a HEAD it is that of the body that a GET would have.
-            (14, b"content-length") => return matches!(framing, Framing::OfGet),
-            (17, b"transfer-encoding") => return false,
-            (7, b"trailer") => return matches!(framing, Framing::Chunked),
+            (14, b"content-length") if !matches!(framing, Framing::OfGet) => continue,
+            (17, b"transfer-encoding") => continue,
+            (7, b"trailer") if !matches!(framing, Framing::Chunked) => continue,
             (4, b"date") => dated = true,
             (10, b"connection") => {
                 connected = true;
@@ -47,13 +48,13 @@ pub(super) fn encode(
             }
             _ => {}
         }
-        true
-    });
+        line(out, one);
+    }
     let keeps = asker.keeps && !closes && !matches!(framing, Framing::UntilClose);
     match (keeps, is_1_1) {
         _ if status == StatusCode::SWITCHING_PROTOCOLS => {}
-        (false, true) if !closes => write_line(b"connection", b"close", out),
-        (true, false) if !connected => write_line(b"connection", b"keep-alive", out),
+        (false, true) if !closes => field(out, b"connection", b"close"),
+        (true, false) if !connected => field(out, b"connection", b"keep-alive"),
         _ => {}
     }
     let sent = match framing {
@@ -65,7 +66,7 @@ pub(super) fn encode(
             if length == 0 { Sent::None } else { Sent::Sized(length) }
         }
         Framing::Chunked => {
-            write_line(b"transfer-encoding", b"chunked", out);
+            field(out, b"transfer-encoding", b"chunked");
             Sent::Chunked {
                 open: false,
                 announced: if asker.trailers { announced(fields.all(&TRAILER)) } else { Vec::new() },

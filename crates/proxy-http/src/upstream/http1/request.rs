@@ -1,8 +1,7 @@
 //! How a request of HTTP/1.1 is written. Pure.
 
-use crate::fields::write_line;
 use crate::headers::Stamp;
-use crate::http1::{Sent, announced, write_number};
+use crate::http1::{Sent, announced, field, line, write_number};
 use crate::message::Head;
 use http::header::TRAILER;
 
@@ -17,23 +16,24 @@ pub(super) fn encode(head: &Head, stamp: Option<&Stamp>, length: Option<u64>, ou
     out.extend_from_slice(head.uri.path_and_query().map_or("/", |path| path.as_str()).as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let (mut claimed, mut host) = (false, None);
-    head.fields.write(out, |name, value| {
+    for one in head.fields.lines() {
+        let (name, value) = (one.name, one.value);
         match (name.len(), name) {
             (14, b"content-length") => {
                 claimed = true;
-                return false;
+                continue;
             }
-            (17, b"transfer-encoding") => return false,
+            (17, b"transfer-encoding") => continue,
             (4, b"host") => host = Some(value),
             _ => {}
         }
-        true
-    });
+        line(out, one);
+    }
     if host.is_none()
         && let Some(authority) = head.uri.authority()
     {
         host = Some(authority.as_str().as_bytes());
-        write_line(b"host", authority.as_str().as_bytes(), out);
+        field(out, b"host", authority.as_str().as_bytes());
     }
     if let Some(stamp) = stamp {
         stamp.write(host, out);
@@ -49,7 +49,7 @@ pub(super) fn encode(head: &Head, stamp: Option<&Stamp>, length: Option<u64>, ou
             if length == 0 { Sent::None } else { Sent::Sized(length) }
         }
         None => {
-            write_line(b"transfer-encoding", b"chunked", out);
+            field(out, b"transfer-encoding", b"chunked");
             Sent::Chunked { open: false, announced: announced(head.fields.all(&TRAILER)) }
         }
     };

@@ -1,10 +1,11 @@
 //! How the head of a response of HTTP/1 is read. Pure.
 
 use crate::fields::Fields;
-use crate::http1::{HeadReader, Malformed, Unread, decimal};
+use crate::http1::{Malformed, decimal};
 use bytes::BytesMut;
 use http::StatusCode;
 use http::header::CONTENT_LENGTH;
+use std::mem::MaybeUninit;
 
 /// The head of a response.
 #[derive(Debug)]
@@ -43,14 +44,23 @@ pub(super) fn parse(bytes: &mut BytesMut, to_head: bool) -> Result<Option<Head>,
 const MOST_FIELDS: usize = 128;
 const LONGEST: usize = 64 * 1024;
 
+#[inline(never)] // Its place on the stack is large, and most turns of a request do without.
 fn one(bytes: &mut BytesMut, to_head: bool) -> Result<Option<Head>, Malformed> {
-    let mut fields = Fields::with_capacity(USUAL, ADDED);
-    let (is_1_1, code, length) = match line(bytes, &mut fields) {
-        Ok(line) => line,
-        Err(Unread::Partial) if bytes.len() < LONGEST => return Ok(None),
-        Err(_) => return Err(Malformed),
+    let mut space = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut space);
+    let length = match parsed.map_err(|_| Malformed)? {
+        httparse::Status::Complete(length) => length,
+        httparse::Status::Partial if bytes.len() >= LONGEST => return Err(Malformed),
+        httparse::Status::Partial => return Ok(None),
     };
-    let status = StatusCode::from_u16(code).map_err(|_| Malformed)?;
+    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed)?;
+    let is_1_1 = response.version == Some(1);
+    let mut fields = Fields::with_capacity(response.headers.len() + ADDED);
+    let begin = bytes.as_ptr().addr();
+    if !fields.found(response.headers, begin) {
+        return Err(Malformed);
+    }
     let mut reading = Reading::default();
     fields.read(bytes.split_to(length), |name, value| reading.field(name, value))?;
     if reading.coded && reading.length.is_some() {
@@ -61,19 +71,8 @@ fn one(bytes: &mut BytesMut, to_head: bool) -> Result<Option<Head>, Malformed> {
     Ok(Some(head))
 }
 
-/// The first line of a head, whose fields are put behind the `found`: whether the version is 1.1, the code, and how long the
-/// whole head is.
-fn line(bytes: &mut [u8], found: &mut Fields) -> Result<(bool, u16, usize), Unread> {
-    let mut reader = HeadReader::new(bytes);
-    reader.blank_lines()?;
-    let (is_1_1, code) = (reader.is_1_1()?, reader.status()?);
-    reader.fields(MOST_FIELDS, found)?;
-    Ok((is_1_1, code, reader.length()))
-}
-
-/// Fields that there is place for from the beginning, and those that a response gains on its way.
-const USUAL: usize = 16;
-const ADDED: usize = 1;
+/// Fields that a response gains on its way: place for them is made once.
+const ADDED: usize = 2;
 
 /// What the fields say of where the response ends, and the connection.
 #[derive(Debug, Default)]

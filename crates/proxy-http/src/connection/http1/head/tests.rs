@@ -130,7 +130,7 @@ fn a_head_is_no_larger_than_it_may_be() {
 
 #[test]
 fn the_place_for_fields_is_used_again() {
-    let mut spare = Fields::with_capacity(64, 0);
+    let mut spare = Fields::with_capacity(64);
     let place = spare.capacity();
     let mut bytes = BytesMut::from("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     let head = parse(&mut bytes, MOST, &mut spare).unwrap().unwrap();
