@@ -80,13 +80,12 @@ impl Worker {
             lingering: Lingering::default(),
             reserve,
         });
-        let batch = (BATCH / listeners.len().max(1)).max(FEWEST);
         let mut acceptors = JoinSet::new();
         let mut stops = Vec::new();
         let start = |listener: WorkerListener, live: &Live, drain: &DrainWatch, acceptors: &mut JoinSet<()>| {
             let (stop, stopped) = Drain::new();
             let port = listener.port;
-            let acceptor = Acceptor::new(listener, batch, live.clone(), stopped, drain.clone(), Arc::clone(&shared))?;
+            let acceptor = Acceptor::new(listener, live.clone(), stopped, drain.clone(), Arc::clone(&shared))?;
             acceptors.spawn(acceptor.run());
             io::Result::Ok((port, stop))
         };
@@ -160,10 +159,8 @@ struct Acceptor {
     /// The address of every connection, where the listener has one.
     local: Option<SocketAddr>,
     port: u16,
-    /// How many are accepted before others get their turn.
-    batch: usize,
-    /// Whether so many were there the last time, so that more of them most likely wait.
-    queued: bool,
+    /// How many turns in a row were full.
+    full: usize,
     live: Live,
     /// When to stop accepting.
     stopped: DrainWatch,
@@ -175,18 +172,18 @@ struct Acceptor {
 
 /// What both ends of a connection through a Unix socket count as.
 const THIS_MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// Accepts of one worker between two polls of ready connections. During a flood whoever is served waits for so many
-/// refusals at each step, some 15 µs each; more of them together would be hardly cheaper.
-const BATCH: usize = 8;
-/// The same of one listener where there are many, most of which will have nobody waiting.
-const FEWEST: usize = 2;
+/// Accepts of one listener between two polls of ready connections. During a flood whoever is served waits for so many
+/// refusals at each step, some 15 µs each; more of them together would not be cheaper. Of two, one is admitted behind the
+/// accept of the other.
+const BATCH: usize = 2;
+/// Full turns behind which more of them most likely wait.
+const QUEUE: usize = 4;
 /// How long to wait when accepting fails for a reason that waiting may cure.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
 impl Acceptor {
     fn new(
         WorkerListener { socket, port, file }: WorkerListener,
-        batch: usize,
         live: Live,
         stopped: DrainWatch,
         drain: DrainWatch,
@@ -195,19 +192,7 @@ impl Acceptor {
         let address = if file.is_some() { SocketAddr::new(THIS_MACHINE, port) } else { socket.local_addr()? };
         let local = (!address.ip().is_unspecified()).then_some(address);
         let gate = Gate::new(Arc::clone(&shared.shed));
-        Ok(Self {
-            listener: watch(socket)?,
-            file,
-            local,
-            port,
-            batch,
-            queued: false,
-            live,
-            stopped,
-            drain,
-            gate,
-            shared,
-        })
+        Ok(Self { listener: watch(socket)?, file, local, port, full: 0, live, stopped, drain, gate, shared })
     }
 
     async fn run(mut self) {
@@ -245,10 +230,11 @@ impl Acceptor {
         if self.live.has_changed() {
             self.configure();
         }
+        let queued = self.full >= QUEUE;
         let mut last = None;
-        for taken in 0..self.batch {
-            // The first one was announced.
-            let expected = taken == 0 || self.queued;
+        for taken in 0..BATCH {
+            // The first one was announced, or is asked about like the others.
+            let expected = queued || (taken == 0 && self.full == 0);
             let accepted =
                 self.listener.try_io(Interest::READABLE, |listener| match expected || is_waited_at(listener) {
                     true => Ok(self.next(listener)?),
@@ -256,7 +242,7 @@ impl Acceptor {
                 });
             // Without a number it is the runtime's own word for "not now".
             match accepted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)) {
-                Ok(Some(next)) if self.queued => {
+                Ok(Some(next)) if queued => {
                     self.shared.tracker.expect(next.1.ip());
                     if let Some(last) = last.replace(next) {
                         self.arrived(last);
@@ -269,7 +255,7 @@ impl Acceptor {
                     match self.take(other) {
                         Progress::One => {}
                         Progress::Empty => {
-                            self.queued = false;
+                            self.full = 0;
                             return self.gate.queue_is_empty();
                         }
                         Progress::Stuck => tokio::time::sleep(BACK_OFF).await,
@@ -280,7 +266,7 @@ impl Acceptor {
         if let Some(last) = last {
             self.arrived(last);
         }
-        self.queued = true;
+        self.full += 1;
         tokio::task::yield_now().await;
     }
 

@@ -133,7 +133,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     bystander(
         "bystander",
-        "p99 of a client that connects and asks 200 times a second while another one, at its limit of 8, knocks without pause; plain HTTP",
+        "p99 of a client that connects and asks 500 times a second while another one, at its limit of 8, knocks without pause; plain HTTP",
         Kind::Bystander(Listener::Http, None),
     ),
     bystander(
