@@ -81,7 +81,7 @@ impl Core {
     pub fn new(clients: u32) -> Self {
         let now = Instant::now();
         let limits = Limits {
-            max_connections: 60_000_000,
+            max_connections: 30_000_000,
             per_client: PER_CLIENT,
             rate_per_minute: 60_000_000,
             ..Limits::default()
