@@ -94,7 +94,7 @@ impl HotPath {
     }
 }
 
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 8;
 
 fn ask(proxy: &Started, listener: Listener, units: u64) -> Outcome {
     let client = Client::connect(Ipv4Addr::LOCALHOST, listener, proxy.port(listener));
