@@ -14,6 +14,7 @@ mod manifests;
 mod mask;
 mod pitfalls;
 mod promises;
+mod proofs;
 mod size;
 mod source;
 mod text;

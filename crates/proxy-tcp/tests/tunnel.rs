@@ -65,9 +65,15 @@ async fn carries_64_mib_both_ways_at_once() {
 
 /// A route whose connections end with their backend.
 fn brief(targets: &[SocketAddr]) -> Route {
+    brief_with(targets, None)
+}
+
+/// The same, whose backends are told of their clients.
+fn brief_with(targets: &[SocketAddr], header: Option<ProxyVersion>) -> Route {
     let mut route = tcp(targets);
     let Action::Forward(forward) = &mut route.action else { unreachable!("it forwards") };
     forward.half_close = false;
+    forward.targets.iter_mut().for_each(|target| target.send_proxy = header);
     route
 }
 
@@ -141,10 +147,7 @@ async fn pitfall_22_half_closes_pass_in_either_order() {
 async fn without_half_close_a_client_that_never_closes_has_no_slot_once_its_backend_has_ended() {
     for announced in [None, Some(ProxyVersion::V2)] {
         let (listener, address) = backend().await;
-        let mut route = brief(&[address]);
-        let Action::Forward(forward) = &mut route.action else { unreachable!("it forwards") };
-        forward.targets[0].send_proxy = announced;
-        let proxy = start(Settings::default(), vec![route]);
+        let proxy = start(Settings::default(), vec![brief_with(&[address], announced)]);
         let (mut client, mut server) = pair(&proxy, &listener).await;
         client.write_all(b"question").await.unwrap();
         let mut said = vec![0; announced.map_or(0, |_| 28) + 8];

@@ -1,6 +1,10 @@
 //! What proxies have got wrong before: each has a test here, or a reason why there is none.
 
-use super::{Finding, tree::Tree};
+use super::{
+    Finding,
+    proofs::{function, rows},
+    tree::Tree,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many there are.
@@ -12,7 +16,8 @@ const PREFIX: &str = "pitfall_";
 
 /// Every number has a row in the list; the row names tests that exist, or says why there is none; every such test is named.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
-    let rows = rows(tree.text(LIST).unwrap_or_default());
+    let rows: BTreeMap<_, _> =
+        rows(tree.text(LIST).unwrap_or_default()).map(|row| (row.number, (row.line, row.proof))).collect();
     let tests = tests(tree);
     let mut findings = Vec::new();
     for number in 1..=COUNT {
@@ -46,25 +51,12 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
 /// A reason of fewer words is none.
 const MEANINGFUL: usize = 5;
 
-/// The last column of each row that begins with a number, and its line.
-fn rows(text: &str) -> BTreeMap<usize, (usize, &str)> {
-    let rows = text.lines().enumerate().filter_map(|(index, line)| {
-        let mut columns = line.strip_prefix('|')?.trim_end().strip_suffix('|')?.split('|').map(str::trim);
-        let number = columns.next()?.parse().ok()?;
-        Some((number, (index + 1, columns.next_back()?)))
-    });
-    rows.collect()
-}
-
 /// Every test that is named after a pitfall, and where it is.
 fn tests(tree: &Tree) -> BTreeMap<&str, (&str, usize)> {
     let mut tests = BTreeMap::new();
     for (path, text) in tree.sources().filter(|(path, _)| *path != "xtask/src/tidy/pitfalls.rs") {
         for (index, line) in text.lines().enumerate() {
-            let after = line.split_once("fn ").map(|(_, after)| after);
-            if let Some(name) =
-                after.and_then(|after| after.split(['(', '<']).next()).filter(|name| name.starts_with(PREFIX))
-            {
+            if let Some(name) = function(line).filter(|name| name.starts_with(PREFIX)) {
                 tests.insert(name, (path, index + 1));
             }
         }

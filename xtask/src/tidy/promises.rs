@@ -1,6 +1,10 @@
 //! What limiting promises: each statement stands beside tests that are there.
 
-use super::{Finding, tree::Tree};
+use super::{
+    Finding,
+    proofs::{Row, function, rows},
+    tree::Tree,
+};
 use std::collections::BTreeSet;
 
 const LIST: &str = "docs/limits.md";
@@ -9,17 +13,16 @@ const COUNT: usize = 10;
 
 /// Every statement has a row in the list, which names at least one test, and every test that it names is there.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
-    let functions: BTreeSet<&str> = tree.sources().flat_map(|(_, text)| functions(text)).collect();
+    let functions: BTreeSet<&str> = tree.sources().flat_map(|(_, text)| text.lines().filter_map(function)).collect();
     let mut findings = Vec::new();
     let mut shown = BTreeSet::new();
-    for (index, line) in tree.text(LIST).unwrap_or_default().lines().enumerate() {
-        let Some((number, proof)) = row(line) else { continue };
+    for Row { number, line, proof } in rows(tree.text(LIST).unwrap_or_default()) {
         let names = proof.split('`').skip(1).step_by(2).filter_map(|name| name.rsplit_once("::"));
         for (_, name) in names.filter(|(target, name)| *name != ALL && !target.starts_with(char::is_uppercase)) {
             if functions.contains(name) {
                 shown.insert(number);
             } else {
-                findings.push(Finding::at(LIST, index + 1, format!("there is no test {name}")));
+                findings.push(Finding::at(LIST, line, format!("there is no test {name}")));
             }
         }
     }
@@ -31,16 +34,6 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
 
 /// All tests of a target.
 const ALL: &str = "*";
-
-/// The number and the last column of a row that begins with a number.
-fn row(line: &str) -> Option<(usize, &str)> {
-    let mut columns = line.strip_prefix('|')?.trim_end().strip_suffix('|')?.split('|').map(str::trim);
-    Some((columns.next()?.parse().ok()?, columns.next_back()?))
-}
-
-fn functions(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().filter_map(|line| line.split_once("fn ")?.1.split(['(', '<']).next())
-}
 
 #[cfg(test)]
 mod tests {
