@@ -70,7 +70,7 @@ The workspace's own tools.
   cargo xtask tidy              rules no compiler checks: crate edges, sizes, docs, links, allow lists
   cargo xtask check [--fast]    format, clippy, tidy and tests, in that order; stops at the first failure
         --fast                  leaves the end-to-end tests out
-  cargo xtask bench [options]   smartproxy beside HAProxy, nginx, Envoy and Caddy: CPU per unit of work, latency, memory
+  cargo xtask bench [options]   smartproxy beside HAProxy, nginx, Envoy, Caddy and Sōzu: CPU per unit of work, latency, memory
         --quick                 3 rounds of 1 s instead of 9 rounds of 2 s
         --rounds N --secs S     other numbers of them
         --only NAME[,NAME]      some scenarios alone

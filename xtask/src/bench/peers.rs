@@ -15,12 +15,19 @@ mod envoy;
 mod haproxy;
 mod nginx;
 mod smartproxy;
+mod sozu;
 
 pub(crate) use smartproxy::{NAME as OURS, Smartproxy};
 
 /// The proxies that smartproxy is compared with.
 pub(crate) fn others() -> Vec<Box<dyn Proxy>> {
-    vec![Box::new(haproxy::Haproxy), Box::new(nginx::Nginx), Box::new(envoy::Envoy), Box::new(caddy::Caddy)]
+    vec![
+        Box::new(haproxy::Haproxy),
+        Box::new(nginx::Nginx),
+        Box::new(envoy::Envoy),
+        Box::new(caddy::Caddy),
+        Box::new(sozu::Sozu),
+    ]
 }
 
 /// A program that is measured: how to configure, start and reload it.

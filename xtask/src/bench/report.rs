@@ -125,11 +125,11 @@ impl<'a> Report<'a> {
         for (scenario, _) in self.scenarios {
             add(&mut text, format_args!("- `{}`: {}\n", scenario.name, scenario.sentence));
         }
-        text += "\n| scenario | proxy | per second | cost | p50 ms | p99 ms | p99.9 ms | ratio | 95 % interval |\n";
-        text += "|---|---|--:|--:|--:|--:|--:|--:|---|\n";
+        text += "\n| scenario | proxy | per second | cost | p50 ms | p99 ms | p99.9 ms | ratio | 95 % interval | of smartproxy to it |\n";
+        text += "|---|---|--:|--:|--:|--:|--:|--:|---|---|\n";
         for (scenario, lines) in self.scenarios {
             for measured in lines {
-                row(&mut text, scenario, measured, best_peer(scenario, lines));
+                row(&mut text, scenario, measured, lines);
             }
         }
         text
@@ -138,7 +138,8 @@ impl<'a> Report<'a> {
     fn json(&self) -> Value {
         let scenarios = self.scenarios.iter().map(|(scenario, lines)| {
             let best = best_peer(scenario, lines);
-            let proxies: Vec<Value> = lines.iter().map(|line| line_as_json(line, best)).collect();
+            let proxies: Vec<Value> =
+                lines.iter().map(|line| line_as_json(line, best, ours_beside(scenario, line, lines))).collect();
             json!({
                 "scenario": scenario.name,
                 "meaning": scenario.sentence,
@@ -154,11 +155,12 @@ impl<'a> Report<'a> {
     }
 }
 
-fn row(text: &mut String, scenario: &Scenario, line: &Line, best: Option<&Line>) {
+fn row(text: &mut String, scenario: &Scenario, line: &Line, lines: &[Line]) {
     add(text, format_args!("| {} | {} | ", scenario.name, line.proxy));
     if let Some(failure) = &line.failure {
-        return add(text, format_args!("– | {failure} | – | – | – | – | – |\n"));
+        return add(text, format_args!("– | {failure} | – | – | – | – | – | – |\n"));
     }
+    let best = best_peer(scenario, lines);
     let rate = line.rate().map_or_else(nothing, |rate| format!("{} {}", figure(rate), scenario.unit));
     let cost = format!("{} {}", figure(line.cost()), scenario.cost.unit());
     let [p50, p99, p999] =
@@ -175,10 +177,15 @@ fn row(text: &mut String, scenario: &Scenario, line: &Line, best: Option<&Line>)
             (format!("{:.2}", median(line.ratios(best))), range)
         }
     };
-    add(text, format_args!("{rate} | {cost} | {p50} | {p99} | {p999} | {ratio} | {range} |\n"));
+    let ours = ours_beside(scenario, line, lines).map_or_else(nothing, |ours| {
+        let range = interval(ours.ratios(line));
+        let range = range.map_or_else(String::new, |(low, high)| format!(" ({low:.3} – {high:.3})"));
+        format!("{:.3}{range}", median(ours.ratios(line)))
+    });
+    add(text, format_args!("{rate} | {cost} | {p50} | {p99} | {p999} | {ratio} | {range} | {ours} |\n"));
 }
 
-fn line_as_json(line: &Line, best: Option<&Line>) -> Value {
+fn line_as_json(line: &Line, best: Option<&Line>, ours: Option<&Line>) -> Value {
     let sample = |sample: &Sample| {
         let latency = sample.latency.map(|latency| {
             let [p50, p99, p999] = [latency.p50, latency.p99, latency.p999].map(|time| time.as_secs_f64());
@@ -194,6 +201,8 @@ fn line_as_json(line: &Line, best: Option<&Line>) -> Value {
         "cost": (!line.samples.is_empty()).then(|| line.cost()),
         "ratio": best.filter(|_| !line.samples.is_empty()).map(|best| median(line.ratios(best))),
         "interval": best.and_then(|best| interval(line.ratios(best))),
+        "ratioOfOurs": ours.map(|ours| median(ours.ratios(line))),
+        "intervalOfOurs": ours.and_then(|ours| interval(ours.ratios(line))),
         "samples": samples,
     })
 }
@@ -203,6 +212,12 @@ fn best_peer<'a>(scenario: &Scenario, lines: &'a [Line]) -> Option<&'a Line> {
     let peers = lines.iter().filter(|line| line.proxy != peers::OURS && !line.samples.is_empty());
     let best = peers.min_by(|one, other| one.cost().total_cmp(&other.cost()));
     best.filter(|_| matches!(scenario.cost, Cost::Least(_)))
+}
+
+/// Our line, where it can be compared with that of a peer.
+fn ours_beside<'a>(scenario: &Scenario, peer: &Line, lines: &'a [Line]) -> Option<&'a Line> {
+    let comparable = matches!(scenario.cost, Cost::Least(_)) && peer.proxy != peers::OURS && !peer.samples.is_empty();
+    lines.iter().find(|line| comparable && line.proxy == peers::OURS && !line.samples.is_empty())
 }
 
 /// Three digits that count, and all before the point.
@@ -243,8 +258,9 @@ fn cores() -> usize {
 const INTRODUCTION: &str = "
 One worker on a core of its own, load and backend on the other one; the same limits in force where a proxy has them.
 Medians of the rounds. The ratio is that to the cheapest peer of all rounds, taken round by round, with a 95 % interval
-(of the sign test) from six rounds on. Latencies are those of one unit of work as the load saw it, which is more when the
-load asks for more: compare them where the rates are alike.
+(of the sign test) from six rounds on; the last column has the same of smartproxy to each of the peers. Latencies are
+those of one unit of work as the load saw it, which is more when the load asks for more: compare them where the rates
+are alike.
 
 ";
 
@@ -274,20 +290,22 @@ mod tests {
         let dear = measured("haproxy", &[40.0; 6]);
         let cheap = measured("nginx", &[20.0, 40.0, 20.0, 40.0, 20.0, 40.0]);
         let (markdown, json) = report("http1", vec![ours, dear, cheap]);
-        let row = "| http1 | smartproxy | 1000 requests | 15.0 µs CPU | – | – | – | 0.50 | 0.50 – 0.50 |";
+        let row = "| http1 | smartproxy | 1000 requests | 15.0 µs CPU | – | – | – | 0.50 | 0.50 – 0.50 | – |";
         assert!(markdown.contains(row), "{markdown}");
-        assert!(
-            markdown.contains("| http1 | nginx | 1000 requests | 30.0 µs CPU | – | – | – | 1.00 | – |"),
-            "{markdown}"
-        );
+        assert!(markdown.contains("| 30.0 µs CPU | – | – | – | 1.00 | – | 0.500 (0.500 – 0.500) |\n"), "{markdown}");
         assert_eq!(json["scenarios"][0]["bestPeer"], "nginx");
+        // The dear one has a ratio of ours to it too.
+        assert!(markdown.contains("| 0.375 (0.250 – 0.500) |\n"), "{markdown}");
+        let dear = &json["scenarios"][0]["proxies"][1];
+        assert_eq!((&dear["ratioOfOurs"], &dear["intervalOfOurs"]), (&json!(0.375), &json!([0.25, 0.5])));
+        assert!(json["scenarios"][0]["proxies"][0]["ratioOfOurs"].is_null());
         assert_eq!(json["scenarios"][0]["proxies"][0]["samples"].as_array().unwrap().len(), 6);
     }
 
     #[test]
     fn few_rounds_have_no_interval() {
         let (markdown, json) = report("http1", vec![measured("smartproxy", &[10.0]), measured("nginx", &[20.0])]);
-        assert!(markdown.contains("| 0.50 | – |"), "{markdown}");
+        assert!(markdown.contains("| 0.50 | – | – |\n") && markdown.contains("| 0.500 |\n"), "{markdown}");
         assert!(json["scenarios"][0]["proxies"][0]["interval"].is_null());
     }
 
@@ -295,7 +313,7 @@ mod tests {
     fn who_failed_is_no_peer_and_says_why() {
         let failed = Line { failure: Some("failed: no".to_owned()), ..Line::new("nginx") };
         let (markdown, json) = report("http1", vec![measured("smartproxy", &[10.0]), failed]);
-        assert!(markdown.contains("| http1 | nginx | – | failed: no |"), "{markdown}");
+        assert!(markdown.contains("| http1 | nginx | – | failed: no | – | – | – | – | – | – |\n"), "{markdown}");
         assert!(json["scenarios"][0]["bestPeer"].is_null());
     }
 
@@ -303,7 +321,10 @@ mod tests {
     fn counts_are_right_or_wrong_in_every_round() {
         let (markdown, _) =
             report("together", vec![measured("smartproxy", &[100.0, 100.0]), measured("nginx", &[100.0, 200.0])]);
-        assert!(markdown.contains("| right | – |") && markdown.contains("| **wrong**, 100 wanted | – |"), "{markdown}");
+        assert!(
+            markdown.contains("| right | – | – |\n") && markdown.contains("| **wrong**, 100 wanted | – | – |\n"),
+            "{markdown}"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::Load;
 use crate::{
     Outcome,
-    bench::{Bench, process::Running, stats::Quantiles},
+    bench::{Bench, peers::SERVER_NAME, process::Running, stats::Quantiles},
 };
 use std::{
     fs,
@@ -33,7 +33,8 @@ impl H2load {
         let seconds = duration.as_secs() + 1;
         let mut command = Command::new("h2load");
         command.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-m{STREAMS}"), &format!("-D{seconds}")]);
-        command.arg(format!("--log-file={}", log.display())).arg(format!("https://127.0.0.1:{port}/"));
+        command.arg(format!("--log-file={}", log.display())).arg(format!("--connect-to=127.0.0.1:{port}"));
+        command.arg(format!("https://{SERVER_NAME}:{port}/"));
         command.stdout(Stdio::piped()).stdin(Stdio::null());
         let process = Running::start(&mut command)
             .map_err(|error| format!("{error} Get it with: apt-get install nghttp2-client"))?;

@@ -3,7 +3,12 @@
 use super::Load;
 use crate::{
     Outcome,
-    bench::{Bench, peers::Listener, process::Running, stats::Quantiles},
+    bench::{
+        Bench,
+        peers::{Listener, SERVER_NAME},
+        process::Running,
+        stats::Quantiles,
+    },
 };
 use std::{
     fs,
@@ -29,7 +34,7 @@ impl Wrk {
         let seconds = duration.as_secs() + 1;
         let mut command = Command::new("wrk");
         command.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{seconds}s"), "-s"]).arg(script);
-        command.arg(format!("{scheme}://127.0.0.1:{port}/")).stdout(Stdio::piped()).stdin(Stdio::null());
+        command.arg(format!("{scheme}://{SERVER_NAME}:{port}/")).stdout(Stdio::piped()).stdin(Stdio::null());
         let process =
             Running::start(&mut command).map_err(|error| format!("{error} Get it with: apt-get install wrk"))?;
         Ok(Self { process, served: bench.backend.served() })
