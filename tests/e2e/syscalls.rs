@@ -78,7 +78,7 @@ async fn refuse(tls: bool, settings: &str, per_refusal: &[&str]) {
         assert!((REFUSED..=REFUSED + more).contains(&count), "{call}: {count} of {counts:?}");
     }
     let others = counts.iter().filter(|(name, _)| !per_refusal.contains(name)).map(|(_, count)| count).sum::<usize>();
-    // Others have their turn after each two.
+    // Out of a queue, others have their turn after each two.
     assert!(others <= REFUSED / 2 + REFUSED / 16, "{others} other calls: {counts:?}");
 
     let mut accepts = 0;

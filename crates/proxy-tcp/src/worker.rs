@@ -16,10 +16,12 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use std::fs::File;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -159,8 +161,10 @@ struct Acceptor {
     /// The address of every connection, where the listener has one.
     local: Option<SocketAddr>,
     port: u16,
-    /// How many turns in a row were full.
-    full: usize,
+    /// How many were accepted one behind the other.
+    in_a_row: usize,
+    /// Accepted out of a queue, and not yet dealt with.
+    in_hand: Option<(OwnedFd, SocketAddr)>,
     live: Live,
     /// When to stop accepting.
     stopped: DrainWatch,
@@ -172,12 +176,8 @@ struct Acceptor {
 
 /// What both ends of a connection through a Unix socket count as.
 const THIS_MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// Accepts of one listener between two polls of ready connections. During a flood whoever is served waits for so many
-/// refusals at each step, some 15 µs each; more of them together would not be cheaper. Of two, one is admitted behind the
-/// accept of the other.
-const BATCH: usize = 2;
-/// Full turns behind which more of them most likely wait.
-const QUEUE: usize = 4;
+/// Behind so many in a row more wait, most likely.
+const QUEUE: usize = 8;
 /// How long to wait when accepting fails for a reason that waiting may cure.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
@@ -192,7 +192,19 @@ impl Acceptor {
         let address = if file.is_some() { SocketAddr::new(THIS_MACHINE, port) } else { socket.local_addr()? };
         let local = (!address.ip().is_unspecified()).then_some(address);
         let gate = Gate::new(Arc::clone(&shared.shed));
-        Ok(Self { listener: watch(socket)?, file, local, port, full: 0, live, stopped, drain, gate, shared })
+        Ok(Self {
+            listener: watch(socket)?,
+            file,
+            local,
+            port,
+            in_a_row: 0,
+            in_hand: None,
+            live,
+            stopped,
+            drain,
+            gate,
+            shared,
+        })
     }
 
     async fn run(mut self) {
@@ -215,6 +227,7 @@ impl Acceptor {
             }
             self.turn().await;
         }
+        self.empty_hand();
         // Whoever else has the socket goes on listening.
         self.gate.open(self.listener.get_ref());
         // The kernel has shaken hands with these already, and will with nobody else once the listener is closed.
@@ -224,50 +237,53 @@ impl Acceptor {
         }
     }
 
-    /// Accepts one batch. Out of a queue, each connection is admitted after the next one was accepted: by then what is counted
-    /// of its client has come nearer. Where there is none, each is dealt with at once, as another may come meanwhile.
+    /// Accepts one connection, and lets others have their turn if more wait: whoever is served waits for a refusal at each of its
+    /// steps, some 12 µs. Out of a queue it is two, and each is dealt with behind the next accept: by then what is counted of its
+    /// client has come nearer.
     async fn turn(&mut self) {
         if self.live.has_changed() {
             self.configure();
         }
-        let queued = self.full >= QUEUE;
-        let mut last = None;
-        for taken in 0..BATCH {
-            // The first one was announced, or is asked about like the others.
-            let expected = queued || (taken == 0 && self.full == 0);
-            let accepted =
-                self.listener.try_io(Interest::READABLE, |listener| match expected || is_waited_at(listener) {
-                    true => Ok(self.next(listener)?),
-                    false => Err(io::ErrorKind::WouldBlock.into()),
-                });
-            // Without a number it is the runtime's own word for "not now".
-            match accepted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)) {
-                Ok(Some(next)) if queued => {
-                    self.shared.tracker.expect(next.1.ip());
-                    if let Some(last) = last.replace(next) {
-                        self.arrived(last);
-                    }
+        let queued = self.in_a_row >= QUEUE;
+        let accepted = self.listener.try_io(Interest::READABLE, |listener| Ok(self.next(listener)?));
+        // Without a number it is the runtime's own word for "not now".
+        match accepted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)) {
+            Ok(Some(next)) if queued => {
+                self.shared.tracker.expect(next.1.ip());
+                if let Some(last) = self.in_hand.replace(next) {
+                    self.arrived(last);
                 }
-                other => {
-                    if let Some(last) = last.take() {
-                        self.arrived(last);
-                    }
-                    match self.take(other) {
-                        Progress::One => {}
-                        Progress::Empty => {
-                            self.full = 0;
-                            return self.gate.queue_is_empty();
-                        }
-                        Progress::Stuck => tokio::time::sleep(BACK_OFF).await,
-                    }
+            }
+            other => {
+                self.empty_hand();
+                match self.take(other) {
+                    Progress::One => {}
+                    Progress::Empty => return self.nobody_waits(),
+                    Progress::Stuck => tokio::time::sleep(BACK_OFF).await,
                 }
             }
         }
-        if let Some(last) = last {
+        self.in_a_row += 1;
+        if queued && self.in_a_row % 2 == 1 {
+            return;
+        }
+        if !queued && !self.is_waited_at() {
+            return self.nobody_waits();
+        }
+        tokio::task::yield_now().await;
+        behind_those_woken().await;
+    }
+
+    fn nobody_waits(&mut self) {
+        self.in_a_row = 0;
+        self.gate.queue_is_empty();
+    }
+
+    /// Deals with what was accepted and not yet dealt with.
+    fn empty_hand(&mut self) {
+        if let Some(last) = self.in_hand.take() {
             self.arrived(last);
         }
-        self.full += 1;
-        tokio::task::yield_now().await;
     }
 
     /// Accepts one connection; `None` if it had to be turned away for want of a descriptor.
@@ -283,6 +299,18 @@ impl Acceptor {
         let turned_away = given_up.map_or(Err(exhausted), |()| accept(listener, unnamed).map(drop));
         *reserve = Reserve::open();
         turned_away.map(|()| None)
+    }
+
+    /// Whether a connection waits to be accepted, as far as can be told; if not, the next event tells. To ask costs a tenth of an
+    /// accept that finds nobody, for which the kernel makes a socket and a file before it looks.
+    fn is_waited_at(&self) -> bool {
+        let asked = self.listener.try_io(Interest::READABLE, |listener| {
+            match poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&Timespec::default())) {
+                Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
+                _ => Ok(()),
+            }
+        });
+        asked.is_ok()
     }
 
     /// Makes of it what an accept gave.
@@ -391,10 +419,17 @@ fn watch(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
     AsyncFd::with_interest(socket, Interest::READABLE)
 }
 
-/// Whether a connection waits to be accepted, as far as can be told. To ask costs a tenth of an accept that finds nobody, for
-/// which the kernel makes a socket and a file before it looks.
-fn is_waited_at(listener: &TcpListener) -> bool {
-    poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&Timespec::default())) != Ok(0)
+/// Lets those who have been woken go first, once. Who has read goes behind them to write, and so is ahead of the next accept.
+async fn behind_those_woken() {
+    let mut gone = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut gone, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// `unnamed` is what peers count as that have no address, if they may have none.
@@ -407,6 +442,21 @@ fn accept(listener: &TcpListener, unnamed: Option<SocketAddr>) -> rustix::io::Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn who_has_read_writes_ahead_of_the_next_accept() {
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = JoinSet::new();
+        for step in ["write", "accept"] {
+            let done = Arc::clone(&done);
+            tasks.spawn(async move {
+                behind_those_woken().await;
+                done.lock().push(step);
+            });
+        }
+        tasks.join_all().await;
+        assert_eq!(*done.lock(), ["write", "accept"]);
+    }
 
     #[test]
     fn no_error_stops_the_accepting_and_none_makes_it_spin() {
