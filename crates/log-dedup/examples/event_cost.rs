@@ -1,4 +1,4 @@
-//! What a folded event costs: `cargo run --release -p log-dedup --example cost [typed|addresses|tracing|display|disabled] [EVENTS]`.
+//! What a folded event costs: `cargo run --release -p log-dedup --example event_cost [typed|addresses|tracing|display|disabled] [EVENTS]`.
 //!
 //! `typed` is the typed call from one address, `addresses` from as many as there are events, `tracing` an event through a
 //! subscriber whose lines are filtered by level and folding, its source given as `Source`, `display` the same with `%source`,
