@@ -9,6 +9,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod http2;
 mod spoil;
 mod target;
 

@@ -1,5 +1,6 @@
 //! The readers.
 
+use crate::http2;
 use proxy_config::{Format, Surroundings, parse};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "headers", read: proxy_http::fuzzing::headers },
     Target { name: "requests", read: proxy_http::fuzzing::requests },
     Target { name: "frames", read: proxy_http::fuzzing::frames },
+    Target { name: "http2", read: http2::serve },
 ];
 
 /// Reads a configuration in each spelling, and shows the mistakes.

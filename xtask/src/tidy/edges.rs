@@ -133,7 +133,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("proxy-http", &["proxy-tcp", "proxy-route", "conn-tracker"]),
     ("proxy-config", &["proxy-route"]),
     ("proxy-admin", &["conn-tracker", "log-dedup"]),
-    ("smartproxy-fuzz", &["proxy-config", "proxy-http", "proxy-tcp"]),
+    ("smartproxy-fuzz", &["conn-tracker", "limits-core", "proxy-config", "proxy-http", "proxy-route", "proxy-tcp"]),
     (
         "smartproxy-bin",
         &[
