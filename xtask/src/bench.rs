@@ -4,7 +4,7 @@
 //! scenario are measured in turns, so that a machine that grows slower or noisier touches them alike. What is compared
 //! is the CPU time that the proxy itself used, which is far steadier than rates.
 
-use crate::Outcome;
+use crate::{Outcome, profiled};
 use options::Options;
 use peers::Proxy;
 use report::Report;
@@ -56,6 +56,17 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> Outcome {
     }
 }
 
+/// Has a program of ours do what costs CPU in each scenario, for a moment.
+pub(crate) fn exercise(program: PathBuf) -> Outcome {
+    proc::pin(&[kinds::LOAD_CORE])?;
+    let bench = Bench::new(Options::parse(&["--rounds", "1"])?)?;
+    let program = peers::Smartproxy(program);
+    for scenario in bench.options.scenarios.iter().copied() {
+        kinds::exercise(scenario, &program, &bench).map_err(|error| format!("{}: {error}", scenario.name))?;
+    }
+    Ok(())
+}
+
 /// What all scenarios share.
 pub(crate) struct Bench {
     options: Options,
@@ -83,7 +94,8 @@ impl Bench {
 fn proxies(root: &Path, options: &Options) -> Outcome<Vec<Box<dyn Proxy>>> {
     let mut proxies: Vec<Box<dyn Proxy>> = Vec::new();
     if !options.peers_only {
-        proxies.push(Box::new(peers::Smartproxy(build(root)?)));
+        let ours = if options.profiled { with_profile(root)? } else { build(root)? };
+        proxies.push(Box::new(peers::Smartproxy(ours)));
     }
     for peer in peers::others() {
         match peer.version() {
@@ -95,6 +107,12 @@ fn proxies(root: &Path, options: &Options) -> Outcome<Vec<Box<dyn Proxy>>> {
         return Err("There is no proxy to measure.".to_owned());
     }
     Ok(proxies)
+}
+
+/// Where smartproxy is, built with a profile.
+fn with_profile(root: &Path) -> Outcome<PathBuf> {
+    let program = profiled::program_in(root);
+    if program.exists() { Ok(program) } else { Err("`cargo xtask profiled` has to build it first.".to_owned()) }
 }
 
 /// Builds smartproxy as it is shipped, and says where it is.

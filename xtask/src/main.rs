@@ -11,6 +11,7 @@ mod faults;
 mod fuzz;
 mod lists;
 mod loom;
+mod profiled;
 mod sim;
 mod soak;
 mod tidy;
@@ -52,7 +53,9 @@ fn dispatch(words: &[&str]) -> Outcome {
         ["fuzz", "counting", options @ ..] => lists::run(&root(), options),
         ["sim", options @ ..] => sim::run(&root(), options),
         ["fuzz", options @ ..] => fuzz::run(&root(), options),
+        ["profiled"] => profiled::run(&root()),
         ["soak", options @ ..] => soak::run(&root(), options),
+        ["profiled", unknown, ..] => Err(format!("`profiled` takes no arguments, but was given `{unknown}`.")),
         ["tidy", unknown, ..] => Err(format!("`tidy` takes no arguments, but was given `{unknown}`.")),
         [unknown, ..] => Err(format!("There is no tool `{unknown}`. `cargo xtask --help` lists them.")),
     }
@@ -76,6 +79,7 @@ The workspace's own tools.
         --only NAME[,NAME]      some scenarios alone
         --list                  the scenarios, without running them
         --peers-only            the others alone: no build of smartproxy
+        --profiled              smartproxy as `profiled` has built it
   cargo xtask bench micro       time of the counting core beside its rivals, by criterion, and bytes per client
   cargo xtask bench icount      instructions on the hot paths, by valgrind; more than 5 % above xtask/icount.txt fails
         NAME                    one path alone: http1, tls1, or a case of the counting core; all of these: core
@@ -95,6 +99,7 @@ The workspace's own tools.
   cargo xtask soak [options]    the chaos test in a release build: clients and backends that misbehave at random
         --secs N                for so long, instead of 600 s
         --seed N                with other dice
+  cargo xtask profiled          smartproxy built with a profile of what it does most, to target/profiled/smartproxy
   cargo xtask --help            this text
 ";
 
@@ -110,6 +115,7 @@ mod tests {
             (&["check", "--slow"], "`--slow`"),
             (&["sim", "--fast"], "`--fast`"),
             (&["soak", "--fast", "1"], "`--fast`"),
+            (&["profiled", "--fast"], "`--fast`"),
             (&["bench", "--only"], "--only"),
             (&["bench", "--only", "nothing"], "`nothing`"),
         ] {

@@ -60,6 +60,17 @@ pub(crate) fn measure(scenario: &Scenario, proxies: &[Box<dyn Proxy>], bench: &B
     lines
 }
 
+/// Has a proxy do the work of a scenario once, if there is any, and end as an operator ends it.
+pub(crate) fn exercise(scenario: &Scenario, proxy: &dyn Proxy, bench: &Bench) -> Outcome {
+    if !matches!(scenario.kind, Kind::Work(_)) {
+        return Ok(());
+    }
+    println!("  {}", scenario.name);
+    let mut contender = Contender::new(scenario, proxy, bench)?;
+    contender.sample(scenario, bench)?;
+    contender.running.as_mut().map_or(Ok(()), Started::drain)
+}
+
 /// A proxy in a scenario.
 struct Contender<'a> {
     proxy: &'a dyn Proxy,

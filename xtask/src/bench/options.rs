@@ -11,6 +11,8 @@ pub(crate) struct Options {
     /// In the order of the report.
     pub(crate) scenarios: Vec<&'static Scenario>,
     pub(crate) peers_only: bool,
+    /// Ours as it was built with a profile.
+    pub(crate) profiled: bool,
     pub(crate) list: bool,
     /// The name of the report's files.
     pub(crate) report: String,
@@ -23,6 +25,7 @@ impl Options {
             window: Duration::from_secs(2),
             scenarios: SCENARIOS.iter().collect(),
             peers_only: false,
+            profiled: false,
             list: false,
             report: "report".to_owned(),
         };
@@ -33,6 +36,7 @@ impl Options {
                 "--rounds" => options.rounds = positive("--rounds", words.next())?,
                 "--secs" => options.window = Duration::from_secs(positive("--secs", words.next())?),
                 "--peers-only" => options.peers_only = true,
+                "--profiled" => options.profiled = true,
                 "--list" => options.list = true,
                 "--only" => {
                     let names = words.next().ok_or("`--only` needs names; `--list` shows them.")?;
@@ -70,6 +74,7 @@ mod tests {
     fn options_combine() {
         let quick = Options::parse(&["--only", "tls1,http1", "--quick", "--peers-only"]).unwrap();
         assert_eq!((quick.rounds, quick.peers_only, quick.report.as_str()), (3, true, "http1,tls1"));
+        assert!(!quick.profiled && Options::parse(&["--profiled"]).unwrap().profiled);
         let long = Options::parse(&["--rounds", "15", "--secs", "10"]).unwrap();
         assert_eq!((long.rounds, long.window), (15, Duration::from_secs(10)));
         let full = Options::parse(&[]).unwrap();
