@@ -1,6 +1,6 @@
 //! The fields of a head. Pure.
 
-use crate::headers::is_special;
+use crate::special::is_special;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::ops::Range;

@@ -1,7 +1,7 @@
 //! What becomes of headers on their way through the proxy. Pure.
 
 use crate::fields::{Fields, Value, text};
-use crate::request::X_REQUEST_ID;
+use crate::special::{alike, is_hop_by_hop, speaks_for_others};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRAILER, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -9,25 +9,12 @@ use proxy_route::{HeaderEdits, HeaderSource, IpSet};
 use std::io::Write;
 use std::net::IpAddr;
 
+/// What carries the id of a request.
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-/// Whether a header is for one connection only, whether or not `connection` names it. Takes lower case.
-pub(crate) fn is_hop_by_hop(name: &[u8]) -> bool {
-    // By length first, which tells most names apart.
-    matches!(
-        (name.len(), name),
-        (7, b"upgrade")
-            | (10, b"connection" | b"keep-alive")
-            | (14, b"http2-settings")
-            | (16, b"proxy-connection")
-            | (17, b"transfer-encoding")
-            | (18, b"proxy-authenticate")
-            | (19, b"proxy-authorization")
-    )
-}
 
 /// Removes what is meant for one connection only. `te: trailers` stays.
 pub(crate) fn remove_hop_by_hop(headers: &mut Fields) {
@@ -204,43 +191,6 @@ impl Stamp {
 
 /// Fields that a request gains on its way, its id included: place for them is made once.
 const ADDED: usize = 5;
-
-/// Whether a header is one that is looked for in most requests, and in most is not there: what is for one connection, says
-/// for whom a request was made, or is ours to say.
-pub(crate) fn is_special(name: &[u8]) -> bool {
-    // Most names begin like none of those, or are as long as none.
-    let may_be = match name {
-        [b'c', ..] => matches!(name.len(), 10 | 11 | 17),
-        [b'e' | b'f' | b'h' | b'k' | b'p' | b't' | b'u' | b'x', ..] => true,
-        _ => false,
-    };
-    may_be && is_one_of_the_special(name)
-}
-
-fn is_one_of_the_special(name: &[u8]) -> bool {
-    is_hop_by_hop(name)
-        || matches!((name.len(), name), (2, b"te") | (6, b"expect") | (12, b"x-request-id"))
-        || speaks_for_others(name)
-}
-
-/// Whether a header says for whom, by which way or as what a request was made. Backends that read headers as variables
-/// take `_` for `-`.
-fn speaks_for_others(name: &[u8]) -> bool {
-    match name.len() {
-        9 => alike(name, b"forwarded") || alike(name, b"x-real-ip"),
-        11 => alike(name, b"client-cert"),
-        17 if alike(name, b"client-cert-chain") => true,
-        12.. => alike(&name[..X_FORWARDED.len()], X_FORWARDED),
-        _ => false,
-    }
-}
-
-const X_FORWARDED: &[u8] = b"x-forwarded-";
-
-/// Whether two names are the same where `_` in the first is as good as `-`.
-fn alike(text: &[u8], known: &[u8]) -> bool {
-    text.len() == known.len() && text.iter().zip(known).all(|(byte, one)| byte == one || (*byte, *one) == (b'_', b'-'))
-}
 
 /// Applies the rules of a route, in order. A name or value that cannot be one changes nothing. What is set or removed
 /// also goes in its disguise, with `_` in place of `-`.

@@ -76,6 +76,7 @@ mod io;
 mod message;
 mod request;
 mod server;
+mod special;
 mod tls;
 mod tunnel;
 mod turn;

@@ -13,7 +13,7 @@ mod underway;
 mod websocket;
 
 pub(crate) use entry::Entry;
-pub(crate) use id::{Ids, X_REQUEST_ID};
+pub(crate) use id::Ids;
 
 use crate::HttpGeneration;
 use crate::body::{ResponseBody, Source};

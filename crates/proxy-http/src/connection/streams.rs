@@ -8,10 +8,11 @@ use super::confined::{Confined, confined};
 use super::downstream::Downstream;
 use crate::body::{Incoming, ResponseBody, StreamBody};
 use crate::fields::Fields;
-use crate::headers;
+use crate::headers::{self, X_REQUEST_ID};
 use crate::io::StreamIo;
 use crate::message::{Request, Response, StreamTunnel};
-use crate::request::{self, Answering, Dropped, X_REQUEST_ID};
+use crate::request::{self, Answering, Dropped};
+use crate::special::is_hop_by_hop;
 use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
@@ -240,7 +241,7 @@ impl Has {
             match (name.len(), name) {
                 (4, b"date") => has.date = true,
                 (14, b"content-length") => has.length = true,
-                _ => has.hops |= name == b"te" || headers::is_hop_by_hop(name),
+                _ => has.hops |= name == b"te" || is_hop_by_hop(name),
             }
         }
         has

@@ -1,10 +1,11 @@
 //! Answers of the proxy itself.
 
 use super::Answer;
-use super::id::{self, X_REQUEST_ID};
+use super::id;
 use super::target::Target;
 use crate::body::Source;
 use crate::fields::{Fields, Value};
+use crate::headers::X_REQUEST_ID;
 use crate::message::Response;
 use bytes::Bytes;
 use conn_tracker::Rejection;

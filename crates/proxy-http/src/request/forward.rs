@@ -1,12 +1,12 @@
 //! Passing a request on to a backend, and its answer back.
 
-use super::id::{self, X_REQUEST_ID};
+use super::id;
 use super::websocket::Handshake;
 use super::{Answer, Serving, answers, certificate};
 use crate::HttpGeneration;
 use crate::body::{ClientBody, Pace, RequestBody, Source};
 use crate::fields::Fields;
-use crate::headers::{self, Forwarding, Stamp};
+use crate::headers::{self, Forwarding, Stamp, X_REQUEST_ID};
 use crate::io::StreamIo;
 use crate::message::{Head, Request, Response, StreamTunnel};
 use crate::tunnel::{self, Tunnel};

@@ -1,12 +1,9 @@
 //! The id of a request: in the request to the backend, in the answer, and in the access log.
 
 use crate::fields::{self, Fields, Value};
-use http::HeaderName;
+use crate::headers::X_REQUEST_ID;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// The header that carries it.
-pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest id that is taken over, in bytes.
 const LONGEST: usize = 128;
