@@ -132,7 +132,7 @@ impl Loop {
 }
 
 /// What is answered, made once.
-struct Answers {
+pub(crate) struct Answers {
     kept: Vec<u8>,
     last: Vec<u8>,
     held: Vec<u8>,
@@ -141,7 +141,7 @@ struct Answers {
 }
 
 impl Answers {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let answer = |headers: &str, length: usize, sent: usize| {
             let head =
                 format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{headers}Content-Length: {length}\r\n\r\n");
@@ -163,7 +163,7 @@ impl Answers {
     ///
     /// Proxies add fields to what they pass on, some more than others. So this looks at many bytes at a time: one by one they
     /// would be the load's largest cost, paid for the proxies that say most.
-    fn to(&self, bytes: &[u8]) -> (&[u8], u64, bool) {
+    pub(crate) fn to(&self, bytes: &[u8]) -> (&[u8], u64, bool) {
         if bytes.is_empty() {
             return (b"", 0, false);
         }

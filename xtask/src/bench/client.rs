@@ -46,6 +46,11 @@ impl Client {
     pub(crate) fn ask(&mut self, request: &[u8]) -> io::Result<Answer> {
         self.write_all(request)?;
         self.flush()?;
+        self.answer()
+    }
+
+    /// Reads the answer to what was asked, to its last byte.
+    pub(crate) fn answer(&mut self) -> io::Result<Answer> {
         let mut answer = Vec::with_capacity(2048);
         let head = loop {
             if let Some(end) = find(&answer, b"\r\n\r\n") {

@@ -14,6 +14,7 @@ use std::{fs, path::Path, process::Command};
 
 mod baseline;
 mod proxy;
+mod steps;
 
 /// Counts all paths, or those that are named (`core`: all of the counting), and compares with the baseline; `--bless` replaces it.
 pub(crate) fn run(root: &Path, words: &[&str]) -> Outcome {

@@ -56,6 +56,20 @@ pub(crate) fn threads(pid: u32) -> Vec<Thread> {
     tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// The first thread of a process that has this name.
+pub(crate) fn thread_named(pid: u32, name: &str) -> Option<Thread> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let named =
+        |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name);
+    tasks.filter(named).find_map(|task| task.file_name().to_str()?.parse().ok())
+}
+
+/// Whether a thread of a process waits for something to come.
+pub(crate) fn sleeps(pid: u32, thread: Thread) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat"));
+    stat.ok().and_then(|stat| parse(&stat)).is_some_and(|stat| stat.state == "S")
+}
+
 /// Whether a process runs; one that only waits to be waited for does not.
 #[cfg(test)]
 pub(crate) fn runs(pid: u32) -> bool {
@@ -63,7 +77,6 @@ pub(crate) fn runs(pid: u32) -> bool {
 }
 
 struct Stat {
-    #[cfg(test)]
     state: String,
     parent: u32,
     ticks: u64,
@@ -80,7 +93,6 @@ fn parse(stat: &str) -> Option<Stat> {
     let fields: Vec<&str> = after_name.split_whitespace().collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     Some(Stat {
-        #[cfg(test)]
         state: (*fields.first()?).to_owned(),
         parent: u32::try_from(field(4)?).ok()?,
         ticks: field(14)? + field(15)?,
@@ -108,13 +120,19 @@ mod tests {
     #[test]
     fn all_threads_are_found() {
         let (begun, begins) = std::sync::mpsc::channel();
-        let other = std::thread::spawn(move || {
+        let other = std::thread::Builder::new().name("another".to_owned()).spawn(move || {
             begun.send(this_thread()).unwrap();
             std::thread::park();
         });
+        let other = other.unwrap();
         let another = begins.recv().unwrap();
         let threads = threads(std::process::id());
         assert!(threads.contains(&this_thread()) && threads.contains(&another));
+        assert_eq!(thread_named(std::process::id(), "another"), Some(another));
+        while !sleeps(std::process::id(), another) {
+            std::thread::yield_now();
+        }
+        assert!(!sleeps(std::process::id(), this_thread()));
         other.thread().unpark();
         other.join().unwrap();
     }

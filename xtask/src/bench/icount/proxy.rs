@@ -4,12 +4,18 @@
 
 use super::super::{
     Bench,
-    client::{Client, KEPT, LAST},
+    client::{Client, KEPT},
     peers::{Listener, Setup, Smartproxy, Started},
 };
-use super::{VALGRIND, instructions};
+use super::{VALGRIND, instructions, steps};
 use crate::Outcome;
-use std::{fs, net::Ipv4Addr, process::Command};
+use std::{
+    fs,
+    net::Ipv4Addr,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 /// What is counted.
 pub(super) struct HotPath {
@@ -17,7 +23,16 @@ pub(super) struct HotPath {
     listener: Listener,
     /// The two numbers of units.
     units: [u64; 2],
-    drive: fn(&Started, Listener, u64) -> Outcome,
+    drive: Drive,
+}
+
+/// How units come about.
+#[derive(Clone, Copy)]
+enum Drive {
+    /// Requests over one connection, of the backend that all scenarios share.
+    Ask,
+    /// A connection for each, in lock step.
+    Connect,
 }
 
 /// All of them.
@@ -27,28 +42,28 @@ pub(super) const PATHS: &[HotPath] = &[
         // HTTP/1.1 request on a kept connection
         listener: Listener::Http,
         units: [500, 3500],
-        drive: ask,
+        drive: Drive::Ask,
     },
     HotPath {
         name: "tls1",
         // the same inside TLS
         listener: Listener::Tls,
         units: [500, 3500],
-        drive: ask,
+        drive: Drive::Ask,
     },
     HotPath {
         name: "connect",
         // a connection, a request, a close
         listener: Listener::Http,
-        units: [200, 1700],
-        drive: connect,
+        units: [200, 8200],
+        drive: Drive::Connect,
     },
     HotPath {
         name: "connect-tcp",
         // the same through a TCP route
         listener: Listener::Tcp,
-        units: [200, 1700],
-        drive: connect,
+        units: [200, 8200],
+        drive: Drive::Connect,
     },
 ];
 
@@ -69,14 +84,20 @@ impl HotPath {
     fn count_once(&self, program: &Smartproxy, bench: &Bench) -> Outcome<u64> {
         let [few, many] = self.units;
         let fail = |error| format!("{}: {error}", self.name);
-        let [less, more] =
-            [self.run(program, bench, few).map_err(fail)?, self.run(program, bench, many).map_err(fail)?];
+        // What the proxy does by the clock takes a million instructions a second: both have to last as long.
+        let (more, took) = self.run(program, bench, many, Duration::ZERO).map_err(fail)?;
+        let (less, _) = self.run(program, bench, few, took).map_err(fail)?;
         Ok(more.saturating_sub(less) / (many - few))
     }
 
-    /// The instructions of a whole life with so many units in it.
-    fn run(&self, program: &Smartproxy, bench: &Bench, units: u64) -> Outcome<u64> {
-        let setup = Setup::new(bench.folder(), &[self.listener], bench.backend.port())?;
+    /// The instructions of a whole life with so many units in it, which take as long as that at least, and how long they took.
+    fn run(&self, program: &Smartproxy, bench: &Bench, units: u64, least: Duration) -> Outcome<(u64, Duration)> {
+        let mut backend = steps::Backend::start()?;
+        let port = match self.drive {
+            Drive::Ask => bench.backend.port(),
+            Drive::Connect => backend.port()?,
+        };
+        let setup = Setup::new(bench.folder(), &[self.listener], port)?;
         let log = bench.folder().join("valgrind.log");
         let mut proxy = Started::under(program, setup, |command| {
             let mut counted = Command::new("valgrind");
@@ -87,10 +108,17 @@ impl HotPath {
                 .args(command.get_args());
             counted
         })?;
-        (self.drive)(&proxy, self.listener, units)?;
+        let begin = Instant::now();
+        match self.drive {
+            Drive::Ask => ask(&proxy, self.listener, units)?,
+            Drive::Connect => backend.connections(&proxy, self.listener, units)?,
+        }
+        let took = begin.elapsed();
+        thread::sleep(least.saturating_sub(took));
         proxy.drain()?;
         let log = fs::read_to_string(&log).map_err(|error| format!("valgrind wrote no {}: {error}.", log.display()))?;
-        instructions(&log).ok_or_else(|| format!("valgrind counted nothing:\n{log}"))
+        let count = instructions(&log).ok_or_else(|| format!("valgrind counted nothing:\n{log}"))?;
+        Ok((count, took))
     }
 }
 
@@ -100,15 +128,6 @@ fn ask(proxy: &Started, listener: Listener, units: u64) -> Outcome {
     let client = Client::connect(Ipv4Addr::LOCALHOST, listener, proxy.port(listener));
     let mut client = client.map_err(|error| format!("the client cannot connect: {error}."))?;
     (0..units).try_for_each(|_| answered(&mut client, KEPT))
-}
-
-fn connect(proxy: &Started, listener: Listener, units: u64) -> Outcome {
-    (0..units).try_for_each(|_| {
-        let client = Client::connect(Ipv4Addr::LOCALHOST, listener, proxy.port(listener));
-        let mut client = client.map_err(|error| format!("a client cannot connect: {error}."))?;
-        answered(&mut client, LAST)?;
-        client.until_closed().map_err(|error| format!("a connection was not closed: {error}."))
-    })
 }
 
 fn answered(client: &mut Client, request: &[u8]) -> Outcome {
