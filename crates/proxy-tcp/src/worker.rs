@@ -447,13 +447,13 @@ mod tests {
     async fn who_has_read_writes_ahead_of_the_next_accept() {
         let done = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = JoinSet::new();
-        for step in ["write", "accept"] {
-            let done = Arc::clone(&done);
-            tasks.spawn(async move {
-                behind_those_woken().await;
-                done.lock().push(step);
-            });
-        }
+        let accepts = Arc::clone(&done);
+        tasks.spawn(async move {
+            behind_those_woken().await;
+            accepts.lock().push("accept");
+        });
+        let writes = Arc::clone(&done);
+        tasks.spawn(async move { writes.lock().push("write") });
         tasks.join_all().await;
         assert_eq!(*done.lock(), ["write", "accept"]);
     }
