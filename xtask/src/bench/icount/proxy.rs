@@ -92,11 +92,11 @@ impl HotPath {
 
     /// The instructions of a whole life with so many units in it, which take as long as that at least, and how long they took.
     fn run(&self, program: &Smartproxy, bench: &Bench, units: u64, least: Duration) -> Outcome<(u64, Duration)> {
-        let mut backend = steps::Backend::start()?;
-        let port = match self.drive {
-            Drive::Ask => bench.backend.port(),
-            Drive::Connect => backend.port()?,
+        let mut in_steps = match self.drive {
+            Drive::Ask => None,
+            Drive::Connect => Some(steps::Backend::start()?),
         };
+        let port = in_steps.as_ref().map_or_else(|| Ok(bench.backend.port()), steps::Backend::port)?;
         let setup = Setup::new(bench.folder(), &[self.listener], port)?;
         let log = bench.folder().join("valgrind.log");
         let mut proxy = Started::under(program, setup, |command| {
@@ -109,9 +109,9 @@ impl HotPath {
             counted
         })?;
         let begin = Instant::now();
-        match self.drive {
-            Drive::Ask => ask(&proxy, self.listener, units)?,
-            Drive::Connect => backend.connections(&proxy, self.listener, units)?,
+        match &mut in_steps {
+            None => ask(&proxy, self.listener, units)?,
+            Some(backend) => backend.connections(&proxy, self.listener, units)?,
         }
         let took = begin.elapsed();
         thread::sleep(least.saturating_sub(took));
