@@ -18,6 +18,7 @@ mod limits_exact;
 mod limits_scopes;
 mod log_flood;
 mod log_kinds;
+mod order;
 mod policies;
 mod protocols;
 mod reload;

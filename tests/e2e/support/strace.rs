@@ -52,12 +52,17 @@ impl Traced {
 
     /// Every call that the worker has finished so far: its name and result.
     pub(crate) fn calls(&self) -> Vec<(String, String)> {
+        self.lines().iter().filter_map(|line| parse(line)).collect()
+    }
+
+    /// What strace has said of the worker so far, a line for each call, or one for each half of a call that was interrupted
+    /// by others: what is sent stands in the first half, what is received in the second.
+    pub(crate) fn lines(&self) -> Vec<String> {
         let text = std::fs::read_to_string(&self.output).expect("strace writes it");
-        let lines: Vec<_> = text.lines().filter_map(|line| line.trim_start().split_once(char::is_whitespace)).collect();
         // Whoever accepts, and is not the admin endpoint's thread, which accepts too: it has a listener of its own.
         let worker = self.worker();
-        let own = lines.into_iter().filter(|(thread, _)| *thread == worker).map(|(_, call)| call.trim_start());
-        own.filter_map(parse).collect()
+        let lines = text.lines().filter_map(|line| line.trim_start().split_once(char::is_whitespace));
+        lines.filter(|(thread, _)| *thread == worker).map(|(_, line)| line.trim_start().to_owned()).collect()
     }
 
     fn worker(&self) -> String {
