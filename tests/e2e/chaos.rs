@@ -174,6 +174,7 @@ async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, dice: &mut Dice) 
         match dice.below(5) {
             0 => stream.write_all(&vec![b'x'; dice.index(2 << 20)]).await.ok()?,
             1 => stream.shutdown().await.ok()?,
+            // Keeps the proxy waiting, longer than it may be or not.
             2 => tokio::time::sleep(Duration::from_millis(dice.below(900))).await,
             _ => {
                 // Reads a part, so that much is left when it goes.
@@ -266,6 +267,7 @@ async fn streams(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, d
         match dice.below(4) {
             0 => sending.send_reset(h2::Reason::CANCEL),
             1 if body => _ = sending.send_data(vec![0; dice.index(100_000)].into(), dice.coin()),
+            // Lets the answer come, or a part of it.
             2 => tokio::time::sleep(Duration::from_millis(dice.below(30))).await,
             _ => {}
         }

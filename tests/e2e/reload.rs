@@ -281,6 +281,7 @@ routes:
                 Ok(stream) => break stream,
                 Err(error) => assert!(Instant::now() < deadline, "{error}: {}", proxy.log()),
             }
+            // How often it looks.
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
         let mut sender = http1(stream).await;
@@ -299,6 +300,7 @@ routes:
         while tls(tcp(local(port)).await.expect("open"), "end.test", &["http/1.1"]).await.is_ok() {
             assert!(Instant::now() < deadline, "{}", proxy.log());
             fetch(&mut sender, 100).await;
+            // How often it looks.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         fetch(&mut sender, 100).await;
