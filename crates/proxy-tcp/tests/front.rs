@@ -10,7 +10,6 @@ use proxy_route::{
 use proxy_tcp::proxy_header;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 use support::{Call, Proxy, backend, start, tcp, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,16 +20,7 @@ const CLIENT: &str = "203.0.113.7:4711";
 const SERVER: &str = "192.0.2.1:443";
 
 fn hello(name: &str) -> Vec<u8> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    let mut client = rustls::ClientConnection::new(Arc::new(config), name.to_owned().try_into().unwrap()).unwrap();
-    let mut sent = Vec::new();
-    client.write_tls(&mut sent).unwrap();
-    sent
+    support::hello::modern(name, rustls::DEFAULT_VERSIONS)
 }
 
 /// A route for TLS of `domain`.

@@ -1,22 +1,9 @@
 use super::*;
 use proptest::prelude::*;
-use rustls::pki_types::ServerName;
-use std::sync::Arc;
 
-/// A hello as rustls sends it.
-fn modern(name: &str, versions: &[&'static rustls::SupportedProtocolVersion]) -> Vec<u8> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    let name = ServerName::try_from(name.to_owned()).unwrap();
-    let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut sent = Vec::new();
-    client.write_tls(&mut sent).unwrap();
-    sent
-}
+#[path = "../../tests/support/hello.rs"]
+mod made;
+use made::modern;
 
 /// The body of a hello made by hand.
 fn body(version: u16, extensions: Option<&[u8]>) -> Vec<u8> {

@@ -1,6 +1,8 @@
 //! A worker on a free port, a tracker that does as it is told, and backends.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses what it needs, and a test may fail")]
 
+pub mod hello;
+
 use conn_tracker::{
     Arrival, Binding, ConnectionTracker, Event, EventKind, Hold, Origin, Prefixes, Reason, Rejection, Report,
     RequestHold, RouteId, Slots,
