@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::time::Instant;
-use support::{backend, pair, start, tcp, until};
+use support::{accepted, backend, pair, start, tcp, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn pitfall_37_clients_are_turned_away_until_there_are_descriptors_again() 
     let most = begun.elapsed().as_millis() / 50 + 2;
     assert!(times as u128 <= most, "{times} times, and not more than {most} with a pause of 50 ms");
     setrlimit(Resource::Nofile, before).unwrap();
-    let (mut server, _) = listener.accept().await.unwrap();
+    let mut server = accepted(&listener).await;
     server.write_all(b"at last").await.unwrap();
     waiting.set_nonblocking(true).unwrap();
     let served = || waiting.peek(&mut [MaybeUninit::uninit(); 8]).is_ok_and(|count| count == 7);

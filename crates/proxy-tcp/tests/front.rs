@@ -11,7 +11,7 @@ use proxy_tcp::proxy_header;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
-use support::{Call, Proxy, backend, start, tcp, until};
+use support::{Call, Proxy, accepted, backend, start, tcp, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -65,7 +65,7 @@ async fn passed_on(proxy: &Proxy, listener: &TcpListener, sent: &[u8]) -> Vec<u8
     let mut client = connect(proxy).await;
     client.write_all(sent).await.unwrap();
     // Not before the backend is reached: a TLS client that ends earlier has left.
-    let (mut server, _) = listener.accept().await.unwrap();
+    let mut server = accepted(listener).await;
     client.shutdown().await.unwrap();
     let mut got = Vec::new();
     server.read_to_end(&mut got).await.unwrap();
@@ -181,7 +181,7 @@ async fn a_proxy_header_names_the_client_however_it_is_split() {
             tokio::task::yield_now().await;
             client.write_all(&[&header[split..], b"payload"].concat()).await.unwrap();
             client.shutdown().await.unwrap();
-            listener.accept().await.unwrap().0.read_to_end(&mut got).await.unwrap();
+            accepted(&listener).await.read_to_end(&mut got).await.unwrap();
             assert_eq!(got, b"payload", "{version:?} {split}");
         }
         let calls = proxy.tracker.calls.lock().unwrap().clone();
@@ -258,7 +258,7 @@ async fn a_backend_learns_who_the_client_is() {
         client.write_all(b"payload").await.unwrap();
         client.shutdown().await.unwrap();
         let mut got = Vec::new();
-        listener.accept().await.unwrap().0.read_to_end(&mut got).await.unwrap();
+        accepted(&listener).await.read_to_end(&mut got).await.unwrap();
         let header = proxy_header(version, client.local_addr().unwrap(), proxy.address);
         assert_eq!(got, [&header[..], b"payload"].concat());
     }
@@ -293,9 +293,9 @@ async fn a_hello_may_come_byte_by_byte() {
             tokio::task::yield_now().await;
         }
     };
-    let (_, accepted) = tokio::join!(drip, listener.accept());
+    let (_, mut server) = tokio::join!(drip, accepted(&listener));
     client.shutdown().await.unwrap();
-    accepted.unwrap().0.read_to_end(&mut got).await.unwrap();
+    server.read_to_end(&mut got).await.unwrap();
     assert_eq!(got, sent);
 }
 
@@ -434,7 +434,7 @@ async fn a_drain_waits_a_moment_for_those_who_have_not_said_where_to() {
     proxy.drain.start();
     begun.write_all(rest).await.unwrap();
     closed(&mut silent).await;
-    let (mut server, _) = listener.accept().await.unwrap();
+    let mut server = accepted(&listener).await;
     // Closed with something unread, it would reset the connection.
     server.read_exact(&mut vec![0; first.len() + rest.len()]).await.unwrap();
     server.write_all(b"hello yourself").await.unwrap();

@@ -9,7 +9,7 @@ use proxy_tcp::{Generation, Listeners, WorkerListener};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use support::{backend, pair, start, tcp, until};
+use support::{accepted, backend, pair, start, tcp, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -60,7 +60,7 @@ async fn a_drain_takes_who_is_queued_and_waits_for_everybody() {
     // The kernel completes this one by itself; nobody has had a chance to accept it when the drain begins.
     let queued = std::net::TcpStream::connect(proxy.address).unwrap();
     proxy.drain.start();
-    let (mut second, _) = listener.accept().await.unwrap();
+    let mut second = accepted(&listener).await;
     (&mut proxy.worker).await.unwrap().unwrap();
     assert!(TcpStream::connect(proxy.address).await.is_err(), "nobody listens any more");
 
@@ -115,7 +115,7 @@ async fn a_listener_can_be_added() {
     let socket = std::net::TcpListener::bind((LOCALHOST, 0)).unwrap();
     let second = socket.local_addr().unwrap();
     proxy.added.send(WorkerListener::new(socket, 0).unwrap()).unwrap();
-    let (client, server) = tokio::join!(TcpStream::connect(second), listener.accept());
+    let (client, mut server) = tokio::join!(TcpStream::connect(second), accepted(&listener));
     client.unwrap().write_all(b"x").await.unwrap();
-    server.unwrap().0.read_exact(&mut [0]).await.unwrap();
+    server.read_exact(&mut [0]).await.unwrap();
 }

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use support::{Proxy, backend, pair, refused, start, tcp, until};
+use support::{Proxy, accepted, backend, pair, refused, start, tcp, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -390,9 +390,9 @@ async fn pitfall_07_a_panic_costs_one_connection_and_no_slot() {
             client.write_all(b"plain").await.unwrap();
             client
         },
-        listener.accept()
+        accepted(&listener)
     );
-    drop(server.unwrap());
+    drop(server);
     assert!(matches!(client.read(&mut [0]).await, Ok(0) | Err(_)));
     until("the permit is back", || proxy.tracker.closed() == 2).await;
 }

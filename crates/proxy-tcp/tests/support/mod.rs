@@ -205,8 +205,13 @@ pub async fn backend() -> (TcpListener, SocketAddr) {
 
 /// Both ends of one connection through the proxy.
 pub async fn pair(proxy: &Proxy, backend: &TcpListener) -> (TcpStream, TcpStream) {
-    let (client, server) = tokio::join!(TcpStream::connect(proxy.address), backend.accept());
-    (client.unwrap(), server.unwrap().0)
+    let (client, server) = tokio::join!(TcpStream::connect(proxy.address), accepted(backend));
+    (client.unwrap(), server)
+}
+
+/// The next connection that a backend gets, which has to come in time.
+pub async fn accepted(backend: &TcpListener) -> TcpStream {
+    tokio::time::timeout(Duration::from_secs(10), backend.accept()).await.expect("the backend is dialled").unwrap().0
 }
 
 /// Waits until it holds.
