@@ -99,7 +99,7 @@ pub use proxy_header::{local_proxy_header, proxy_header};
 pub use respond::retry_after;
 pub use serve::{HttpConnection, NoHttp, ServeHttp};
 pub use shed::Shed;
-pub use socket::ClientSocket;
+pub use socket::{ClientSocket, poll_recv, poll_send};
 pub use timers::{TICK, Tick, TimedOut, Timer, Timers, Within};
 pub use upstream::{Backend, Change, Checked, Cluster, DialError, InFlight, Order, keep_resolved, system_lookup};
 pub use worker::Worker;

@@ -1,9 +1,16 @@
 //! A client's socket, which the runtime watches only once somebody waits for it.
 
+mod direct;
+
+pub use direct::{poll_recv, poll_send};
+pub(crate) use direct::{poll_recv_over, poll_send_held};
+
 use bytes::BytesMut;
+use direct::{send_held, send_now};
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::net::{RecvFlags, SendFlags, Shutdown, getsockname, recv, send, shutdown, sockopt};
+use rustix::net::{RecvFlags, Shutdown, getsockname, recv, shutdown, sockopt};
 use std::io::{self, IoSlice, Write};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
@@ -80,6 +87,21 @@ impl ClientSocket {
     /// If it cannot be watched.
     pub fn poll_read_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.watched()?.poll_read_ready(context)
+    }
+
+    /// Reads what has come, up to the end of `space`; nothing at the end. Waits until there is something.
+    ///
+    /// # Errors
+    /// If it cannot be watched; what has broken the connection.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn poll_recv<'s>(
+        &mut self,
+        context: &mut Context<'_>,
+        space: &'s mut [MaybeUninit<u8>],
+    ) -> Poll<io::Result<&'s mut [u8]>> {
+        poll_recv(self.watched()?, context, space)
     }
 
     /// Reads up to `most` bytes that have come already into `received`, which is empty and takes no memory if there are
@@ -192,21 +214,20 @@ impl From<TcpStream> for ClientSocket {
 
 impl AsyncRead for ClientSocket {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.get_mut().watched()?).poll_read(context, buffer)
+        let socket = self.get_mut().watched()?;
+        if buffer.initialized().len() < buffer.capacity() {
+            return Pin::new(socket).poll_read(context, buffer);
+        }
+        let count = ready!(poll_recv_over(socket, context, buffer.initialize_unfilled()))?;
+        buffer.advance(count);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for ClientSocket {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if let State::Watched(socket) = &self.0 {
-            // Most often there is room, and nothing to be told of.
-            match socket.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return Poll::Ready(outcome),
-            }
-        }
-        let write = |mut socket: &std::net::TcpStream| socket.write(bytes);
-        self.get_mut().poll_writing(context, write, |socket, context| socket.poll_write(context, bytes))
+        let send = |socket: &std::net::TcpStream| send_now(socket, bytes);
+        self.get_mut().poll_writing(context, send, |socket, context| poll_send(&socket, context, bytes))
     }
 
     fn poll_write_vectored(
@@ -235,21 +256,6 @@ impl AsyncWrite for ClientSocket {
 /// Whether something was said that was not read. The system is asked.
 pub(crate) fn has_unread(socket: impl AsFd) -> bool {
     recv(socket, &mut [0], RecvFlags::PEEK).is_ok_and(|(count, _)| count > 0)
-}
-
-/// [`ClientSocket::poll_write_last`] for any socket.
-pub(crate) fn poll_send_held(socket: &TcpStream, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(socket.poll_write_ready(context))?;
-        match socket.try_io(Interest::WRITABLE, || send_held(socket, bytes)) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            outcome => return Poll::Ready(outcome),
-        }
-    }
-}
-
-fn send_held(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
-    Ok(send(socket, bytes, SendFlags::MORE | SendFlags::NOSIGNAL)?)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::Timers;
 use crate::lifespan::{End, Lifespan, Signs};
 use crate::pipe::Transport;
-use crate::socket::{has_unread, poll_send_held};
+use crate::socket::{has_unread, poll_recv_over, poll_send, poll_send_held};
 use crate::timers::AtomicTick;
 use crate::upstream::{Owed, acknowledge_at_once, write_at_once};
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
@@ -90,12 +90,10 @@ impl Tunnel {
         let client = &mut self.client;
         let heard_out = poll_fn(|context| {
             loop {
-                let mut buffer = transport.buffer.lock();
-                let mut buffer = ReadBuf::new(&mut buffer);
-                match ready!(Pin::new(&mut *client).poll_read(context, &mut buffer)) {
+                match ready!(poll_recv_over(client, context, &mut transport.buffer.lock())) {
                     Err(_) => return Poll::Ready(End::Reset),
-                    Ok(()) if buffer.filled().is_empty() => return Poll::Ready(End::Closed),
-                    Ok(()) => {}
+                    Ok(0) => return Poll::Ready(End::Closed),
+                    Ok(_) => {}
                 }
             }
         });
@@ -329,22 +327,20 @@ impl<'a> Way<'a> {
     /// Moves bytes through the common buffer: what one read gives, as far as one write takes it.
     fn poll_copy(&mut self, context: &mut Context<'_>) -> Poll<Result<Copied, Broken>> {
         let mut buffer = self.transport.buffer.lock();
-        let mut buffer = ReadBuf::new(&mut buffer);
-        ready!(Pin::new(&mut self.from).poll_read(context, &mut buffer)).map_err(|_| Broken::Read)?;
-        let read = buffer.filled();
-        if read.is_empty() {
+        let count = ready!(poll_recv_over(self.from.as_ref(), context, &mut buffer)).map_err(|_| Broken::Read)?;
+        if count == 0 {
             return Poll::Ready(Ok(Copied::End));
         }
-        self.held = buffer.remaining() > 0 && ends(self.from.as_ref(), context);
+        self.held = count < buffer.len() && ends(self.from.as_ref(), context);
         if self.owes && !self.upward && !self.held {
             self.owes = false;
             acknowledge_at_once(self.from.as_ref());
         }
         self.about_to_write();
-        let read = buffer.filled();
+        let read = &buffer[..count];
         let outcome = match self.held {
             true => poll_send_held(self.to.as_ref(), context, read),
-            false => Pin::new(&mut self.to).poll_write(context, read),
+            false => poll_send(self.to.as_ref(), context, read),
         };
         let written = match outcome {
             Poll::Ready(Ok(written)) => written,

@@ -23,7 +23,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWrite};
 
 /// A connection, and the exchange that is under way on it. Dropped, it is closed at once.
 #[derive(Debug)]
@@ -258,19 +258,20 @@ impl Http1 {
     #[inline(never)] // For its place on the stack, which other turns do without.
     fn poll_first(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut space = [const { MaybeUninit::uninit() }; FIRST_READ];
-        let mut space = ReadBuf::uninit(&mut space);
-        ready!(Pin::new(&mut self.io).poll_read(context, &mut space))?;
-        let count = space.filled().len();
-        if count == FIRST_READ {
+        let unread = &mut self.unread;
+        let polled = self.io.poll_recv(context, &mut space, |read| {
+            if read.len() < LARGE {
+                *unread = BytesMut::from(read);
+            } else {
+                *unread = room(read.len());
+                unread.extend_from_slice(read);
+            }
+            read.len()
+        });
+        if let Poll::Ready(Ok(FIRST_READ)) = polled {
             self.ask *= 2;
         }
-        if count < LARGE {
-            self.unread = BytesMut::from(space.filled());
-        } else {
-            self.unread = room(count);
-            self.unread.extend_from_slice(space.filled());
-        }
-        Poll::Ready(Ok(count))
+        polled
     }
 }
 

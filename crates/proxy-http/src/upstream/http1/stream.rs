@@ -1,8 +1,10 @@
 //! What carries the bytes of a connection to a backend.
 
+use proxy_tcp::{poll_recv, poll_send};
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -32,6 +34,24 @@ impl BackendStream {
         Pin::new(self).poll_read(context, &mut ReadBuf::new(&mut space)).is_pending()
     }
 
+    /// Reads what has come, up to the end of `space`, and answers what `keep` makes of it; of nothing at the end. Waits until
+    /// there is something.
+    pub(super) fn poll_recv<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        space: &mut [MaybeUninit<u8>],
+        keep: impl FnOnce(&[u8]) -> T,
+    ) -> Poll<io::Result<T>> {
+        match self {
+            Self::Plain(socket) => poll_recv(socket, context, space).map_ok(|read| keep(read)),
+            Self::Tls(tls) => {
+                let mut space = ReadBuf::uninit(space);
+                ready!(Pin::new(tls.as_mut()).poll_read(context, &mut space))?;
+                Poll::Ready(Ok(keep(space.filled())))
+            }
+        }
+    }
+
     /// Waits until there may be something to read, where that can be told without a place to read it to.
     pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
@@ -54,11 +74,7 @@ impl AsyncRead for BackendStream {
 impl AsyncWrite for BackendStream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            // Most often there is room, and nothing to be told of.
-            Self::Plain(socket) => match socket.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Pin::new(socket).poll_write(context, bytes),
-                written => Poll::Ready(written),
-            },
+            Self::Plain(socket) => poll_send(socket, context, bytes),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_write(context, bytes),
         }
     }
