@@ -21,6 +21,7 @@ use frames::Frames;
 use gather::poll_write_gathered;
 use proxy_tcp::ClientSocket;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -83,13 +84,22 @@ impl ClientIo {
     }
 
     /// Reads behind what `unread` has; how much. No memory is taken before there is something to read, where that can be
-    /// told; then it is room for `ask` bytes.
+    /// told; then it is as much as that takes, or room for `ask` bytes.
     pub(crate) fn poll_fill(
         &mut self,
         unread: &mut BytesMut,
         ask: usize,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        if let Transport::Plain(socket) = &mut self.transport
+            && ask <= FIRST_READ
+            && unread.is_empty()
+            && self.received.is_empty()
+        {
+            let polled = poll_first(socket, unread, context);
+            self.activity.read(matches!(polled, Poll::Ready(Ok(1..))));
+            return polled;
+        }
         if unread.capacity() - unread.len() < LEAST_READ {
             let waits = match &self.transport {
                 Transport::Plain(_) => true,
@@ -194,8 +204,24 @@ impl ClientIo {
     }
 }
 
+/// Reads by way of the stack, and keeps no more memory than came, and little more: most requests are much smaller than the
+/// space that a read has to have, and those of a connection are read to the same place one after the other.
+#[inline(never)] // For its place on the stack, which other turns do without.
+fn poll_first(socket: &mut ClientSocket, unread: &mut BytesMut, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    let mut space = [const { MaybeUninit::uninit() }; FIRST_READ];
+    socket.poll_recv(context, &mut space).map_ok(|read| {
+        make_room(unread, read.len().max(KEPT));
+        unread.extend_from_slice(read);
+        read.len()
+    })
+}
+
 /// With less room than this no read is begun.
 const LEAST_READ: usize = 1024;
+/// As much is read by way of the stack.
+const FIRST_READ: usize = 8 * 1024;
+/// Room for some requests as most are.
+const KEPT: usize = 256;
 
 impl AsyncRead for ClientIo {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
