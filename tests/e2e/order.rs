@@ -6,23 +6,26 @@ use crate::support::http::Http;
 use crate::support::on_eight_threads;
 use crate::support::ports::free_port;
 use crate::support::strace::Traced;
+use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
+/// Connections whose requests are passed on.
+const SERVED: usize = 8;
 /// Connections that queue up to be refused.
 const QUEUED: usize = 512;
 /// So many requests at least have to be passed on beside them, a few percent of what is usual.
 const ENOUGH: usize = 8;
 
-/// Has one request after the other come over a kept connection while the worker accepts out of a queue.
+/// Has one request after the other come over kept connections while the worker accepts out of a queue.
 async fn ask_beside_a_queue() {
     let (port, backend) = (free_port(), Backend::http().await);
     let target = format!("targets: [{{ host: 127.0.0.1, port: {} }}]", backend.port());
     let Some(traced) = Traced::start(&format!(
         "bind: [\"127.0.0.1\"]
-maxConnectionsPerIP: 1
+maxConnectionsPerIP: {SERVED}
 connectionRateLimitPerMinute: 0
 routes:
   - name: web
@@ -33,9 +36,12 @@ routes:
         return;
     };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mut http = Http::One(client::http1(tcp(address).await.expect("accepted")).await);
-    // Dials the backend.
-    assert_eq!(http.status("/sink", &[]).await, 200);
+    let mut served = Vec::new();
+    for _ in 0..SERVED {
+        served.push(Http::One(client::http1(tcp(address).await.expect("accepted")).await));
+    }
+    // They dial the backend.
+    assert_eq!(join_all(served.iter_mut().map(|http| http.status("/sink", &[]))).await, [200; SERVED]);
 
     traced.stop();
     let mut queue = Vec::new();
@@ -47,18 +53,18 @@ routes:
     // The worker is woken for the first one as it is for a request. Only from there on accepts have their turns.
     is_refused(queue.next().expect("there are some")).await;
     let before = traced.lines().len();
-    let asked = async {
-        for path in (0_u64..).map(|number| format!("/sink/{number}")) {
+    let asked = join_all(served.iter_mut().enumerate().map(|(first, http)| async move {
+        for path in (first..).step_by(SERVED).map(|number| format!("/sink/{number}")) {
             assert_eq!(http.status(&path, &[]).await, 200);
         }
-    };
+    }));
     let refused = async {
         for client in queue {
             is_refused(client).await;
         }
     };
     tokio::select! {
-        () = asked => {}
+        _ = asked => {}
         () = refused => {}
     }
     let passed_on = PassedOn::in_calls(&traced.lines().split_off(before));

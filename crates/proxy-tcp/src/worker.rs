@@ -271,6 +271,8 @@ impl Acceptor {
             return self.nobody_waits();
         }
         tokio::task::yield_now().await;
+        // Behind those who read, and behind those whom the first of these wakes to write behind it.
+        behind_those_woken().await;
         behind_those_woken().await;
     }
 
