@@ -218,8 +218,8 @@ fn poll_first(socket: &mut ClientSocket, unread: &mut BytesMut, context: &mut Co
 
 /// With less room than this no read is begun.
 const LEAST_READ: usize = 1024;
-/// As much is read by way of the stack.
-const FIRST_READ: usize = 8 * 1024;
+/// Bytes that a reader asks for at first. As much is read by way of the stack.
+pub(crate) const FIRST_READ: usize = 8 * 1024;
 /// Room for some requests as most are.
 const KEPT: usize = 256;
 

@@ -5,7 +5,7 @@ use super::rest::Rest;
 use crate::body::{Broken, Incoming, Sender, Wish, channel};
 use crate::fields::Fields;
 use crate::http1::{Malformed, Step};
-use crate::io::ClientIo;
+use crate::io::{ClientIo, FIRST_READ};
 use bytes::{Buf, BytesMut};
 use http_body::Frame;
 use memchr::memchr_iter;
@@ -63,8 +63,7 @@ pub(super) enum NoHead {
     End,
 }
 
-/// Bytes read at first, and at most, at once.
-const FIRST_READ: usize = 8 * 1024;
+/// Bytes read at most at once.
 const MOST_READ: usize = 64 * 1024;
 
 impl Intake {
