@@ -4,11 +4,9 @@ use crate::support::backend::Backend;
 use crate::support::client::{self, in_time, tcp};
 use crate::support::http::Http;
 use crate::support::on_eight_threads;
-use crate::support::ports::free_port;
 use crate::support::strace::Traced;
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
@@ -21,21 +19,8 @@ const ENOUGH: usize = 8;
 
 /// Has one request after the other come over kept connections while the worker accepts out of a queue.
 async fn ask_beside_a_queue() {
-    let (port, backend) = (free_port(), Backend::http().await);
-    let target = format!("targets: [{{ host: 127.0.0.1, port: {} }}]", backend.port());
-    let Some(traced) = Traced::start(&format!(
-        "bind: [\"127.0.0.1\"]
-maxConnectionsPerIP: {SERVED}
-connectionRateLimitPerMinute: 0
-routes:
-  - name: web
-    match: {{ ports: {port}, protocol: http }}
-    action: {{ type: forward, {target} }}
-"
-    )) else {
-        return;
-    };
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let backend = Backend::http().await;
+    let Some((traced, address)) = Traced::limited(SERVED, &backend) else { return };
     let mut served = Vec::new();
     for _ in 0..SERVED {
         served.push(Http::One(client::http1(tcp(address).await.expect("accepted")).await));

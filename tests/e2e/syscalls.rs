@@ -114,21 +114,8 @@ fn a_reset_is_three_calls() {
 
 /// An accept that finds nobody costs the kernel a socket and a file for nothing.
 async fn accept_one_by_one() {
-    let (port, backend) = (free_port(), Backend::http().await);
-    let target = format!("targets: [{{ host: 127.0.0.1, port: {} }}]", backend.port());
-    let Some(traced) = Traced::start(&format!(
-        "bind: [\"127.0.0.1\"]
-maxConnectionsPerIP: 1
-connectionRateLimitPerMinute: 0
-routes:
-  - name: web
-    match: {{ ports: {port}, protocol: http }}
-    action: {{ type: forward, {target} }}
-"
-    )) else {
-        return;
-    };
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let backend = Backend::http().await;
+    let Some((traced, address)) = Traced::limited(1, &backend) else { return };
     let held = hold_http(tcp(address).await.expect("accepted"), "a.test").await.expect("there is room");
     let before = traced.calls().len();
     for _ in 0..CONNECTIONS {

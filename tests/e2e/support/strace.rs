@@ -1,8 +1,11 @@
 //! Counting system calls of a worker.
 
+use super::backend::Backend;
+use super::ports::free_port;
 use super::proxy::{Proxy, binary};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -29,6 +32,26 @@ impl Traced {
         command.args(["-D", "-f", "-qq", "-o"]).arg(&output).arg(binary()).stdin(Stdio::null());
         let proxy = Proxy::start_by(command, "workers: 1\n", routes_and_settings);
         Some(Self { proxy, output, _folder: folder })
+    }
+
+    /// The same with one HTTP route to `backend`, where a client may have so many connections; and where it listens.
+    ///
+    /// # Panics
+    /// As [`Traced::start`] does.
+    pub(crate) fn limited(connections_of_a_client: usize, backend: &Backend) -> Option<(Self, SocketAddr)> {
+        let port = free_port();
+        let traced = Self::start(&format!(
+            "bind: [\"127.0.0.1\"]
+maxConnectionsPerIP: {connections_of_a_client}
+connectionRateLimitPerMinute: 0
+routes:
+  - name: web
+    match: {{ ports: {port}, protocol: http }}
+    action: {{ type: forward, targets: [{{ host: 127.0.0.1, port: {} }}] }}
+",
+            backend.port()
+        ))?;
+        Some((traced, SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
     }
 
     /// Stops the proxy: whatever happens until [`Traced::go_on`] is there when it wakes up.
